@@ -1,0 +1,1 @@
+"""CLIP and the dense priors: architectures, weights, dense features."""

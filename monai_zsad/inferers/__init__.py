@@ -1,0 +1,1 @@
+"""From slices to volumes: how a 2D network is run over a scan."""

@@ -1,0 +1,1 @@
+"""Words for normal and anomalous: data and the code that combines them; strings only."""

@@ -1,0 +1,1 @@
+"""MONAI transforms for screening: windows, orientation, foreground, volume score."""
