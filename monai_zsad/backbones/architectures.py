@@ -1,0 +1,63 @@
+"""Which CLIP architectures can be built: open_clip's plain ViTs, by name or by configuration."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+
+from monai_zsad.errors import ConfigurationError
+
+__all__ = ["Activation", "build_empty_clip", "clip_configuration"]
+
+Activation = Literal["quick_gelu", "gelu"]
+# What our forward passes understand; anything else in a configuration is another layout.
+_VISION_KEYS = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"}
+_TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
+
+
+def clip_configuration(architecture: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The open_clip configuration of ``architecture``, checked to be a plain ViT CLIP."""
+    if isinstance(architecture, str):
+        import difflib
+
+        import open_clip
+
+        config = open_clip.get_model_config(architecture)
+        if config is None:
+            near = difflib.get_close_matches(architecture, open_clip.list_models(), n=3)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise ConfigurationError(
+                f"architecture={architecture!r} is unknown to open_clip: use one of "
+                f"open_clip.list_models() such as ViT-L-14-336{hint}"
+            )
+    else:
+        config = dict(architecture)
+        if lacking := {"embed_dim", "vision_cfg", "text_cfg"} - config.keys():
+            raise ConfigurationError(f"the architecture's configuration lacks {', '.join(sorted(lacking))}")
+    config = copy.deepcopy(dict(config))
+    config.pop("quick_gelu", None)
+    odd = [f"vision_cfg.{key}" for key in sorted(config["vision_cfg"].keys() - _VISION_KEYS)]
+    odd += [f"text_cfg.{key}" for key in sorted(config["text_cfg"].keys() - _TEXT_KEYS)]
+    odd += sorted(config.keys() - {"embed_dim", "vision_cfg", "text_cfg"})
+    if not odd and isinstance(config["vision_cfg"].get("layers"), (list, tuple)):
+        odd = ["vision_cfg.layers (a ResNet)"]
+    if odd:
+        raise ConfigurationError(
+            f"architecture={architecture!r} is not a plain ViT CLIP in OpenAI's layout ({', '.join(odd)}): the dense "
+            "features of these methods are defined for that layout only; choose for example ViT-L-14-336 or ViT-B-16"
+        )
+    config["text_cfg"] = {"context_length": 77, "vocab_size": 49408} | config["text_cfg"]
+    return config
+
+
+def build_empty_clip(config: Mapping[str, Any], image_size: int, activation: Activation) -> Any:
+    """An open_clip ``CLIP`` with parameters of zeros; random initialisation would take longer than loading."""
+    from open_clip.model import CLIP
+
+    vision = dict(config["vision_cfg"]) | {"image_size": image_size}
+    with torch.device("meta"):
+        clip = CLIP(config["embed_dim"], vision, dict(config["text_cfg"]), quick_gelu=activation == "quick_gelu")
+    return clip._apply(lambda tensor: torch.zeros_like(tensor, device="cpu"))

@@ -1,0 +1,390 @@
+"""CLIP: architectures of open_clip, dense features by a second attention path, and text features.
+
+open_clip gives the parameters and their names; the forward passes are ours, since the methods read features from
+inside the blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from monai_zsad.backbones.architectures import Activation, build_empty_clip, clip_configuration
+from monai_zsad.backbones.attention import AttentionKind, merge_heads, self_correlation_attention, split_heads
+from monai_zsad.backbones.positions import PositionResize, resize_positions
+from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
+from monai_zsad.backbones.weights_io import WeightsRecord, clip_state_dict
+from monai_zsad.errors import ConfigurationError, WeightsError
+
+__all__ = ["CLIPBackbone", "VisionFeatures"]
+
+_POSITIONS = "visual.positional_embedding"
+AfterBlock = Callable[[int, torch.Tensor], torch.Tensor]
+
+
+class VisionFeatures(NamedTuple):
+    """What one pass through the vision tower gives; block numbers count from 1, token 0 is the class token.
+
+    Attributes:
+        tokens: CLIP's own stream x after the last block, (B, 1 + N, W), before ``ln_post``.
+        layers: x after each block asked for, by block number.
+        path: the second stream y after each block asked for, by block number.
+        last_attended: the last block's input plus its own attention output, before its MLP (B, 1 + N, W).
+    """
+
+    tokens: torch.Tensor
+    layers: dict[int, torch.Tensor]
+    path: dict[int, torch.Tensor]
+    last_attended: torch.Tensor
+
+
+class CLIPBackbone(nn.Module):
+    """A frozen ViT CLIP whose parameters carry OpenAI's names, so that released files load strictly.
+
+    The parameters are zero until :meth:`load_weights` (or ``load_state_dict``) fills them; building one never
+    downloads.
+
+    Args:
+        architecture: name of an open_clip ViT (``"ViT-L-14-336"``), or its configuration as a mapping with
+            ``embed_dim``, ``vision_cfg`` and ``text_cfg`` in open_clip's form.
+        image_size: side of the square input in pixels, a multiple of the patch; ``None`` for the native one.
+        activation: of the MLPs. OpenAI's weights were trained with ``"quick_gelu"``; whether loaded weights agree is
+            checked by :meth:`load_weights`.
+        position_resize: how the position embedding is brought to another grid when weights are loaded: ``"bilinear"``
+            without antialiasing, or ``"bicubic"`` with it.
+
+    Raises:
+        ConfigurationError: for an unknown architecture, another layout than a plain ViT CLIP, or an unusable size.
+
+    >>> config = {"embed_dim": 32, "vision_cfg": {"image_size": 28, "layers": 2, "width": 64, "patch_size": 14},
+    ...           "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}}
+    >>> clip = CLIPBackbone(config, image_size=42)
+    >>> clip.grid_size, clip.width, clip.embed_dim, clip.depth
+    (3, 64, 32, 2)
+    >>> _ = clip.load_weights("seed:0")
+    >>> clip.vision(torch.zeros(1, 3, 42, 42)).tokens.shape
+    torch.Size([1, 10, 64])
+    """
+
+    def __init__(
+        self,
+        architecture: str | Mapping[str, Any],
+        image_size: int | None = None,
+        *,
+        activation: Activation = "quick_gelu",
+        position_resize: PositionResize = "bilinear",
+    ) -> None:
+        super().__init__()
+        if activation not in ("quick_gelu", "gelu"):
+            raise ConfigurationError(f"activation={activation!r} is unknown: choose 'quick_gelu' or 'gelu'")
+        if position_resize not in ("bilinear", "bicubic"):
+            raise ConfigurationError(f"position_resize={position_resize!r} is unknown: choose 'bilinear' or 'bicubic'")
+        config = clip_configuration(architecture)
+        self.architecture = architecture if isinstance(architecture, str) else "custom"
+        self.activation: Activation = activation
+        self.position_resize: PositionResize = position_resize
+        self.native_image_size = int(config["vision_cfg"]["image_size"])
+        self.patch_size = int(config["vision_cfg"]["patch_size"])
+        self.image_size = self.native_image_size if image_size is None else int(image_size)
+        if self.image_size < self.patch_size or self.image_size % self.patch_size:
+            below = max(self.patch_size, self.image_size // self.patch_size * self.patch_size)
+            raise ConfigurationError(
+                f"image_size={self.image_size} is not a multiple of the patch size {self.patch_size} of "
+                f"{self.architecture}: use {below} or {below + self.patch_size}"
+            )
+        self.grid_size = self.image_size // self.patch_size
+        self.context_length = int(config["text_cfg"]["context_length"])
+        self.record: WeightsRecord | None = None
+        self._native_positions: torch.Tensor | None = None
+
+        clip = build_empty_clip(config, self.image_size, activation)
+        self.visual: Any = clip.visual
+        self.transformer: Any = clip.transformer
+        self.token_embedding: Any = clip.token_embedding
+        self.positional_embedding = clip.positional_embedding
+        self.ln_final: Any = clip.ln_final
+        self.text_projection = clip.text_projection
+        self.logit_scale = clip.logit_scale
+        mask = torch.full((self.context_length, self.context_length), -math.inf).triu_(1)
+        self.register_buffer("attn_mask", mask, persistent=False)
+        self.requires_grad_(False)
+        self.eval()
+
+    # ---- sizes, all read from the parameters -----------------------------------------------------------------
+
+    @property
+    def width(self) -> int:
+        """Width W of the vision tower."""
+        return int(self.visual.class_embedding.shape[0])
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D of the joint space."""
+        return int(self.visual.proj.shape[1])
+
+    @property
+    def text_width(self) -> int:
+        """Width T of the text tower."""
+        return int(self.positional_embedding.shape[1])
+
+    @property
+    def depth(self) -> int:
+        """Number of vision blocks."""
+        return len(self.visual.transformer.resblocks)
+
+    @property
+    def text_depth(self) -> int:
+        """Number of text blocks."""
+        return len(self.transformer.resblocks)
+
+    @property
+    def vision_dtype(self) -> torch.dtype:
+        """Type in which the vision tower computes."""
+        return self.visual.conv1.weight.dtype
+
+    # ---- weights ---------------------------------------------------------------------------------------------
+
+    def load_weights(
+        self,
+        source: str | Path,
+        *,
+        activation: Activation | None = None,
+        accept_activation_mismatch: bool = False,
+        download: bool = True,
+    ) -> WeightsRecord:
+        """Load all parameters, strictly, and note in ``record`` what they are.
+
+        Args:
+            source: a registered name (``"ViT-L-14-336:openai"``; see ``python -m monai_zsad weights list``), a file
+                (OpenAI's archive, open_clip's ``.pt``/``.bin``, safetensors), or ``"seed:N"`` for reproducible random
+                values, which are for tests only and marked so in the record.
+            activation: what a file's weights were trained with, where the file does not tell.
+            accept_activation_mismatch: allow weights trained with another activation than this backbone's. Only for
+                methods whose release does so.
+            download: whether a registered name that is not cached may be fetched.
+
+        Raises:
+            WeightsError: if the weights are unknown, missing, damaged, of another architecture or activation.
+        """
+        seed = parse_seed(source)
+        if seed is not None:
+            state: Mapping[str, torch.Tensor] = seeded_state_dict(self.state_dict(), seed)
+            record = WeightsRecord(name=f"seed:{seed}", sha256="", licence="", activation=self.activation, seed=seed)
+        else:
+            architecture = None if self.architecture == "custom" else self.architecture
+            state, record = clip_state_dict(source, architecture=architecture, activation=activation, download=download)
+        if record.activation != self.activation and not accept_activation_mismatch:
+            raise WeightsError(
+                f"the weights {record.name} were trained with {record.activation}, but the network computes "
+                f"{self.activation}: the result would look plausible and be wrong; choose weights trained with "
+                f"{self.activation}, or build the network with activation={record.activation!r}"
+            )
+        self._load_strictly(state, record.name)
+        self.record = record
+        return record
+
+    def _load_strictly(self, state: Mapping[str, torch.Tensor], name: str) -> None:
+        own = self.state_dict()
+        missing = sorted(own.keys() - state.keys())
+        surplus = sorted(state.keys() - own.keys())
+        shapes = [
+            f"{key} is {tuple(state[key].shape)}, needed {tuple(own[key].shape)}"
+            for key in own.keys() & state.keys()
+            if key != _POSITIONS and state[key].shape != own[key].shape
+        ]
+        if _POSITIONS in state and state[_POSITIONS].shape[-1] != own[_POSITIONS].shape[-1]:
+            shapes.append(f"{_POSITIONS} is {tuple(state[_POSITIONS].shape)}, needed width {own[_POSITIONS].shape[-1]}")
+        problems = [
+            f"{len(items)} {what} ({', '.join(items[:3])}{', ...' if len(items) > 3 else ''})"
+            for what, items in (("missing", missing), ("unknown", surplus), ("of another shape", sorted(shapes)))
+            if items
+        ]
+        if problems:
+            raise WeightsError(
+                f"the weights {name} do not fit the architecture {self.architecture}: parameters "
+                f"{'; '.join(problems)}. Choose the weights' own architecture, or weights for this one"
+            )
+        self.load_state_dict(dict(state), strict=True)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        # load_state_dict hands its own copy of the dictionary down, so replacing an entry changes nobody's argument.
+        key = prefix + _POSITIONS
+        if key in state_dict:
+            self._native_positions = state_dict[key].detach().cpu()
+            state_dict[key] = resize_positions(state_dict[key], self.grid_size, self.position_resize)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def portable_state_dict(self) -> dict[str, torch.Tensor]:
+        """State dict with the position embedding as it was loaded, so that it serves every input size."""
+        state = dict(self.state_dict())
+        if self._native_positions is not None:
+            state[_POSITIONS] = self._native_positions
+        return state
+
+    def drop_text_tower(self) -> None:
+        """Free the text tower, which inference with fixed text anchors does not need (29 % of ViT-L's parameters)."""
+        self.transformer = self.token_embedding = self.ln_final = None
+        self.positional_embedding = self.text_projection = None
+
+    # ---- vision ----------------------------------------------------------------------------------------------
+
+    def vision(
+        self,
+        images: torch.Tensor,
+        *,
+        attention: AttentionKind | None = None,
+        first_block: int = 1,
+        path_layers: Sequence[int] = (),
+        layers: Sequence[int] = (),
+        after_block: AfterBlock | None = None,
+    ) -> VisionFeatures:
+        """Run the vision tower, with a second path beside it where one is asked for.
+
+        From ``first_block`` on, a second stream y takes the block's output projection of self-correlation attention
+        and no MLP; it starts as a copy of x at that block and shares all of CLIP's weights (CLIP Surgery's dual path).
+
+        Args:
+            images: (B, 3, S, S), normalised with CLIP's mean and standard deviation.
+            attention: kind of the second path; ``None`` for no second path.
+            first_block: block (from 1) at which the second path starts.
+            path_layers: blocks after which y is returned.
+            layers: blocks after which x is returned.
+            after_block: called as ``after_block(block, x)`` after every block; what it returns goes on as x
+                (residual adapters).
+
+        Returns:
+            Features before ``ln_post``; every tensor is its own.
+        """
+        x = self._embed(images)
+        y: torch.Tensor | None = None
+        kept: dict[int, torch.Tensor] = {}
+        kept_path: dict[int, torch.Tensor] = {}
+        attended = x
+        for number, block in enumerate(self.visual.transformer.resblocks, start=1):
+            q, k, v = _qkv(block, x)
+            if attention is not None and number >= first_block:
+                own = block.attn.out_proj(
+                    torch.cat(
+                        [
+                            merge_heads(F.scaled_dot_product_attention(q, k, v)),
+                            merge_heads(self_correlation_attention(q, k, v, attention)),
+                        ]
+                    )
+                )
+                x_attended, y_attended = own.chunk(2)
+                y = (x if y is None else y) + y_attended
+            else:
+                x_attended = block.attn.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+            attended = x + x_attended
+            x = attended + block.mlp(block.ln_2(attended))
+            if after_block is not None:
+                x = after_block(number, x)
+            if number in layers:
+                kept[number] = x
+            if y is not None and number in path_layers:
+                kept_path[number] = y
+        return VisionFeatures(x, kept, kept_path, attended)
+
+    def project(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens (..., W) into the joint space (..., D): ``ln_post``, then ``visual.proj``."""
+        return self.visual.ln_post(tokens) @ self.visual.proj
+
+    def last_block_values(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Value projection (B, N, W) of the last block's ``ln_1`` of ``tokens`` (B, N, W)."""
+        block = self.visual.transformer.resblocks[-1]
+        _, _, weight = block.attn.in_proj_weight.chunk(3)
+        _, _, bias = block.attn.in_proj_bias.chunk(3)
+        return F.linear(block.ln_1(tokens), weight, bias)
+
+    def last_block_output(self, attended: torch.Tensor) -> torch.Tensor:
+        """Output projection (B, N, W) of the last block's attention."""
+        return self.visual.transformer.resblocks[-1].attn.out_proj(attended)
+
+    def _embed(self, images: torch.Tensor) -> torch.Tensor:
+        if images.ndim != 4 or images.shape[1:] != (3, self.image_size, self.image_size):
+            raise ConfigurationError(
+                f"images have shape {tuple(images.shape)}; needed (B, 3, {self.image_size}, {self.image_size})"
+            )
+        patches = self.visual.conv1(images.to(self.vision_dtype)).flatten(2).transpose(1, 2)
+        cls = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
+        positions = self.visual.positional_embedding.to(patches.dtype)
+        return self.visual.ln_pre(torch.cat([cls, patches], dim=1) + positions)
+
+    # ---- text ------------------------------------------------------------------------------------------------
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Token ids (P, context length) of ``texts``.
+
+        Raises:
+            ConfigurationError: if a text is longer than the context (nothing is cut silently).
+        """
+        from open_clip.tokenizer import SimpleTokenizer
+
+        tokenizer = SimpleTokenizer(context_length=self.context_length)
+        for text in texts:
+            length = len(tokenizer.encode(text)) + 2
+            if length > self.context_length:
+                raise ConfigurationError(
+                    f"the prompt {text!r} has {length} tokens, {self.context_length} fit: shorten it"
+                )
+        return tokenizer(list(texts)).to(self._text_device())
+
+    def embed_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Token embeddings (P, L, T) of token ids (P, L), without the position embedding."""
+        self._text_device()
+        return self.token_embedding(tokens)
+
+    def text_tokens(
+        self,
+        embeddings: torch.Tensor,
+        end: torch.Tensor,
+        *,
+        before_block: AfterBlock | None = None,
+        after_block: AfterBlock | None = None,
+    ) -> torch.Tensor:
+        """Run the text tower on embedded prompts.
+
+        Args:
+            embeddings: (P, L, T), without the position embedding.
+            end: position of each prompt's end-of-text token (P,).
+            before_block: called as ``before_block(block, x)``; what it returns enters the block (deep prompts).
+            after_block: likewise after each block (residual adapters).
+
+        Returns:
+            The end-of-text token after ``ln_final``, (P, T), not yet projected.
+        """
+        self._text_device()
+        x = embeddings + self.positional_embedding.to(embeddings.dtype)
+        mask = self.attn_mask.to(x.dtype)
+        for number, block in enumerate(self.transformer.resblocks, start=1):
+            if before_block is not None:
+                x = before_block(number, x)
+            x = block(x, attn_mask=mask)
+            if after_block is not None:
+                x = after_block(number, x)
+        x = self.ln_final(x)
+        return x[torch.arange(x.shape[0], device=x.device), end.to(x.device)]
+
+    def encode_text(self, texts: Sequence[str]) -> torch.Tensor:
+        """Text features (P, D) of ``texts``, not normalised."""
+        tokens = self.tokenize(texts)
+        return self.text_tokens(self.embed_tokens(tokens), tokens.argmax(-1)) @ self.text_projection
+
+    def _text_device(self) -> torch.device:
+        if self.token_embedding is None:
+            raise ConfigurationError(
+                "the text tower was dropped from this network: build it anew to compute other text anchors"
+            )
+        return self.token_embedding.weight.device
+
+
+def _qkv(block: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    q, k, v = (split_heads(part, block.attn.num_heads) for part in projected.chunk(3, dim=-1))
+    return q, k, v

@@ -1,0 +1,121 @@
+"""Dense priors: frozen vision networks whose patch similarities guide Crane+'s D-Attn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
+from monai_zsad.backbones.weights_io import WeightsRecord, prior_state_dict
+from monai_zsad.errors import ConfigurationError, WeightsError
+
+__all__ = ["DINOv2Prior", "DensePrior"]
+
+
+@runtime_checkable
+class DensePrior(Protocol):
+    """What Crane+ needs of a dense prior; any module of this form fits.
+
+    Attributes:
+        similarity_offset: multiple of the mean patch similarity below which two patches count as unrelated (1.2 for
+            the DINO family, 1.08 for SAM in Crane's release).
+    """
+
+    similarity_offset: float
+
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Patch features (B, C, h, w) of pictures (B, 3, S, S) in [0, 1]; the prior normalises by itself."""
+        ...
+
+    def load_weights(self, source: str | Path, *, download: bool = True) -> WeightsRecord:
+        """Load weights by registered name, file or seed."""
+        ...
+
+
+class DINOv2Prior(nn.Module):
+    """DINOv2 patch features through timm, after the last layer norm.
+
+    Args:
+        image_size: side of the square input in pixels, a multiple of the patch (14).
+        architecture: timm's name of the network; the default is ``vitb14_reg`` of DINOv2.
+
+    Raises:
+        ConfigurationError: if timm does not know the architecture or the size does not fit the patch.
+
+    References:
+        Oquab et al., DINOv2, TMLR 2024; Darcet et al., Vision Transformers Need Registers, ICLR 2024.
+
+    >>> prior = DINOv2Prior(28, architecture="vit_small_patch14_reg4_dinov2")
+    >>> _ = prior.load_weights("seed:0")
+    >>> prior(torch.zeros(1, 3, 28, 28)).shape
+    torch.Size([1, 384, 2, 2])
+    """
+
+    def __init__(self, image_size: int, architecture: str = "vit_base_patch14_reg4_dinov2") -> None:
+        super().__init__()
+        import timm
+
+        self.similarity_offset = 1.2
+        self.architecture = architecture
+        name = architecture.split(".")[0]
+        if name not in timm.list_models(name):
+            raise ConfigurationError(
+                f"architecture={architecture!r} is unknown to timm: choose one of timm.list_models('*dinov2*')"
+            )
+        config: Any = timm.models.get_pretrained_cfg(name)
+        with torch.device("meta"):
+            model = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size)
+        self.model: Any = model._apply(lambda tensor: torch.zeros_like(tensor, device="cpu"))
+        patch = self.model.patch_embed.patch_size[0]
+        if image_size % patch:
+            raise ConfigurationError(
+                f"image_size={image_size} is not a multiple of the patch size {patch} of {architecture}: "
+                f"use {image_size // patch * patch} or {(image_size // patch + 1) * patch}"
+            )
+        self.grid_size = image_size // patch
+        self.record: WeightsRecord | None = None
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+        self.eval()
+
+    def load_weights(self, source: str | Path, *, download: bool = True) -> WeightsRecord:
+        """Load all parameters, strictly: timm's file, the official ``dinov2_vitb14_reg4_pretrain.pth``, or ``seed:N``.
+
+        Args:
+            source: a registered name (``"dinov2_vitb14_reg"``), a file, or ``"seed:N"`` for tests.
+            download: whether a registered name that is not cached may be fetched.
+
+        Raises:
+            WeightsError: if the weights are unknown, missing, damaged or of another architecture.
+        """
+        seed = parse_seed(source)
+        if seed is not None:
+            state = seeded_state_dict(self.model.state_dict(), seed)
+            record = WeightsRecord(name=f"seed:{seed}", sha256="", licence="", activation=None, seed=seed)
+        else:
+            state, record = prior_state_dict(source, download=download)
+        try:
+            self.model.load_state_dict(self._converted(state), strict=True)
+        except (RuntimeError, KeyError, IndexError) as error:
+            raise WeightsError(
+                f"the weights {record.name} do not fit {self.architecture}: {str(error).splitlines()[-1].strip()}"
+            ) from error
+        self.record = record
+        return record
+
+    def _converted(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Official names to timm's, and positions to this grid (timm's bicubic with antialiasing, as DINOv2 does)."""
+        from timm.models.vision_transformer import checkpoint_filter_fn
+
+        return checkpoint_filter_fn(dict(state), self.model)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Patch features (B, C, h, w) of pictures (B, 3, S, S) in [0, 1]."""
+        dtype = self.model.patch_embed.proj.weight.dtype
+        images = ((pictures - self.mean) / self.std).to(dtype)
+        tokens = self.model.forward_features(images)[:, self.model.num_prefix_tokens :]
+        return tokens.transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))

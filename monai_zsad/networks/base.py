@@ -1,0 +1,153 @@
+"""What every zero-shot anomaly network has in common: the contract towards MONAI, and its weights."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from monai_zsad.backbones import Activation, CLIPBackbone, PositionResize
+from monai_zsad.backbones.weights_io import WeightsRecord
+from monai_zsad.errors import ConfigurationError
+
+__all__ = ["Prediction", "ZeroShotNetwork"]
+
+# Pixel statistics of CLIP's training images, OpenAI's and open_clip's alike.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Prediction(NamedTuple):
+    """What a network says of B images at its own input size S.
+
+    Attributes:
+        anomaly_map: (B, S, S) in [0, 1], float32.
+        score: (B,) in [0, 1], float32.
+        details: intermediate results by name, for parity tests and for looking inside.
+    """
+
+    anomaly_map: torch.Tensor
+    score: torch.Tensor
+    details: Mapping[str, torch.Tensor]
+
+
+class ZeroShotNetwork(nn.Module, ABC):
+    """Base of the networks: (B, C, H, W) slices in [0, 1] to (B, 2, H, W).
+
+    Channel 0 is the anomaly map in [0, 1], channel 1 the image score, constant over the slice, so that MONAI's
+    inferers, ``Invertd`` and export work unchanged. The network brings the slices to its own input size and back, adds
+    channels and normalises by itself; slices that are not square are stretched, as the methods' releases do.
+
+    The text anchors are a buffer, NaN until they are computed: a network whose weights were never loaded gives NaN and
+    never something that looks like a result.
+
+    Args:
+        architecture: see :class:`~monai_zsad.backbones.CLIPBackbone`.
+        image_size: side of the input in pixels, a multiple of the patch.
+        activation: of CLIP's MLPs.
+        position_resize: of CLIP's position embedding.
+    """
+
+    def __init__(
+        self,
+        architecture: str | Mapping[str, Any],
+        image_size: int | None,
+        *,
+        activation: Activation,
+        position_resize: PositionResize,
+    ) -> None:
+        super().__init__()
+        self.clip = CLIPBackbone(architecture, image_size, activation=activation, position_resize=position_resize)
+        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("text_anchors", torch.full((1, 2, self.clip.embed_dim), torch.nan))
+        self.text_anchors: torch.Tensor
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
+
+    @property
+    def image_size(self) -> int:
+        """Side S of the square input in pixels."""
+        return self.clip.image_size
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels of the input."""
+        return self.clip.patch_size
+
+    @property
+    def records(self) -> dict[str, WeightsRecord]:
+        """Where the loaded weights come from, by part (``clip``, ``prompts``, ...)."""
+        return {} if self.clip.record is None else {"clip": self.clip.record}
+
+    @property
+    def meaningless(self) -> bool:
+        """Whether any part runs on seeded random weights, so that the output says nothing about an image."""
+        return any(record.meaningless for record in self.records.values())
+
+    @abstractmethod
+    def predict(self, images: torch.Tensor) -> Prediction:
+        """Map and score of (B, 3, S, S) images normalised with CLIP's mean and standard deviation."""
+
+    @abstractmethod
+    def update_text_anchors(self) -> None:
+        """Compute the text anchors from the loaded weights and keep them."""
+
+    @abstractmethod
+    def load_weights(self, **sources: Any) -> dict[str, WeightsRecord]:
+        """Load every part by name, file or seed and compute the text anchors."""
+
+    def forward(self, slices: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) in [0, 1], C of 1 or 3, to (B, 2, H, W): anomaly map and image score, float32.
+
+        Raises:
+            ConfigurationError: for another number of axes or channels.
+        """
+        prediction = self.predict(self.normalize(self.resize(slices)))
+        height, width = slices.shape[-2:]
+        anomaly_map = prediction.anomaly_map.unsqueeze(1)
+        if anomaly_map.shape[-2:] != (height, width):
+            anomaly_map = F.interpolate(anomaly_map, (height, width), mode="bilinear", align_corners=False)
+        score = prediction.score.view(-1, 1, 1, 1).expand(-1, 1, height, width)
+        return torch.cat([anomaly_map, score], dim=1)
+
+    def resize(self, slices: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) to (B, 3, S, S) in [0, 1], float32: bicubic with antialiasing, as PIL does."""
+        if slices.ndim != 4 or slices.shape[1] not in (1, 3):
+            raise ConfigurationError(
+                f"slices have shape {tuple(slices.shape)}; needed (B, C, H, W) with 1 or 3 channels"
+            )
+        size = (self.image_size, self.image_size)
+        pictures = slices.float()
+        if pictures.shape[-2:] != size:
+            pictures = F.interpolate(pictures, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+        return pictures.expand(-1, 3, -1, -1)
+
+    def normalize(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures in [0, 1] to CLIP's normalisation."""
+        return (pictures - self.mean.float()) / self.std.float()
+
+    def denormalize(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images back to pictures in [0, 1], clamped."""
+        return (images.float() * self.std.float() + self.mean.float()).clamp(0, 1)
+
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Compute the vision towers in ``dtype``; text anchors, similarities and maps stay in float32."""
+        self.clip.visual.to(dtype)
+
+    def portable_state_dict(self) -> dict[str, torch.Tensor]:
+        """State dict that loads at any input size (see :meth:`CLIPBackbone.portable_state_dict`)."""
+        return self.state_dict() | {f"clip.{name}": value for name, value in self.clip.portable_state_dict().items()}
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Similarities over a temperature of 0.07 and the smoothing of maps need float32."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()

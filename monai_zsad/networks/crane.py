@@ -1,0 +1,253 @@
+"""Crane and Crane+: context-guided prompts with E-Attn, D-Attn and score-based pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from monai_zsad.backbones import Activation, AttentionKind, DensePrior, DINOv2Prior, VisionFeatures
+from monai_zsad.backbones.attention import check_attention_kind
+from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
+from monai_zsad.backbones.weights_io import WeightsRecord, prompts_state_dict
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.networks.base import Prediction, ZeroShotNetwork, without_autocast
+from monai_zsad.networks.dense_prior import dense_prior_attention
+from monai_zsad.networks.maps import (
+    anomaly_probability,
+    gaussian_weights,
+    grid_to_map,
+    l2_normalize,
+    similarity_logits,
+    smooth,
+    smoothing_matrix,
+)
+from monai_zsad.networks.prompt_learner import PromptLearner
+
+__all__ = ["Crane", "CranePlus"]
+
+Average = Literal["probabilities", "logits"]
+
+
+class Crane(ZeroShotNetwork):
+    """Crane: patch features of self-correlation attention (E-Attn) against learned, object-agnostic prompts.
+
+    The defaults are those of the authors' release, from which the published figures come. The dense features are read
+    from a second path beside CLIP's last blocks; the image score comes from CLIP's image feature pooled with the patch
+    features, weighted by how anomalous they are.
+
+    Args:
+        architecture: CLIP of the release is ``"ViT-L-14-336"``.
+        image_size: side S of the input in pixels.
+        attention: kind of the second path.
+        path_blocks: how many of the last blocks the second path spans (19 for the release's 24 blocks; all blocks of
+            a CLIP that has fewer).
+        dense_layers: ``"released"`` for the second path after the last block, which is what the release computes (it
+            keeps four views of one tensor), or block numbers such as ``(6, 12, 18, 24)`` for the paper's form.
+        average: over layers, ``"probabilities"`` after or ``"logits"`` before the softmax.
+        image_conditioned: give each image prompts of its own (training does; the released evaluation does not).
+        temperature: divisor of the cosine similarities.
+        pooling_weight: share of the pooled patch feature in the image feature (score-based pooling).
+        sigma: Gaussian smoothing of the map, in pixels of S x S.
+        activation: of CLIP's MLPs.
+
+    Raises:
+        ConfigurationError: for an unknown option or layers outside of the second path.
+
+    References:
+        Salehi et al., "Crane: Context-Guided Prompt Learning and Attention Refinement for Zero-Shot Anomaly
+        Detection", arXiv 2504.11055.
+
+    >>> config = {"embed_dim": 32, "vision_cfg": {"image_size": 28, "layers": 2, "width": 64, "patch_size": 14},
+    ...           "text_cfg": {"width": 32, "heads": 1, "layers": 2}}
+    >>> network = Crane(config, image_size=56)
+    >>> _ = network.load_weights(clip="seed:0", prompts="seed:0")
+    >>> network(torch.rand(2, 1, 48, 48)).shape
+    torch.Size([2, 2, 48, 48])
+    """
+
+    def __init__(
+        self,
+        architecture: str | Mapping[str, Any] = "ViT-L-14-336",
+        image_size: int | None = 518,
+        *,
+        attention: AttentionKind = "qq+kk+vv",
+        path_blocks: int = 19,
+        dense_layers: Literal["released"] | Sequence[int] = "released",
+        average: Average = "probabilities",
+        image_conditioned: bool = False,
+        temperature: float = 0.07,
+        pooling_weight: float = 0.5,
+        sigma: float = 4.0,
+        activation: Activation = "quick_gelu",
+    ) -> None:
+        super().__init__(architecture, image_size, activation=activation, position_resize="bilinear")
+        if average not in ("probabilities", "logits"):
+            raise ConfigurationError(f"average={average!r} is unknown: choose 'probabilities' or 'logits'")
+        depth = self.clip.depth
+        self.attention = check_attention_kind(attention)
+        self.first_block = max(1, depth + 1 - path_blocks)
+        self.dense_layers = (depth,) if isinstance(dense_layers, str) else tuple(int(layer) for layer in dense_layers)
+        outside = [layer for layer in self.dense_layers if not self.first_block <= layer <= depth]
+        if outside or not self.dense_layers or (isinstance(dense_layers, str) and dense_layers != "released"):
+            raise ConfigurationError(
+                f"dense_layers={dense_layers!r}: give 'released' or blocks of the second path, "
+                f"{self.first_block} to {depth}"
+            )
+        if image_conditioned and self.clip.embed_dim != self.clip.text_width:
+            raise ConfigurationError(
+                f"image_conditioned=True needs a CLIP whose joint space is as wide as its text tower; this one has "
+                f"{self.clip.embed_dim} and {self.clip.text_width}"
+            )
+        self.average: Average = average
+        self.image_conditioned = image_conditioned
+        self.temperature = temperature
+        self.pooling_weight = pooling_weight
+        self.prompt_learner = PromptLearner(self.clip.text_width, self.clip.context_length)
+        self.prompt_learner.requires_grad_(False)
+        self.prompts_record: WeightsRecord | None = None
+        self.register_buffer(
+            "smoothing", smoothing_matrix(self.image_size, gaussian_weights(sigma), "symmetric"), persistent=False
+        )
+        self.smoothing: torch.Tensor
+        self.eval()
+
+    @property
+    def records(self) -> dict[str, WeightsRecord]:
+        """Where the loaded weights come from, by part."""
+        return super().records | ({} if self.prompts_record is None else {"prompts": self.prompts_record})
+
+    def load_weights(
+        self,
+        *,
+        clip: str | Path,
+        prompts: str | Path,
+        activation: Activation | None = None,
+        download: bool = True,
+    ) -> dict[str, WeightsRecord]:
+        """Load CLIP and the learned prompts, then compute the text anchors.
+
+        Args:
+            clip: name, file or ``"seed:N"``, see :meth:`CLIPBackbone.load_weights`.
+            prompts: name (``"crane:mvtec_epoch5"``), released or own checkpoint file, or ``"seed:N"``.
+            activation: what CLIP weights from a file were trained with, where the file does not tell.
+            download: whether registered names that are not cached may be fetched.
+
+        Returns:
+            What was loaded, by part.
+
+        Raises:
+            WeightsError: if weights are unknown, missing, damaged or do not fit.
+        """
+        self.clip.load_weights(clip, activation=activation, download=download)
+        seed = parse_seed(prompts)
+        if seed is not None:
+            self.prompt_learner.load_state_dict(seeded_state_dict(self.prompt_learner.state_dict(), seed))
+            self.prompt_learner.embed_words(self.clip)
+            self.prompts_record = WeightsRecord(name=f"seed:{seed}", sha256="", licence="", activation=None, seed=seed)
+        else:
+            state, self.prompts_record = prompts_state_dict(prompts, download=download)
+            self.prompt_learner.load_released(state, self.prompts_record.name, self.clip)
+        self.update_text_anchors()
+        return self.records
+
+    def update_text_anchors(self) -> None:
+        """Compute the anchors of the unconditioned prompts, (1, 2, D)."""
+        with torch.no_grad():
+            self.text_anchors = self.prompt_learner(self.clip).to(self.text_anchors)
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        """Map and score of (B, 3, S, S) normalised images.
+
+        ``details``: ``cls`` (B, D), ``patch`` (L, B, N, D), ``text`` (1 or B, 2, D), ``logits`` (L, B, N, 2) and
+        ``amap`` (B, S, S), the map before smoothing.
+        """
+        features = self.clip.vision(
+            images, attention=self.attention, first_block=self.first_block, path_layers=self.dense_layers
+        )
+        projected = [self.clip.project(tokens) for tokens in self._dense_tokens(features, images)]
+        image_feature = self.clip.project(features.tokens[:, 0])
+        with without_autocast(images.device):
+            return self._compare(torch.stack([l2_normalize(f) for f in projected]), l2_normalize(image_feature))
+
+    def _dense_tokens(self, features: VisionFeatures, images: torch.Tensor) -> list[torch.Tensor]:
+        """Patch tokens (B, N, W) of every layer, before ``ln_post``."""
+        del images
+        return [features.path[layer][:, 1:] for layer in self.dense_layers]
+
+    def _compare(self, patch: torch.Tensor, cls: torch.Tensor) -> Prediction:
+        text = self.prompt_learner(self.clip, cls) if self.image_conditioned else self.text_anchors.float()
+        logits = similarity_logits(patch, text, self.temperature)
+        if self.average == "probabilities":
+            amap = grid_to_map(anomaly_probability(logits).mean(0), self.image_size)
+        else:
+            # Upsampling is linear, so averaging the layers before it changes nothing and costs less.
+            normal, anomalous = logits.mean(0).unbind(-1)
+            upsampled = [grid_to_map(channel, self.image_size) for channel in (normal, anomalous)]
+            amap = anomaly_probability(torch.stack(upsampled, dim=-1))
+        weights = anomaly_probability(logits.mean(0)).unsqueeze(-1)
+        pooled = l2_normalize((weights * patch.mean(0)).sum(1))
+        image_feature = l2_normalize(self.pooling_weight * pooled + (1 - self.pooling_weight) * cls)
+        image_logits = similarity_logits(image_feature.unsqueeze(1), text, self.temperature)
+        score = anomaly_probability(image_logits).squeeze(1)
+        details = {"cls": cls, "patch": patch, "text": text, "logits": logits, "amap": amap}
+        return Prediction(smooth(amap, self.smoothing.float()), score, details)
+
+
+class CranePlus(Crane):
+    """Crane+: Crane with a second map from D-Attn, whose attention follows a dense prior's patch similarities.
+
+    Args:
+        architecture: CLIP of the release is ``"ViT-L-14-336"``.
+        image_size: side S of the input in pixels, a multiple of both patches.
+        prior: the dense prior; ``None`` for DINOv2 ``vitb14_reg``, the release's default.
+        **options: see :class:`Crane`.
+
+    References:
+        As :class:`Crane`; the released evaluation uses ``average="logits"`` with checkpoint epoch 5 for industrial and
+        ``average="probabilities"`` with epoch 1 for medical images.
+    """
+
+    def __init__(
+        self,
+        architecture: str | Mapping[str, Any] = "ViT-L-14-336",
+        image_size: int | None = 518,
+        *,
+        prior: DensePrior | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(architecture, image_size, **options)
+        self.prior: Any = DINOv2Prior(self.image_size) if prior is None else prior
+        self.eval()
+
+    @property
+    def records(self) -> dict[str, WeightsRecord]:
+        """Where the loaded weights come from, by part."""
+        record = getattr(self.prior, "record", None)
+        return super().records | ({} if record is None else {"prior": record})
+
+    def load_weights(  # type: ignore[override]  # one part more than the base
+        self,
+        *,
+        clip: str | Path,
+        prompts: str | Path,
+        prior: str | Path,
+        activation: Activation | None = None,
+        download: bool = True,
+    ) -> dict[str, WeightsRecord]:
+        """As :meth:`Crane.load_weights`, and the dense prior: name (``"dinov2_vitb14_reg"``), file or ``"seed:N"``."""
+        self.prior.load_weights(prior, download=download)
+        return super().load_weights(clip=clip, prompts=prompts, activation=activation, download=download)
+
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Compute both vision towers in ``dtype``."""
+        super().set_precision(dtype)
+        self.prior.to(dtype)
+
+    def _dense_tokens(self, features: VisionFeatures, images: torch.Tensor) -> list[torch.Tensor]:
+        prior = self.prior(self.denormalize(images))
+        values = self.clip.last_block_values(features.last_attended[:, 1:])
+        attended = self.clip.last_block_output(dense_prior_attention(prior, values, self.prior.similarity_offset))
+        return [attended, *super()._dense_tokens(features, images)]

@@ -1,0 +1,93 @@
+"""Arithmetic from features and text anchors to anomaly maps and image scores, shared by all methods."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+__all__ = [
+    "anomaly_probability",
+    "gaussian_weights",
+    "grid_to_map",
+    "l2_normalize",
+    "similarity_logits",
+    "smooth",
+    "smoothing_matrix",
+]
+
+Border = Literal["symmetric", "reflect", "edge"]
+
+
+def l2_normalize(x: torch.Tensor) -> torch.Tensor:
+    """``x`` divided by its length along the last axis, in float32 (a zero vector stays zero)."""
+    return F.normalize(x.float(), dim=-1)
+
+
+def similarity_logits(features: torch.Tensor, anchors: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Cosine similarities to the normal and the anomalous anchor, over the temperature.
+
+    Args:
+        features: l2-normalised (L, B, N, D).
+        anchors: l2-normalised (1, 2, D) or, one pair for each image, (B, 2, D); normal first.
+        temperature: divisor, 0.07 in Crane and AnomalyCLIP.
+
+    Returns:
+        (L, B, N, 2).
+    """
+    return features @ anchors.transpose(-1, -2) / temperature
+
+
+def anomaly_probability(logits: torch.Tensor) -> torch.Tensor:
+    """Softmax over the last axis (normal, anomalous), anomalous part: (..., 2) to (...).
+
+    >>> anomaly_probability(torch.tensor([[0.0, 0.0]]))
+    tensor([0.5000])
+    """
+    return torch.softmax(logits, dim=-1)[..., 1]
+
+
+def grid_to_map(values: torch.Tensor, size: int, *, align_corners: bool = False) -> torch.Tensor:
+    """Patch values (B, N) on a square grid, bilinearly to (B, size, size).
+
+    >>> grid_to_map(torch.arange(4.0).view(1, 4), 2)
+    tensor([[[0., 1.],
+             [2., 3.]]])
+    """
+    side = math.isqrt(values.shape[-1])
+    grid = values.unflatten(-1, (side, side)).unsqueeze(1)
+    return F.interpolate(grid, (size, size), mode="bilinear", align_corners=align_corners).squeeze(1)
+
+
+def gaussian_weights(sigma: float, radius: int | None = None) -> np.ndarray:
+    """Sampled, normalised Gaussian (2 * radius + 1,); the default radius is scipy's ``truncate=4``."""
+    radius = int(4 * sigma + 0.5) if radius is None else radius
+    x = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (x / sigma) ** 2)
+    return weights / weights.sum()
+
+
+def smoothing_matrix(size: int, weights: np.ndarray, border: Border) -> torch.Tensor:
+    """Matrix (size, size) that applies a symmetric kernel to a vector, borders included.
+
+    Borders in numpy's words: ``symmetric`` repeats the edge sample (scipy's "reflect"), ``reflect`` does not, ``edge``
+    replicates it. One matrix product on either side smooths a map exactly as a separable filter with that border does,
+    exports everywhere and needs no padding code.
+
+    >>> smoothing_matrix(3, np.array([0.25, 0.5, 0.25]), "symmetric")
+    tensor([[0.7500, 0.2500, 0.0000],
+            [0.2500, 0.5000, 0.2500],
+            [0.0000, 0.2500, 0.7500]])
+    """
+    radius = len(weights) // 2
+    padded = np.pad(np.eye(size), ((radius, radius), (0, 0)), mode=border)
+    matrix = sum(weight * padded[shift : shift + size] for shift, weight in enumerate(weights))
+    return torch.from_numpy(np.asarray(matrix, dtype=np.float32))
+
+
+def smooth(maps: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Smooth (..., S, S) along both axes with :func:`smoothing_matrix`."""
+    return matrix @ maps @ matrix.transpose(-1, -2)
