@@ -1,1 +1,17 @@
 """From slices to volumes: how a 2D network is run over a scan."""
+
+from __future__ import annotations
+
+from monai_zsad.inferers.planes import PLANES, SlicePlane, named_plane, native_plane
+from monai_zsad.inferers.slices import VolumeSliceInferer
+from monai_zsad.inferers.windows import token_distance, window_sides
+
+__all__ = [
+    "PLANES",
+    "SlicePlane",
+    "VolumeSliceInferer",
+    "named_plane",
+    "native_plane",
+    "token_distance",
+    "window_sides",
+]

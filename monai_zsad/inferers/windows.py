@@ -1,0 +1,210 @@
+"""Running a network over a batch of slices: whole or in windows, in mixed precision, within the memory there is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from monai.inferers import sliding_window_inference
+
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.inferers.arguments import is_count
+
+__all__ = ["SliceRunner", "covers", "network_device", "network_sizes", "token_distance", "window_sides"]
+
+logger = logging.getLogger(__name__)
+
+
+def window_sides(
+    token_spacing_mm: float, spacing: tuple[float, float], image_size: int, patch_size: int
+) -> tuple[int, int]:
+    """Rows and columns of the window that puts a network's tokens a wanted distance apart.
+
+    Args:
+        token_spacing_mm: wanted distance between tokens in mm.
+        spacing: mm between the rows and between the columns of a slice.
+        image_size: side of the network's square input in pixels; a window is resized to it.
+        patch_size: side of a token in pixels of that input.
+
+    Returns:
+        Rows and columns of the window in pixels of the slice, at least 1.
+
+    Example:
+        >>> window_sides(2.0, (0.5, 0.5), image_size=518, patch_size=14)  # 37 tokens of 2 mm = 74 mm
+        (148, 148)
+    """
+    extent = token_spacing_mm * image_size / patch_size
+    return max(1, round(extent / spacing[0])), max(1, round(extent / spacing[1]))
+
+
+def token_distance(
+    sides: tuple[int, int], spacing: tuple[float, float], image_size: int, patch_size: int
+) -> tuple[float, float]:
+    """Distance between tokens in mm, along rows and columns, if a slice or window is resized to the network's input.
+
+    Args:
+        sides: rows and columns of the slice or window in pixels.
+        spacing: mm between its rows and between its columns.
+        image_size: side of the network's square input in pixels.
+        patch_size: side of a token in pixels of that input.
+
+    Example:
+        >>> token_distance((512, 512), (0.75, 0.75), image_size=512, patch_size=16)
+        (12.0, 12.0)
+    """
+    return sides[0] * spacing[0] * patch_size / image_size, sides[1] * spacing[1] * patch_size / image_size
+
+
+def covers(window: Sequence[int], size: Sequence[int]) -> bool:
+    """Whether a window holds a whole slice; both as rows and columns in pixels."""
+    return window[0] >= size[0] and window[1] >= size[1]
+
+
+def network_device(network: object) -> torch.device | None:
+    """The device of a module's parameters; None if it has none."""
+    parameter = next(network.parameters(), None) if isinstance(network, torch.nn.Module) else None
+    return None if parameter is None else parameter.device
+
+
+def network_sizes(network: object) -> tuple[int, int]:
+    """``image_size`` and ``patch_size`` in pixels, also of a network inside ``DistributedDataParallel``.
+
+    Raises:
+        ConfigurationError: if the network lacks one of them.
+    """
+    inner = network.module if isinstance(network, torch.nn.parallel.DistributedDataParallel) else network
+    sizes = getattr(inner, "image_size", None), getattr(inner, "patch_size", None)
+    for name, size in zip(("image_size", "patch_size"), sizes, strict=True):
+        if not is_count(size):
+            raise ConfigurationError(
+                f"{type(inner).__name__}.{name} is {size!r}, where a whole number of pixels is needed to tell the "
+                "distance between tokens: use a network of monai_zsad, set the attribute, or give roi_size instead of "
+                "token_spacing_mm."
+            )
+    return int(sizes[0] or 0), int(sizes[1] or 0)
+
+
+class SliceRunner:
+    """A network with its call settings: slices (N, C, H, W) in, float32 (N, 2, H, W) out.
+
+    MONAI's :class:`~monai.inferers.SlidingWindowInferer` was not enough by itself: it works in place on what the
+    network returns, runs empty windows too, and fails when a batch does not fit into memory. Windows are cut and
+    blended by MONAI's :func:`~monai.inferers.sliding_window_inference`.
+
+    Args:
+        network: the network of this package's contract: (N, C, H, W) to (N, 2, H, W).
+        args: further positional arguments of each network call.
+        kwargs: further keyword arguments of each network call.
+        batch_size: slices or windows per network call. Halved, for the rest of the runner's life, whenever a call
+            runs out of CUDA memory.
+        overlap: fraction by which neighbouring windows overlap, in [0, 1).
+        sw_mode: "gaussian" or "constant" weighting of windows.
+        empty_below: a window without a pixel above this value never reaches the network, its results are 0;
+            None: every window does.
+        amp_dtype: run the network under autocast to this type; None: as it is.
+        device_type: "cpu" or "cuda", for autocast.
+
+    Example:
+        >>> runner = SliceRunner(lambda x: x.mean(1, keepdim=True).repeat(1, 2, 1, 1), batch_size=2)
+        >>> slices = torch.rand(3, 1, 20, 30)
+        >>> torch.allclose(runner(slices, window=(8, 8))[:, :1], slices)
+        True
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., torch.Tensor],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        batch_size: int = 4,
+        overlap: float = 0.25,
+        sw_mode: str = "gaussian",
+        empty_below: float | None = 0.0,
+        amp_dtype: torch.dtype | None = None,
+        device_type: str = "cpu",
+    ) -> None:
+        self.network = network
+        self.args = tuple(args)
+        self.kwargs = dict(kwargs or {})
+        self.batch_size = batch_size
+        self.overlap = overlap
+        self.sw_mode = sw_mode
+        self.empty_below = empty_below
+        self.amp_dtype = amp_dtype
+        self.device_type = device_type
+
+    def __call__(self, slices: torch.Tensor, window: tuple[int, int] | None = None) -> torch.Tensor:
+        """Run the network.
+
+        Args:
+            slices: (N, C, H, W), float32, on the network's device.
+            window: rows and columns of the windows in pixels. None, or a window that covers the slice: whole slices.
+                A slice smaller than the window in one direction only is zero-padded there, so that windows keep
+                their shape.
+
+        Returns:
+            (N, 2, H, W), float32; with windows, both channels blended.
+
+        Raises:
+            ConfigurationError: if the network's result has another shape than the contract says, or a single slice
+                or window does not fit into memory.
+        """
+        if window is None or covers(window, slices.shape[-2:]):
+            return self._run(slices)
+        return sliding_window_inference(
+            slices, window, self.batch_size, self._run_occupied, overlap=self.overlap, mode=self.sw_mode
+        )
+
+    def _run_occupied(self, windows: torch.Tensor) -> torch.Tensor:
+        # MONAI multiplies what it gets in place: it must never be the network's own tensor, nor a view of the input.
+        result = windows.new_zeros((len(windows), 2, *windows.shape[-2:]))
+        occupied = torch.ones(len(windows), dtype=torch.bool, device=windows.device)
+        if self.empty_below is not None:
+            occupied = (windows > self.empty_below).flatten(1).any(1)
+        if occupied.any():
+            result[occupied] = self._run(windows[occupied])
+        return result
+
+    def _run(self, slices: torch.Tensor) -> torch.Tensor:
+        parts: list[torch.Tensor] = []
+        start = 0
+        while start < len(slices):
+            part = slices[start : start + self.batch_size]
+            result = self._try(part)
+            if result is None:
+                self.batch_size = max(1, len(part) // 2)
+                logger.warning("out of CUDA memory with %d slices: going on with %d", len(part), self.batch_size)
+                torch.cuda.empty_cache()
+                continue
+            parts.append(result)
+            start += len(part)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _try(self, slices: torch.Tensor) -> torch.Tensor | None:
+        """The network's result, or None if a batch of several does not fit into CUDA memory."""
+        context: AbstractContextManager = nullcontext()
+        if self.amp_dtype is not None:
+            context = torch.autocast(self.device_type, dtype=self.amp_dtype)
+        try:
+            with context:
+                result = self.network(slices, *self.args, **self.kwargs)
+        except torch.cuda.OutOfMemoryError as error:
+            if len(slices) == 1:
+                raise ConfigurationError(
+                    f"out of CUDA memory with a single slice of {tuple(slices.shape[1:])}: free memory on the device, "
+                    "use amp=True, a network with a smaller image_size, or device='cpu'."
+                ) from error
+            return None
+        expected = (len(slices), 2, *slices.shape[-2:])
+        if not isinstance(result, torch.Tensor) or tuple(result.shape) != expected:
+            shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+            raise ConfigurationError(
+                f"network returned {shape} for slices of {tuple(slices.shape)}: expected a tensor of {expected} "
+                "(channel 0 the anomaly map, channel 1 the slice score at every pixel); use a network of monai_zsad, "
+                "or wrap yours to return that."
+            )
+        return result.float()
