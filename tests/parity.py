@@ -11,6 +11,7 @@ A method joins by one function in :data:`METHODS`: meta and context in, arrays b
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
 import sys
@@ -59,8 +60,7 @@ class Context:
         }
 
     def load_clip(self, clip: CLIPBackbone, meta: Mapping[str, Any]) -> None:
-        shape = self.seeded.SHAPES[meta["shape"]]
-        clip.load_state_dict(self.seeded.seeded_clip_state_dict(shape, meta["clip_seed"]))
+        clip.load_state_dict(_clip_state(self.seeded, meta["shape"], meta["clip_seed"]))
 
     def images(self, meta: Mapping[str, Any]) -> torch.Tensor:
         return self.seeded.seeded_image(meta.get("batch", 1), meta["image_size"], meta["image_seed"])
@@ -144,13 +144,19 @@ def compare(path: Path, checkpoints: Path | None = None) -> dict[str, float]:
     meta = json.loads(str(golden.pop("meta")))
     if meta["method"] not in METHODS:
         raise LookupError(f"method {meta['method']!r} is not implemented here: {', '.join(METHODS)} are")
-    context = Context(_seeded_module(path), checkpoints or shared_folder() / "checkpoints" / "crane")
+    context = Context(_seeded_module(path.resolve().parent), checkpoints or shared_folder() / "checkpoints" / "crane")
     found = METHODS[meta["method"]](meta, context)
     return {name: relative_error(found[name], value) for name, value in golden.items()}
 
 
-def _seeded_module(path: Path) -> ModuleType:
-    for folder in (path.resolve().parent, shared_folder() / "golden"):
+@functools.lru_cache(maxsize=1)
+def _clip_state(seeded: ModuleType, shape: str, seed: int) -> dict[str, torch.Tensor]:
+    return seeded.seeded_clip_state_dict(seeded.SHAPES[shape], seed)
+
+
+@functools.cache
+def _seeded_module(beside: Path) -> ModuleType:
+    for folder in (beside, shared_folder() / "golden"):
         file = folder / "seeded_clip.py"
         if file.is_file():
             spec = importlib.util.spec_from_file_location("seeded_clip", file)
@@ -160,7 +166,7 @@ def _seeded_module(path: Path) -> ModuleType:
             sys.modules[spec.name] = module
             spec.loader.exec_module(module)
             return module
-    raise FileNotFoundError(f"seeded_clip.py is neither beside {path} nor in the development data")
+    raise FileNotFoundError(f"seeded_clip.py is neither in {beside} nor in the development data")
 
 
 def main(arguments: list[str] | None = None) -> int:

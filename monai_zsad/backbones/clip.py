@@ -87,6 +87,7 @@ class CLIPBackbone(nn.Module):
             raise ConfigurationError(f"position_resize={position_resize!r} is unknown: choose 'bilinear' or 'bicubic'")
         config = clip_configuration(architecture)
         self.architecture = architecture if isinstance(architecture, str) else "custom"
+        self.architecture_config = config
         self.activation: Activation = activation
         self.position_resize: PositionResize = position_resize
         self.native_image_size = int(config["vision_cfg"]["image_size"])
@@ -269,15 +270,13 @@ class CLIPBackbone(nn.Module):
         for number, block in enumerate(self.visual.transformer.resblocks, start=1):
             q, k, v = _qkv(block, x)
             if attention is not None and number >= first_block:
-                own = block.attn.out_proj(
-                    torch.cat(
-                        [
-                            merge_heads(F.scaled_dot_product_attention(q, k, v)),
-                            merge_heads(self_correlation_attention(q, k, v, attention)),
-                        ]
-                    )
+                both = torch.stack(
+                    [
+                        merge_heads(F.scaled_dot_product_attention(q, k, v)),
+                        merge_heads(self_correlation_attention(q, k, v, attention)),
+                    ]
                 )
-                x_attended, y_attended = own.chunk(2)
+                x_attended, y_attended = block.attn.out_proj(both).unbind(0)
                 y = (x if y is None else y) + y_attended
             else:
                 x_attended = block.attn.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))

@@ -13,14 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from monai_zsad.backbones import Activation, CLIPBackbone, PositionResize
+from monai_zsad.backbones.weights import CLIP_MEAN, CLIP_STD
 from monai_zsad.backbones.weights_io import WeightsRecord
 from monai_zsad.errors import ConfigurationError
 
 __all__ = ["Prediction", "ZeroShotNetwork"]
-
-# Pixel statistics of CLIP's training images, OpenAI's and open_clip's alike.
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Prediction(NamedTuple):
