@@ -1,1 +1,97 @@
-"""MONAI transforms for screening: windows, orientation, foreground, volume score."""
+"""MONAI transforms for screening: windows, orientation, foreground, geometry, volume score.
+
+Their order in a bundle: upright orientation, intensity, crop, in-plane spacing, square. Intensity comes before the
+square, as padding is 0, which is black only once the values are in [0, 1].
+"""
+
+from __future__ import annotations
+
+from monai_zsad.transforms.foreground import BodyMask, BodyMaskD, BodyMaskd, BodyMaskDict
+from monai_zsad.transforms.geometry import (
+    BodyCrop,
+    BodyCropD,
+    BodyCropd,
+    BodyCropDict,
+    InPlaneSpacing,
+    InPlaneSpacingD,
+    InPlaneSpacingd,
+    InPlaneSpacingDict,
+    SquarePad,
+    SquarePadD,
+    SquarePadd,
+    SquarePadDict,
+)
+from monai_zsad.transforms.intensity import (
+    ForegroundPercentileScale,
+    ForegroundPercentileScaleD,
+    ForegroundPercentileScaled,
+    ForegroundPercentileScaleDict,
+    ScanIntensity,
+    ScanIntensityD,
+    ScanIntensityd,
+    ScanIntensityDict,
+)
+from monai_zsad.transforms.orientation import (
+    DISPLAY_AXCODES,
+    UprightOrientation,
+    UprightOrientationD,
+    UprightOrientationd,
+    UprightOrientationDict,
+    acquisition_plane,
+)
+from monai_zsad.transforms.score import VolumeScoreD, VolumeScored, VolumeScoreDict, volume_score
+from monai_zsad.transforms.windows import (
+    CT_WINDOWS,
+    CTWindow,
+    CTWindowD,
+    CTWindowd,
+    CTWindowDict,
+    HUWindow,
+    WindowSpec,
+    parse_windows,
+)
+
+__all__ = [
+    "BodyCrop",
+    "BodyCropD",
+    "BodyCropDict",
+    "BodyCropd",
+    "BodyMask",
+    "BodyMaskD",
+    "BodyMaskDict",
+    "BodyMaskd",
+    "CT_WINDOWS",
+    "CTWindow",
+    "CTWindowD",
+    "CTWindowDict",
+    "CTWindowd",
+    "DISPLAY_AXCODES",
+    "ForegroundPercentileScale",
+    "ForegroundPercentileScaleD",
+    "ForegroundPercentileScaleDict",
+    "ForegroundPercentileScaled",
+    "HUWindow",
+    "InPlaneSpacing",
+    "InPlaneSpacingD",
+    "InPlaneSpacingDict",
+    "InPlaneSpacingd",
+    "ScanIntensity",
+    "ScanIntensityD",
+    "ScanIntensityDict",
+    "ScanIntensityd",
+    "SquarePad",
+    "SquarePadD",
+    "SquarePadDict",
+    "SquarePadd",
+    "UprightOrientation",
+    "UprightOrientationD",
+    "UprightOrientationDict",
+    "UprightOrientationd",
+    "VolumeScoreD",
+    "VolumeScoreDict",
+    "VolumeScored",
+    "WindowSpec",
+    "acquisition_plane",
+    "parse_windows",
+    "volume_score",
+]
