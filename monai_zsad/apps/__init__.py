@@ -1,1 +1,14 @@
-"""Programs for people: command line, bundle helpers."""
+"""Programs for people: command line, bundle helpers. Modules are imported on first use."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+_MODULES = ("bundles", "cli", "demo", "screening", "weights_cli")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

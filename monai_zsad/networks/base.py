@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -64,6 +65,7 @@ class ZeroShotNetwork(nn.Module, ABC):
         self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("text_anchors", torch.full((1, 2, self.clip.embed_dim), torch.nan))
+        self._restored: dict[str, WeightsRecord] = {}
         self.text_anchors: torch.Tensor
         self.mean: torch.Tensor
         self.std: torch.Tensor
@@ -81,7 +83,14 @@ class ZeroShotNetwork(nn.Module, ABC):
     @property
     def records(self) -> dict[str, WeightsRecord]:
         """Where the loaded weights come from, by part (``clip``, ``prompts``, ...)."""
+        return self._restored or self._loaded_records()
+
+    def _loaded_records(self) -> dict[str, WeightsRecord]:
         return {} if self.clip.record is None else {"clip": self.clip.record}
+
+    def restore_records(self, records: Mapping[str, WeightsRecord]) -> None:
+        """Note what weights are that came by ``load_state_dict`` instead of :meth:`load_weights`."""
+        self._restored = dict(records)
 
     @property
     def meaningless(self) -> bool:
@@ -97,7 +106,7 @@ class ZeroShotNetwork(nn.Module, ABC):
         """Compute the text anchors from the loaded weights and keep them."""
 
     @abstractmethod
-    def load_weights(self, **sources: Any) -> dict[str, WeightsRecord]:
+    def load_weights(self, *args: Any, **sources: Any) -> dict[str, WeightsRecord]:
         """Load every part by name, file or seed and compute the text anchors."""
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
@@ -134,9 +143,35 @@ class ZeroShotNetwork(nn.Module, ABC):
         """Normalised images back to pictures in [0, 1], clamped."""
         return (images.float() * self.std.float() + self.mean.float()).clamp(0, 1)
 
-    def set_precision(self, dtype: torch.dtype) -> None:
-        """Compute the vision towers in ``dtype``; text anchors, similarities and maps stay in float32."""
-        self.clip.visual.to(dtype)
+    def describe(self) -> dict[str, Any]:
+        """Method, sizes and weights in plain values, for reports; without paths of this machine."""
+        return {
+            "method": type(self).__name__,
+            "architecture": self.clip.architecture,
+            "activation": self.clip.activation,
+            "image_size": self.image_size,
+            "precision": str(self.clip.vision_dtype).removeprefix("torch."),
+            "weights": {part: dataclasses.asdict(record) for part, record in self.records.items()},
+        }
+
+    def set_precision(self, precision: str | torch.dtype) -> None:
+        """Compute the vision towers in ``precision``; text anchors, similarities and maps stay in float32.
+
+        Args:
+            precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or the torch type.
+
+        Raises:
+            ConfigurationError: for another type.
+        """
+        dtype = getattr(torch, precision, None) if isinstance(precision, str) else precision
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise ConfigurationError(f"precision={precision!r}: choose float32, bfloat16 or float16")
+        for tower in self._towers():
+            tower.to(dtype)
+
+    def _towers(self) -> list[nn.Module]:
+        """Parts that compute in the chosen precision."""
+        return [self.clip.visual]
 
     def portable_state_dict(self) -> dict[str, torch.Tensor]:
         """State dict that loads at any input size (see :meth:`CLIPBackbone.portable_state_dict`)."""

@@ -114,10 +114,8 @@ class Crane(ZeroShotNetwork):
         self.smoothing: torch.Tensor
         self.eval()
 
-    @property
-    def records(self) -> dict[str, WeightsRecord]:
-        """Where the loaded weights come from, by part."""
-        return super().records | ({} if self.prompts_record is None else {"prompts": self.prompts_record})
+    def _loaded_records(self) -> dict[str, WeightsRecord]:
+        return super()._loaded_records() | ({} if self.prompts_record is None else {"prompts": self.prompts_record})
 
     def load_weights(
         self,
@@ -141,6 +139,7 @@ class Crane(ZeroShotNetwork):
         Raises:
             WeightsError: if weights are unknown, missing, damaged or do not fit.
         """
+        self._restored = {}
         self.clip.load_weights(clip, activation=activation, download=download)
         seed = parse_seed(prompts)
         if seed is not None:
@@ -222,11 +221,9 @@ class CranePlus(Crane):
         self.prior: Any = DINOv2Prior(self.image_size) if prior is None else prior
         self.eval()
 
-    @property
-    def records(self) -> dict[str, WeightsRecord]:
-        """Where the loaded weights come from, by part."""
+    def _loaded_records(self) -> dict[str, WeightsRecord]:
         record = getattr(self.prior, "record", None)
-        return super().records | ({} if record is None else {"prior": record})
+        return super()._loaded_records() | ({} if record is None else {"prior": record})
 
     def load_weights(  # type: ignore[override]  # one part more than the base
         self,
@@ -241,10 +238,8 @@ class CranePlus(Crane):
         self.prior.load_weights(prior, download=download)
         return super().load_weights(clip=clip, prompts=prompts, activation=activation, download=download)
 
-    def set_precision(self, dtype: torch.dtype) -> None:
-        """Compute both vision towers in ``dtype``."""
-        super().set_precision(dtype)
-        self.prior.to(dtype)
+    def _towers(self) -> list[torch.nn.Module]:
+        return [*super()._towers(), self.prior]
 
     def _dense_tokens(self, features: VisionFeatures, images: torch.Tensor) -> list[torch.Tensor]:
         prior = self.prior(self.denormalize(images))

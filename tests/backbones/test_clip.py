@@ -38,7 +38,8 @@ def pair(request: pytest.FixtureRequest) -> tuple[CLIPBackbone, Any]:
 @torch.no_grad()
 def test_image_feature_is_open_clips(pair: tuple[CLIPBackbone, Any]) -> None:
     ours, theirs = pair
-    for options in ({}, {"attention": "vv", "path_layers": (4,)}):
+    cases: list[dict[str, Any]] = [{}, {"attention": "vv", "path_layers": (4,)}]
+    for options in cases:
         tokens = ours.vision(IMAGES, **options).tokens
         torch.testing.assert_close(ours.project(tokens[:, 0]), theirs.encode_image(IMAGES), atol=2e-5, rtol=1e-5)
 
@@ -58,8 +59,8 @@ def reference_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, kind:
         joint = torch.cat([q, k, v], -1)
         return torch.softmax(joint @ joint.mT / (q.shape[-1] * 3) ** 0.5, -1) @ v
     named = {"qq": q, "kk": k, "vv": v}
-    weights = sum(torch.softmax(named[name] @ named[name].mT / q.shape[-1] ** 0.5, -1) for name in kind.split("+"))
-    return weights @ v
+    weights = [torch.softmax(named[name] @ named[name].mT / q.shape[-1] ** 0.5, -1) for name in kind.split("+")]
+    return torch.stack(weights).sum(0) @ v
 
 
 @pytest.mark.parametrize("kind", get_args(AttentionKind))
