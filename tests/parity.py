@@ -178,8 +178,8 @@ def main(arguments: list[str] | None = None) -> int:
     for path in options.files:
         try:
             errors = compare(path, options.checkpoints)
-        except (LookupError, OSError, ValueError) as error:
-            print(f"{path.name}: cannot be compared: {error}")
+        except (LookupError, OSError, ValueError) as reason:
+            print(f"{path.name}: cannot be compared: {reason}")
             failed = True
             continue
         for name, error in errors.items():

@@ -55,7 +55,8 @@ def self_correlation_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
         Salehi et al., Crane, arXiv 2504.11055 (E-Attn); Zhou et al., AnomalyCLIP, ICLR 2024; Li et al., CLIP Surgery.
 
     >>> x = torch.randn(1, 2, 5, 4)
-    >>> self_correlation_attention(x, x, x, "qq+kk+vv").allclose(3 * self_correlation_attention(x, x, x, "vv"), atol=1e-5)
+    >>> one = self_correlation_attention(x, x, x, "vv")
+    >>> self_correlation_attention(x, x, x, "qq+kk+vv").allclose(3 * one, atol=1e-5)
     True
     """
     if kind == "(q+k+v)^2":

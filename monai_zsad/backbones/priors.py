@@ -79,6 +79,8 @@ class DINOv2Prior(nn.Module):
         self.record: WeightsRecord | None = None
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.requires_grad_(False)
         self.eval()
 

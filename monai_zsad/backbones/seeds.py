@@ -23,7 +23,7 @@ def parse_seed(source: str | Path) -> int | None:
 
 
 def seeded_state_dict(like: Mapping[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
-    """Values for every tensor of ``like``: vectors of normalisation layers near one, other tensors of variance 1/fan-in.
+    """Values for every tensor of ``like``: gains near one, biases near zero, other tensors of variance 1 / fan-in.
 
     The values depend on the names' order in ``like`` and on ``seed`` alone.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_without_weights_the_output_is_nan_not_a_result(name: str, network: Zero
         assert untrained(slices()).isnan().all()
 
 
-def _prior(network: ZeroShotNetwork) -> dict[str, object]:
+def _prior(network: ZeroShotNetwork) -> dict[str, Any]:
     prior = getattr(network, "prior", None)
     return {} if prior is None else {"prior": prior}
 

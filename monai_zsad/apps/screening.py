@@ -1,0 +1,279 @@
+"""A bundle's run over many scans: one that fails does not end it, and the user reads sentences, not tracebacks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from monai_zsad._version import __version__
+from monai_zsad.data import explain, find_user_error
+from monai_zsad.errors import OutputError
+from monai_zsad.writers import CaseLayout, atomic_path
+
+__all__ = ["TRACEBACK_VARIABLE", "ScreeningSummary", "check_output", "finish", "friendly_errors", "isolate_failures"]
+
+TRACEBACK_VARIABLE = "MONAI_ZSAD_TRACEBACK"
+"""Environment variable; ``1`` keeps the tracebacks of user errors."""
+
+_logger = logging.getLogger(__name__)
+
+
+def isolate_failures(engine: Any, batchdata: Mapping[str, Any]) -> Any:
+    """One iteration of a MONAI evaluator in which a case that fails is recorded and the run goes on.
+
+    For use as ``SupervisedEvaluator(iteration_update=isolate_failures)`` over a DataLoader with ``batch_size=1``. MONAI
+    ends the run at the first exception. Decollation, postprocessing and writers run inside the engine's own
+    ``_iteration`` (by the ``MODEL_COMPLETED`` event), so everything that a case can raise is caught here: an ``error``
+    item of :class:`~monai_zsad.data.ScreeningDataset`, the network, memory, a writer. One sentence is logged, and the
+    traceback at debug level (as an error with ``MONAI_ZSAD_TRACEBACK=1``). ``KeyboardInterrupt`` and ``SystemExit``
+    pass.
+
+    Metrics attached to the evaluator read keys of the output that a failed case lacks: evaluate without this function.
+
+    Args:
+        engine: the evaluator.
+        batchdata: one collated item, with ``case`` and perhaps ``error``.
+
+    Returns:
+        the engine's own output, or ``[{"case", "status": "failed", "reason"}]``; such records are also gathered in
+        ``engine.state.failures``.
+    """
+    if engine.state.iteration <= 1:
+        engine.state.failures = []
+    case = str(_first(batchdata.get("case"), f"item {engine.state.iteration}"))
+    if "error" in batchdata:
+        return _record_failure(engine, case, str(_first(batchdata["error"], "unknown")))
+    try:
+        return engine._iteration(engine, batchdata)
+    except Exception as error:
+        wanted = os.environ.get(TRACEBACK_VARIABLE) == "1"
+        _logger.log(logging.ERROR if wanted else logging.DEBUG, "%s: traceback of the failure", case, exc_info=True)
+        reason = explain(error)
+    if torch.cuda.is_available():
+        # What the failed case held is free now; give it back, so that the next one finds a whole block.
+        torch.cuda.empty_cache()
+    return _record_failure(engine, case, reason)
+
+
+def _record_failure(engine: Any, case: str, reason: str) -> list[dict[str, str]]:
+    record = {"case": case, "status": "failed", "reason": reason}
+    engine.state.failures.append(record)
+    engine.state.batch = [{"case": case}]
+    _logger.error("%s failed: %s", case, reason)
+    return [record]
+
+
+def _first(value: Any, default: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return value[0] if value else default
+    return default if value is None else value
+
+
+class ScreeningSummary:
+    """Handler that follows a run: progress of each case, ``summary.json`` and a table at its end.
+
+    MONAI's ``StatsHandler`` prints losses and metrics per iteration; it knows no cases, and none that failed. Attach by
+    ``val_handlers``. ``summary.json`` holds ``schema_version``, ``done``, ``failed``, ``cases`` (``case``, ``status``
+    ``"done"`` or ``"failed"``, ``volume_score`` or ``reason``, ``seconds``) and ``software``; an older one is replaced.
+
+    Args:
+        output_dir: folder for ``summary.json``; None writes none.
+
+    Example:
+        >>> engine = Engine(lambda engine, batch: [{"case": batch, "volume_score": 0.5}])
+        >>> ScreeningSummary().attach(engine)
+        >>> _ = engine.run(["anna"])  # doctest: +ELLIPSIS
+        case  result  seconds
+        anna  0.500   0.0
+        1 done, 0 failed
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str] | None = None) -> None:
+        self.output_dir = None if output_dir is None else Path(output_dir).expanduser()
+        self.cases: list[dict[str, Any]] = []
+        self._since = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Register the handler with an evaluator."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
+        engine.add_event_handler(Events.COMPLETED, self._complete)
+
+    def _start(self, engine: Engine) -> None:  # noqa: ARG002
+        self.cases = []
+        self._since = time.perf_counter()
+
+    def _note(self, engine: Engine) -> None:
+        # From the end of the case before, so that loading counts.
+        now = time.perf_counter()
+        seconds, self._since = round(now - self._since, 3), now
+        total = engine.state.epoch_length or "?"
+        outputs = engine.state.output if isinstance(engine.state.output, list) else [engine.state.output]
+        batch = engine.state.batch if isinstance(engine.state.batch, list) else [engine.state.batch]
+        for index, output in enumerate(outputs):
+            item = batch[index] if index < len(batch) and isinstance(batch[index], Mapping) else {}
+            known = {**item, **(output if isinstance(output, Mapping) else {})}
+            record: dict[str, Any] = {"case": str(known.get("case", f"item {engine.state.iteration}"))}
+            if known.get("status") == "failed":
+                record |= {"status": "failed", "reason": known["reason"]}
+            else:
+                record |= {"status": "done"}
+                if known.get("volume_score") is not None:
+                    record["volume_score"] = float(known["volume_score"])
+            record["seconds"] = seconds
+            self.cases.append(record)
+            _logger.info("[%d/%s] %s: %s, %.1f s", len(self.cases), total, record["case"], _result(record), seconds)
+
+    def _complete(self, engine: Engine) -> None:  # noqa: ARG002
+        if self.output_dir is not None:
+            self._write(self.output_dir)
+        print(self.table())
+
+    def _write(self, folder: Path) -> None:
+        import monai
+
+        failed = sum(record["status"] == "failed" for record in self.cases)
+        content = {
+            "schema_version": 1,
+            "done": len(self.cases) - failed,
+            "failed": failed,
+            "cases": self.cases,
+            "software": {"monai_zsad": __version__, "monai": monai.__version__, "torch": torch.__version__},
+        }
+        _make_folder(folder)
+        with atomic_path(folder / "summary.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def table(self) -> str:
+        """The cases so far, one line each, the failed ones last with their reasons."""
+        ordered = sorted(self.cases, key=lambda record: record["status"] == "failed")
+        width = max([len("case"), *(len(record["case"]) for record in ordered)])
+        results = [
+            f"{record['volume_score']:.3f}" if "volume_score" in record else record["status"] for record in ordered
+        ]
+        second = max([len("result"), *(len(result) for result in results)])
+        lines = [f"{'case':<{width}}  {'result':<{second}}  seconds"]
+        for record, result in zip(ordered, results, strict=True):
+            lines.append(f"{record['case']:<{width}}  {result:<{second}}  {record['seconds']:.1f}")
+        failures = [record for record in ordered if record["status"] == "failed"]
+        lines += [f"{record['case']}: {record['reason']}" for record in failures]
+        if self.output_dir is not None:
+            lines.append(f"results: {self.output_dir}")
+        lines.append(f"{len(ordered) - len(failures)} done, {len(failures)} failed")
+        return "\n".join(lines)
+
+
+def _result(record: Mapping[str, Any]) -> str:
+    return f"volume score {record['volume_score']:.3f}" if "volume_score" in record else str(record["status"])
+
+
+def finish(evaluator: Any) -> None:
+    """End the program with exit code 1 if a case of the run failed; last in a bundle's ``run`` or ``finalize`` list.
+
+    All other cases are done and written by then, so that a script can go by the exit code and look up the failed cases
+    in ``summary.json``.
+
+    Raises:
+        SystemExit: code 1, if :func:`isolate_failures` recorded a failure.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> finish(SimpleNamespace(state=SimpleNamespace(failures=[])))
+    """
+    if getattr(evaluator.state, "failures", []):
+        raise SystemExit(1)
+
+
+def friendly_errors() -> None:
+    """Print user errors as one line ``error: ...`` on stderr, without traceback; the exit code stays 1.
+
+    First in a bundle's ``initialize`` list. MONAI wraps what a config item or transform raises in a ``RuntimeError``,
+    so the chain of causes is searched for a :class:`~monai_zsad.errors.ZsadError`. Other errors are defects and keep
+    Python's own report; with ``MONAI_ZSAD_TRACEBACK=1`` all do.
+
+    Example:
+        >>> before = sys.excepthook
+        >>> friendly_errors()
+        >>> sys.excepthook is before
+        False
+        >>> sys.excepthook = before
+    """
+    if not isinstance(sys.excepthook, _FriendlyHook):
+        sys.excepthook = _FriendlyHook(sys.excepthook)
+
+
+class _FriendlyHook:
+    def __init__(self, previous: Any) -> None:
+        self.previous = previous
+
+    def __call__(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        known = None if os.environ.get(TRACEBACK_VARIABLE) == "1" else find_user_error(error)
+        if known is None:
+            self.previous(kind, error, traceback)
+        else:
+            print(f"error: {explain(known)}", file=sys.stderr)
+
+
+def check_output(
+    output_dir: str | os.PathLike[str], cases: Sequence[str | Mapping[str, Any]], overwrite: bool = False
+) -> None:
+    """Make the output folder, and refuse before the first slice is computed what would fail or overwrite at the end.
+
+    Args:
+        output_dir: folder of the run.
+        cases: ids, or the records of :func:`~monai_zsad.data.find_scans`.
+        overwrite: let results of the same cases be replaced.
+
+    Raises:
+        OutputError: if the folder cannot be made or written to, or holds results of a case and ``overwrite`` is false.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> check_output(folder, ["anna"])
+        >>> (Path(folder) / "anna").mkdir()
+        >>> (Path(folder) / "anna" / "anna_scores.json").touch()
+        >>> check_output(folder, ["anna"])  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        monai_zsad.errors.OutputError: ... already holds results of anna ...
+    """
+    folder = Path(output_dir).expanduser()
+    _make_folder(folder)
+    try:
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written to ({error.strerror}); give another --output_dir") from error
+    if overwrite:
+        return
+    ids = [case if isinstance(case, str) else str(case["case"]) for case in cases]
+    there = [case for case in ids if _has_results(folder, case)]
+    if there:
+        some = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
+        raise OutputError(
+            f"{folder} already holds results of {some}: add --overwrite true to replace them, or give another "
+            "--output_dir"
+        )
+
+
+def _has_results(folder: Path, case: str) -> bool:
+    own = CaseLayout(folder, "", "").filename(subject=case)
+    return own.parent.is_dir() and any(name.startswith(own.name) for name in os.listdir(own.parent))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}); give another --output_dir") from error

@@ -1,0 +1,59 @@
+"""Turning an exception into the one sentence that a user reads."""
+
+from __future__ import annotations
+
+from monai_zsad.errors import ZsadError
+
+__all__ = ["find_user_error", "explain"]
+
+
+def find_user_error(error: BaseException) -> ZsadError | None:
+    """First error with a remedy in the chain of causes of ``error``, or None.
+
+    MONAI wraps what a transform or a config item raises in a ``RuntimeError``; the sentence meant for the user is
+    then one or more ``__cause__`` or ``__context__`` further down.
+
+    Example:
+        >>> from monai_zsad.errors import InputError
+        >>> try:
+        ...     try:
+        ...         raise InputError("scan.nii: truncated; copy it again")
+        ...     except InputError as inner:
+        ...         raise RuntimeError("applying transform Compose") from inner
+        ... except RuntimeError as outer:
+        ...     print(find_user_error(outer))
+        scan.nii: truncated; copy it again
+    """
+    for link in _chain(error):
+        if isinstance(link, ZsadError):
+            return link
+    return None
+
+
+def explain(error: BaseException) -> str:
+    """One sentence for ``error``: the user error in its chain of causes, else the root cause with its type.
+
+    Example:
+        >>> explain(ZeroDivisionError("division by zero"))
+        'ZeroDivisionError: division by zero'
+        >>> explain(MemoryError())
+        'out of memory: use a smaller batch of slices, a smaller image size, or a machine with more memory'
+    """
+    known = find_user_error(error)
+    if known is not None:
+        return " ".join(str(known).split())
+    links = list(_chain(error))
+    if any(isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError" for link in links):
+        return "out of memory: use a smaller batch of slices, a smaller image size, or a machine with more memory"
+    root = links[-1]
+    lines = [line.strip() for line in str(root).splitlines() if line.strip()]
+    return f"{type(root).__name__}: {lines[0]}" if lines else type(root).__name__
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in links:
+        links.append(link)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return links

@@ -1,0 +1,158 @@
+"""Parts of the preview picture: turning a scan upright, ranges of grey and colour, slices, labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import NdarrayOrTensor
+from monai.data import MetaTensor
+
+from monai_zsad.errors import ConfigurationError, OutputError
+
+__all__: list[str] = []
+
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""Planes by the RAS axis that runs through them."""
+
+BACKGROUND, INK = "#101216", "#e8eaed"
+_WARN, _SIDES = "#d93025", "#8ab4f8"
+# Letters at the left, right, top and bottom of the picture, by the axis through the plane.
+_EDGES = (("A", "P", "S", "I"), ("R", "L", "S", "I"), ("R", "L", "A", "P"))
+_AXIS_LETTERS = ("LR", "PA", "IS")
+
+
+@dataclass(frozen=True)
+class View:
+    """Scan and map (X, Y, Z) with axes nearest to R, A, S, and the axis through the plane that is shown.
+
+    ``affine`` leads from their index to mm, ``source_affine`` from that of the scan's file; both RAS.
+    """
+
+    scan: np.ndarray
+    heat: np.ndarray
+    affine: np.ndarray
+    source_affine: np.ndarray
+    axis: int
+
+    @property
+    def spacing(self) -> list[float]:
+        """Distance of neighbouring voxels along the three axes, mm."""
+        return [float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0)]
+
+
+def _array(volume: NdarrayOrTensor) -> np.ndarray:
+    array = volume.detach().cpu().float().numpy() if isinstance(volume, torch.Tensor) else np.asarray(volume)
+    return array[0] if array.ndim == 4 else array
+
+
+def make_view(scan: NdarrayOrTensor, heat: NdarrayOrTensor, affine: np.ndarray | None, plane: str | None) -> View:
+    """Check that scan and map lie on one grid, and turn both to the axes nearest to R, A, S."""
+    from nibabel import orientations
+
+    if plane is not None and plane not in PLANES:
+        raise ConfigurationError(f"plane is {plane!r}; give one of {', '.join(PLANES)}, or None for the third axis")
+
+    grid = scan.affine.cpu().numpy() if affine is None and isinstance(scan, MetaTensor) else affine
+    if grid is None:
+        raise ConfigurationError("affine is missing: give it, or a MetaTensor as scan")
+    image, values = _array(scan), _array(heat)
+    if image.shape != values.shape or image.ndim != 3:
+        raise ConfigurationError(f"scan {image.shape} and map {values.shape} are not two volumes on one grid")
+    if isinstance(heat, MetaTensor) and not np.allclose(heat.affine.cpu().numpy(), grid, atol=1e-3):
+        raise ConfigurationError("scan and map have different affines: save the preview before Invertd, or of a copy")
+    if not np.isfinite(values).all():
+        raise OutputError("the anomaly map holds NaN or infinity: no preview; run in float32 (amp off)")
+    turn = orientations.io_orientation(grid)
+    source = scan.meta.get("original_affine") if isinstance(scan, MetaTensor) else None
+    return View(
+        scan=orientations.apply_orientation(image, turn),
+        heat=orientations.apply_orientation(values, turn),
+        affine=grid @ orientations.inv_ornt_aff(turn, image.shape),
+        source_affine=grid if source is None else np.asarray(source, dtype=np.float64),
+        axis=int(turn[2, 0]) if plane is None else PLANES[plane],
+    )
+
+
+def upright(volume: np.ndarray, axis: int, index: int) -> np.ndarray:
+    """Slice of a volume (X, Y, Z) in RAS order: superior or anterior on top, the patient's right or anterior left."""
+    return np.take(volume, index, axis=axis)[::-1, ::-1].T
+
+
+def grey_range(scan: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
+    """Values that become black and white, and a rough mask of the body."""
+    low, high = (float(value) for value in np.percentile(scan, [0.5, 99.5]))
+    body = scan > low + 0.1 * (high - low)
+    if body.any():
+        high = float(np.percentile(scan[body], 99.5))
+        low = min(float(np.percentile(scan[body], 1.0)), low)
+    return (low, high if high > low else low + 1.0), body
+
+
+def map_range(heat: np.ndarray, body: np.ndarray) -> tuple[float, float]:
+    """From the median inside the body, below which nothing is coloured, to the largest value."""
+    low = float(np.median(heat[body])) if body.any() else float(heat.min())
+    high = float(heat.max())
+    return (low, high) if high - low > 1e-6 else (low, low + 1e-6)
+
+
+def draw_slice(
+    axes: Any, view: View, index: int, grey: tuple[float, float], heat_range: tuple[float, float] | None = None
+) -> None:
+    """Draw a slice with its sides into matplotlib axes; with the map over it where a range is given."""
+    axis = view.axis
+    across, down = (length for i, length in enumerate(view.spacing) if i != axis)
+    options = {"aspect": down / across, "interpolation": "bilinear"}
+    axes.imshow(upright(view.scan, axis, index), cmap="gray", vmin=grey[0], vmax=grey[1], **options)
+    if heat_range is not None:
+        heat = upright(view.heat, axis, index)
+        low, high = heat_range
+        share = np.clip((heat - low) / (high - low), 0.0, 1.0)
+        axes.imshow(heat, cmap="inferno", vmin=low, vmax=high, alpha=0.75 * np.clip(2.5 * share, 0.0, 1.0), **options)
+    axes.set_axis_off()
+    for letter, (x, y) in zip(_EDGES[axis], ((0.03, 0.5), (0.97, 0.5), (0.5, 0.965), (0.5, 0.035)), strict=True):
+        axes.text(x, y, letter, transform=axes.transAxes, color=_SIDES, fontsize=9, ha="center", va="center")
+
+
+def slice_label(view: View, index: int) -> str:
+    """Index of the slice in the scan's file, and the position of its centre on the axis it is numbered along."""
+    center = [(n - 1) / 2 for n in view.scan.shape]
+    center[view.axis] = index
+    world = view.affine @ [*center, 1.0]
+    columns = view.source_affine[:3, :3] / np.linalg.norm(view.source_affine[:3, :3], axis=0)
+    direction = view.affine[:3, view.axis]
+    number = int(np.rint((np.linalg.inv(view.source_affine) @ world)[int(np.argmax(np.abs(direction @ columns)))]))
+    millimetres = float(world[view.axis])
+    return f"slice {number}   {_AXIS_LETTERS[view.axis][int(millimetres >= 0)]} {abs(millimetres):.1f} mm"
+
+
+def colour_bar(figure: Any, grid: Any, heat_range: tuple[float, float], width: float) -> None:
+    """Scale of the map beside the lower row; ``width`` is that of the figure in inches."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    low_row = grid[1, 0].get_position(figure)
+    axes = figure.add_axes((1 - 0.82 / width, low_row.y0 + 0.02, 0.14 / width, low_row.height - 0.04))
+    bar = figure.colorbar(ScalarMappable(Normalize(*heat_range), "inferno"), cax=axes)
+    bar.set_label("anomaly map (no unit)", color=INK, fontsize=8)
+    bar.outline.set_edgecolor(INK)
+    bar.ax.tick_params(colors=INK, labelsize=8)
+
+
+def headline(figure: Any, title: str, volume_score: float | None, banner: str, height: float) -> None:
+    """Title, score and banner on top; ``height`` is that of the figure in inches."""
+    text = title if volume_score is None else f"{title}   volume score {volume_score:.3f}".strip()
+    figure.text(0.02, 1 - 0.22 / height, text, color=INK, fontsize=12, weight="bold", va="center", parse_math=False)
+    if banner:
+        figure.text(
+            0.02,
+            1 - 0.52 / height,
+            banner,
+            color="white",
+            fontsize=9,
+            weight="bold",
+            va="center",
+            bbox={"facecolor": _WARN, "edgecolor": "none", "boxstyle": "square,pad=0.35"},
+        )

@@ -1,0 +1,111 @@
+"""Where the files of a case lie, and how a file comes to be there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from monai.data import FolderLayoutBase
+
+from monai_zsad.errors import OutputError
+
+__all__ = ["CaseLayout", "atomic_path"]
+
+
+class CaseLayout(FolderLayoutBase):
+    """``<output_dir>/<case>/<case>_<postfix><extension>``: the one home of this package's file names.
+
+    MONAI's ``FolderLayout`` derives the name from the source file, which for a DICOM series is its first slice and in
+    a cohort is often the same in every folder; there the later result silently replaces the earlier one.
+
+    Args:
+        output_dir: folder of the run.
+        postfix: what the file is, such as ``"anomaly"``.
+        extension: with its dot.
+        makedirs: make the case's folder.
+
+    Raises:
+        OutputError: if the folder cannot be made.
+
+    Example:
+        >>> CaseLayout("out", "anomaly", ".nii.gz").filename(subject="anna").as_posix()
+        'out/anna/anna_anomaly.nii.gz'
+    """
+
+    def __init__(
+        self, output_dir: str | os.PathLike[str], postfix: str, extension: str, makedirs: bool = False
+    ) -> None:
+        self.output_dir = Path(output_dir).expanduser()
+        self.postfix = postfix
+        self.extension = extension
+        self.makedirs = makedirs
+
+    def filename(self, subject: str = "", **kwargs: object) -> Path:  # noqa: ARG002
+        """Path of the file of the case ``subject``."""
+        if subject in ("", ".", "..") or Path(subject).name != subject:
+            raise OutputError(f"case {subject!r} cannot name a folder; use ids from monai_zsad.data.find_scans")
+        folder = self.output_dir / subject
+        if self.makedirs:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise _cannot_write(folder, error) from error
+        return folder / f"{subject}_{self.postfix}{self.extension}"
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary name beside ``path``; what was written there replaces ``path`` when the block ends without error.
+
+    Data and rename reach the disk before the block is left, so that a killed run or a full disk leaves either the old
+    file or the new one, never half of it. The temporary name keeps the ending, since writers go by it.
+
+    Args:
+        path: the file to be written; its folder exists.
+
+    Yields:
+        the temporary path to write to.
+
+    Raises:
+        OutputError: if it cannot be written (no space, no permission).
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "note.txt"
+        >>> with atomic_path(target) as temporary:
+        ...     _ = temporary.write_text("done")
+        >>> [file.name for file in target.parent.iterdir()]
+        ['note.txt']
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Folders cannot be opened on Windows; there the rename itself is all that can be asked for.
+    with contextlib.suppress(PermissionError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    if isinstance(error, OutputError):
+        return error
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return OutputError(f"{path}: cannot be written ({reason}); free space or permission, or give another --output_dir")

@@ -1,0 +1,195 @@
+"""Volumes as NIfTI files that are whole or absent, named by their case."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import DtypeLike, KeysCollection, NdarrayOrTensor, PathLike
+from monai.data import ImageWriter, MetaTensor, NibabelWriter
+from monai.transforms import MapTransform, Transform
+from monai.utils import get_equivalent_dtype
+
+from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.writers.files import CaseLayout, atomic_path
+
+__all__ = ["AtomicNibabelWriter", "SaveCase", "SaveCaseD", "SaveCaseDict", "SaveCased"]
+
+_NIFTI_TYPES = ("float32", "float64", "uint8", "int16", "uint16", "int32")
+
+_logger = logging.getLogger(__name__)
+
+
+class AtomicNibabelWriter(NibabelWriter):
+    """MONAI's ``NibabelWriter`` through a temporary file, so that a file under the final name is always complete.
+
+    ``NibabelWriter`` writes under the final name: a run that is killed, or a full disk, leaves a file that looks like
+    a result. Usable as ``SaveImaged(writer="monai_zsad.writers.AtomicNibabelWriter")`` too.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> path = Path(tempfile.mkdtemp()) / "map.nii.gz"
+        >>> writer = AtomicNibabelWriter()
+        >>> writer.set_data_array(np.zeros((2, 3, 4), dtype=np.float32), channel_dim=None)
+        >>> writer.set_metadata({"affine": np.eye(4)}, resample=False)
+        >>> writer.write(path)
+        >>> path.is_file()
+        True
+    """
+
+    def write(self, filename: PathLike, verbose: bool = False, **obj_kwargs: Any) -> None:
+        """Write the volume.
+
+        Args:
+            filename: with ``.nii`` or ``.nii.gz``; its folder exists.
+            verbose: log the path.
+            obj_kwargs: for :meth:`monai.data.NibabelWriter.create_backend_obj`.
+
+        Raises:
+            OutputError: if the file cannot be written.
+        """
+        with atomic_path(os.fspath(filename)) as temporary:
+            super().write(temporary, verbose=False, **obj_kwargs)
+        if verbose:
+            _logger.info("wrote %s", filename)
+
+
+class SaveCase(Transform):
+    """Save a volume as ``<output_dir>/<case>/<case>_<output_postfix><output_ext>``, on its own grid.
+
+    MONAI's ``SaveImage`` was not enough: it names files by their source (see :class:`CaseLayout`), turns the writer's
+    error into a ``RuntimeError`` with a traceback as its text and no cause, and drops the last axis of a volume of one
+    slice. It works with MONAI's writers in the same three steps.
+
+    Args:
+        output_dir: folder of the run.
+        output_postfix: what the file is.
+        output_ext: with its dot.
+        output_dtype: type of the stored values.
+        writer: a ``monai.data.ImageWriter``.
+
+    Raises:
+        ConfigurationError: if the extension or the type is none of NIfTI.
+
+    Example:
+        >>> import tempfile
+        >>> volume = MetaTensor(torch.zeros(1, 2, 3, 1), affine=torch.eye(4))
+        >>> save = SaveCase(tempfile.mkdtemp())
+        >>> _ = save(volume, "anna")
+        >>> save.layout.filename(subject="anna").name
+        'anna_anomaly.nii.gz'
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str] = "./",
+        output_postfix: str = "anomaly",
+        output_ext: str = ".nii.gz",
+        output_dtype: DtypeLike = np.float32,
+        writer: type[ImageWriter] = AtomicNibabelWriter,
+    ) -> None:
+        if issubclass(writer, NibabelWriter):
+            _check_nifti(output_ext, output_dtype)
+        self.layout = CaseLayout(output_dir, output_postfix, output_ext, makedirs=True)
+        self.output_dtype = output_dtype
+        self.writer = writer
+
+    def __call__(self, img: NdarrayOrTensor, case: str) -> NdarrayOrTensor:
+        """Save and pass on.
+
+        Args:
+            img: (C, X, Y, Z), as a rule a ``MetaTensor`` whose affine is that of the file; one channel is written as
+                a 3D volume, several as a last axis.
+            case: id of the case.
+
+        Returns:
+            ``img`` itself.
+
+        Raises:
+            OutputError: if a value is not finite, or the file cannot be written.
+        """
+        values = img.detach().cpu().float().numpy() if isinstance(img, torch.Tensor) else np.asarray(img)
+        bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+        path = self.layout.filename(subject=case)
+        if bad:
+            raise OutputError(
+                f"{path}: not written, {bad} of {values.size} values are NaN or infinite; run in float32 (amp off)"
+            )
+        affine = img.affine.cpu().numpy() if isinstance(img, MetaTensor) else np.eye(4)
+        writer = self.writer(output_dtype=self.output_dtype)
+        single = values.shape[0] == 1
+        writer.set_data_array(
+            values[0] if single else values, channel_dim=None if single else 0, squeeze_end_dims=False
+        )
+        if single:
+            # The writer has no way to say "no channel axis at all"; it has appended one of length 1.
+            writer.data_obj = writer.data_obj[..., 0]
+        writer.set_metadata({"affine": affine, "original_affine": affine}, resample=False)
+        writer.write(path)
+        _logger.info("wrote %s", path)
+        return img
+
+
+def _check_nifti(extension: str, dtype: DtypeLike) -> None:
+    if extension not in (".nii", ".nii.gz"):
+        raise ConfigurationError(f"output_ext is {extension!r}; give .nii or .nii.gz, or another writer")
+    name = "float32" if dtype is None else get_equivalent_dtype(dtype, np.ndarray)
+    if np.dtype(name).name not in _NIFTI_TYPES:
+        raise ConfigurationError(f"output_dtype is {dtype!r}; give one of {', '.join(_NIFTI_TYPES)}")
+
+
+class SaveCased(MapTransform):
+    """Dictionary form of :class:`SaveCase`; the case id is read from ``case_key``.
+
+    ``SaveImaged`` sees only the tensor and its meta data; the id stands in the record, where :func:`find_scans` put it.
+
+    Args:
+        keys: volumes to save.
+        output_dir: folder of the run.
+        output_postfix: one for all keys, or one for each.
+        output_ext: with its dot.
+        output_dtype: type of the stored values.
+        writer: a ``monai.data.ImageWriter``.
+        case_key: where the case id stands.
+        allow_missing_keys: leave out keys that the data have not.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> folder = tempfile.mkdtemp()
+        >>> pred = MetaTensor(torch.zeros(1, 2, 3, 4), affine=torch.eye(4))
+        >>> _ = SaveCased(keys="pred", output_dir=folder)({"pred": pred, "case": "anna"})
+        >>> [file.name for file in Path(folder, "anna").iterdir()]
+        ['anna_anomaly.nii.gz']
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | os.PathLike[str] = "./",
+        output_postfix: str | tuple[str, ...] = "anomaly",
+        output_ext: str = ".nii.gz",
+        output_dtype: DtypeLike = np.float32,
+        writer: type[ImageWriter] = AtomicNibabelWriter,
+        case_key: str = "case",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        postfixes = (output_postfix,) * len(self.keys) if isinstance(output_postfix, str) else tuple(output_postfix)
+        self.savers = [SaveCase(output_dir, postfix, output_ext, output_dtype, writer) for postfix in postfixes]
+        self.case_key = case_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Save every key's volume and return the data unchanged."""
+        d = dict(data)
+        for key, saver in self.key_iterator(d, self.savers):
+            saver(d[key], str(d[self.case_key]))
+        return d
+
+
+SaveCaseD = SaveCaseDict = SaveCased

@@ -1,0 +1,214 @@
+"""A picture of the most suspicious slices, for a first look without a viewer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.transforms import MapTransform
+
+from monai_zsad.writers.drawing import (
+    BACKGROUND,
+    INK,
+    colour_bar,
+    draw_slice,
+    grey_range,
+    headline,
+    make_view,
+    map_range,
+    slice_label,
+)
+from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.scores import SEEDED_WARNING, described, is_seeded
+
+__all__ = ["SavePreviewD", "SavePreviewDict", "SavePreviewd", "most_suspicious", "save_preview"]
+
+_STRONGEST = 0.01
+
+
+def save_preview(
+    scan: NdarrayOrTensor,
+    anomaly_map: NdarrayOrTensor,
+    path: str | os.PathLike[str],
+    *,
+    affine: np.ndarray | None = None,
+    plane: str | None = None,
+    slices: int = 3,
+    title: str = "",
+    volume_score: float | None = None,
+    limits: tuple[float, float] | None = None,
+    banner: str = "",
+) -> Path:
+    """Write a PNG: the most suspicious slices, above the scan alone, below it with the map as a heat map.
+
+    Slices are shown as a radiologist sees them: anterior up and the patient's right on the left (axial), superior up
+    (coronal, sagittal). The grid is only flipped and transposed, so an oblique scan is shown in its own planes.
+
+    Args:
+        scan: (X, Y, Z) or (C, X, Y, Z); of several channels the first is shown. Grey runs from its 1st to its 99.5th
+            percentile inside the body.
+        anomaly_map: (X, Y, Z) or (C, X, Y, Z), the map in its first channel, on the same grid.
+        path: of the PNG; its folder exists.
+        affine: (4, 4), index to mm in RAS; taken from ``scan`` where that is a ``MetaTensor``.
+        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None is the one nearest to the grid's first two axes, which
+            behind this package's preprocessing is the plane that the network saw.
+        slices: how many at most; they lie apart, see :func:`most_suspicious`.
+        title: the case.
+        volume_score: shown behind the title.
+        limits: map values where the colours begin and end. Default: the median inside the body, and the largest
+            value; the colour bar shows them.
+        banner: red text over the picture.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ConfigurationError: if the plane is unknown, the grids differ, or no affine is known.
+        OutputError: if the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> volume = np.random.default_rng(0).random((12, 12, 5))
+        >>> file = save_preview(volume, volume, Path(tempfile.mkdtemp()) / "a.png", affine=np.eye(4), slices=1)
+        >>> file.stat().st_size > 1000
+        True
+    """
+    from matplotlib.figure import Figure
+
+    view = make_view(scan, anomaly_map, affine, plane)
+    chosen = most_suspicious(view.heat, view.axis, slices, spacing_mm=view.spacing[view.axis])
+    grey, body = grey_range(view.scan)
+    heat_range = limits or map_range(view.heat, body)
+
+    extents = [length * n for length, n in zip(view.spacing, view.scan.shape, strict=True)]
+    across, down = (extent for i, extent in enumerate(extents) if i != view.axis)
+    width = 3.0
+    height = width * float(np.clip(down / across, 0.4, 1.8))
+    top = 0.5 + (0.34 if banner else 0.0)
+    size = (max(width * len(chosen) + 1.05, 5.2), 2 * height + top + 0.42)
+    figure = Figure(figsize=size, facecolor=BACKGROUND)
+    grid = figure.add_gridspec(
+        2,
+        len(chosen),
+        left=0.1 / size[0],
+        right=1 - 0.95 / size[0],
+        top=1 - (top + 0.12) / size[1],
+        bottom=0.08 / size[1],
+        wspace=0.03,
+        hspace=0.03,
+    )
+    for column, index in enumerate(chosen):
+        for row in (0, 1):
+            axes = figure.add_subplot(grid[row, column])
+            draw_slice(axes, view, index, grey, heat_range if row else None)
+            if row == 0:
+                axes.set_title(slice_label(view, index), color=INK, fontsize=9, pad=4)
+    colour_bar(figure, grid, heat_range, size[0])
+    headline(figure, title, volume_score, banner, size[1])
+    target = Path(path)
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, dpi=110, facecolor=BACKGROUND, metadata={"Software": None})
+    return target
+
+
+def most_suspicious(anomaly_map: np.ndarray, axis: int, count: int, spacing_mm: float = 1.0) -> list[int]:
+    """Slices with the highest mean of their strongest 1 % of pixels, at least 10 mm apart, in index order.
+
+    The distance keeps one lesion from filling every place; it is given up where the volume is too thin for it.
+
+    Example:
+        >>> heat = np.zeros((4, 4, 9))
+        >>> heat[1, 1, 2], heat[1, 1, 3], heat[1, 1, 7] = 0.9, 0.8, 0.5
+        >>> most_suspicious(heat, axis=2, count=2, spacing_mm=5.0)
+        [2, 7]
+    """
+    flat = np.moveaxis(anomaly_map, axis, 0).reshape(anomaly_map.shape[axis], -1)
+    strongest = max(1, round(_STRONGEST * flat.shape[1]))
+    score = np.partition(flat, -strongest, axis=1)[:, -strongest:].mean(axis=1)
+    order = [int(i) for i in np.argsort(-score, kind="stable")]
+    apart = max(1, int(np.ceil(10.0 / spacing_mm)))
+    chosen: list[int] = []
+    for distance in (apart, 1):
+        for index in order:
+            if len(chosen) < count and all(abs(index - other) >= distance for other in chosen):
+                chosen.append(index)
+    return sorted(chosen)
+
+
+class SavePreviewd(MapTransform):
+    """Write ``<output_dir>/<case>/<case>_preview.png`` by :func:`save_preview`.
+
+    MONAI's ``blend_images`` and ``matshow3d`` show arrays: not upright, not in proportion, without sides or scale.
+
+    The map and the scan have to lie on one grid. So it stands either before ``Invertd``, where ``image`` is what the
+    network saw and ``pred`` is still on its grid (no further resampling; the usual place), or after it with a copy of
+    the scan as it was loaded (``CopyItemsd(keys="image", names="scan")`` right after ``LoadImaged``) as ``image_key``.
+    Positions are those of the affine, so both show the same millimetres.
+
+    Args:
+        keys: the anomaly map; of several channels the first.
+        image_key: the scan.
+        output_dir: folder of the run.
+        meta: the bundle's description of its model, as for :class:`~monai_zsad.writers.SaveScoresd`; random weights in
+            it are said in red.
+        plane: see :func:`save_preview`.
+        slices: see :func:`save_preview`.
+        limits: see :func:`save_preview`.
+        output_postfix: of the PNG.
+        allow_missing_keys: do nothing where the data have no such key.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> volume = MetaTensor(torch.rand(1, 12, 12, 5), affine=torch.eye(4))
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = SavePreviewd(keys="pred", output_dir=folder)({"pred": volume, "image": volume, "case": "anna"})
+        >>> [file.name for file in Path(folder, "anna").iterdir()]
+        ['anna_preview.png']
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        image_key: str = "image",
+        output_dir: str | os.PathLike[str] = "./",
+        meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        plane: str | None = None,
+        slices: int = 3,
+        limits: tuple[float, float] | None = None,
+        output_postfix: str = "preview",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image_key = image_key
+        self.layout = CaseLayout(output_dir, output_postfix, ".png", makedirs=True)
+        self.meta = meta
+        self.plane = plane
+        self.slices = slices
+        self.limits = limits
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the picture and return the data unchanged."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            case, volume_score = str(d["case"]), d.get("volume_score")
+            save_preview(
+                d[self.image_key],
+                d[key],
+                self.layout.filename(subject=case),
+                plane=self.plane,
+                slices=self.slices,
+                title=case,
+                volume_score=None if volume_score is None else float(volume_score),
+                limits=self.limits,
+                banner=f"NOT A RESULT: {SEEDED_WARNING}" if is_seeded(described(self.meta)) else "",
+            )
+        return d
+
+
+SavePreviewD = SavePreviewDict = SavePreviewd
