@@ -1,0 +1,121 @@
+"""Crane on this machine's CPU against a plain reference: seconds per slice, ratio, peak memory, difference of maps.
+
+``python -m tests.benchmarks.crane_speed [--image-size 518] [--batches 1 4] [--rounds 2]``. Every variant runs in a process
+of its own (peak memory is its resident set over what it held before the first slice); the time of a variant is the
+best of its rounds. Weights are seeded: time and arithmetic do not depend on their values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from monai_zsad.networks import Crane
+from tests.benchmarks.reference import PlainCrane
+
+VARIANTS = ("reference", "float32", "bfloat16")
+
+
+class PeakMemory:
+    """Largest resident set of this process while the context is open, over what it was at its start, in MiB."""
+
+    def __enter__(self) -> PeakMemory:
+        self._process = psutil.Process()
+        self._start = self._peak = self._process.memory_info().rss
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.005):
+            self._peak = max(self._peak, self._process.memory_info().rss)
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def mebibytes(self) -> float:
+        return (self._peak - self._start) / 2**20
+
+
+def measure(variant: str, batch: int, options: argparse.Namespace) -> dict[str, float | str]:
+    """Run one variant in this process."""
+    network = Crane(options.architecture, options.image_size)
+    network.load_weights(clip="seed:0", prompts="seed:0")
+    network.clip.drop_text_tower()
+    if variant != "reference":
+        network.set_precision(variant)
+    size = network.image_size
+    images = network.normalize(torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)))
+    plain = PlainCrane(network, layers=tuple(range(network.first_block, network.clip.depth + 1))[-4:])
+
+    def ours() -> tuple[np.ndarray, np.ndarray]:
+        with torch.inference_mode():
+            prediction = network.predict(images)
+        return prediction.anomaly_map.numpy(), prediction.score.numpy()
+
+    run: Callable[[], tuple[np.ndarray, np.ndarray]] = (lambda: plain(images)) if variant == "reference" else ours
+    seconds = []
+    with PeakMemory() as memory:
+        maps, scores = run()
+    for _ in range(options.rounds):
+        start = time.perf_counter()
+        maps, scores = run()
+        seconds.append(time.perf_counter() - start)
+    file = Path(options.folder) / f"{variant}_{batch}.npz"
+    np.savez(file, maps=maps, scores=scores)
+    return {"seconds": min(seconds) / batch, "mebibytes": memory.mebibytes, "file": str(file)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.crane_speed", description=__doc__)
+    parser.add_argument("--architecture", default="ViT-L-14-336")
+    parser.add_argument("--image-size", type=int, default=518)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS[1:]), choices=VARIANTS)
+    parser.add_argument("--one", nargs=2, metavar=("VARIANT", "BATCH"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one[0], int(options.one[1]), options)))
+        return
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{options.architecture} at {options.image_size}, seeded weights")
+    print(f"{'batch':>5} {'variant':>10} {'s/slice':>8} {'ratio':>6} {'peak MiB':>9} {'map diff':>9} {'score diff':>10}")
+    with tempfile.TemporaryDirectory() as folder:
+        for batch in options.batches:
+            results = {}
+            for variant in ("reference", *(v for v in options.variants if v != "reference")):
+                command = [sys.executable, "-m", "tests.benchmarks.crane_speed", "--folder", folder]
+                command += ["--architecture", options.architecture, "--image-size", str(options.image_size)]
+                command += ["--rounds", str(options.rounds), "--one", variant, str(batch)]
+                answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                result = results[variant] = json.loads(answer.splitlines()[-1])
+                base = results["reference"]
+                with np.load(result["file"]) as found, np.load(base["file"]) as golden:
+                    maps = np.abs(found["maps"] - golden["maps"]).max()
+                    scores = np.abs(found["scores"] - golden["scores"]).max()
+                print(
+                    f"{batch:5} {variant:>10} {result['seconds']:8.2f} {base['seconds'] / result['seconds']:5.2f}x "
+                    f"{result['mebibytes']:9.0f} {maps:9.1e} {scores:10.1e}",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
