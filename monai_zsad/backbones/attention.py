@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal, get_args
 
 import torch
@@ -9,7 +10,14 @@ import torch.nn.functional as F
 
 from monai_zsad.errors import ConfigurationError
 
-__all__ = ["AttentionKind", "check_attention_kind", "merge_heads", "self_correlation_attention", "split_heads"]
+__all__ = [
+    "AttentionKind",
+    "attention_of",
+    "check_attention_kind",
+    "merge_heads",
+    "self_correlation_attention",
+    "split_heads",
+]
 
 AttentionKind = Literal["vv", "kk", "qq", "qq+kk", "qq+kk+vv", "(q+k+v)^2"]
 """Which projections are compared with themselves; attention weights of several kinds are summed, not averaged."""
@@ -34,6 +42,31 @@ def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
 def merge_heads(x: torch.Tensor) -> torch.Tensor:
     """(B, heads, N, d) to (B, N, heads * d)."""
     return x.transpose(1, 2).flatten(2)
+
+
+def attention_of(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """``softmax(q k^T / sqrt(d)) v`` by the fastest exact kernel, in the type of ``v``.
+
+    That is ``scaled_dot_product_attention``, in float32 on a CPU without bfloat16 matrix units (AMX): there its
+    half-precision kernel is the slower one (56 ms against 50 ms for 16 heads, 1,370 tokens, d = 64, two Zen 4 cores).
+
+    Args:
+        q: queries (B, heads, M, d).
+        k: keys (B, heads, N, d).
+        v: values (B, heads, N, d).
+
+    Returns:
+        (B, heads, M, d).
+    """
+    if v.device.type == "cpu" and v.dtype != torch.float32 and not _has_amx():
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(v.dtype)
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+@functools.cache
+def _has_amx() -> bool:
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("amx_bf16", False))
 
 
 def self_correlation_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, kind: AttentionKind) -> torch.Tensor:
@@ -63,12 +96,12 @@ def self_correlation_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
         joint = torch.cat([q, k, v], dim=-1)
         # The fused kernels want values as wide as the keys.
         padded = F.pad(v, (0, joint.shape[-1] - v.shape[-1]))
-        return F.scaled_dot_product_attention(joint, joint, padded)[..., : v.shape[-1]]
+        return attention_of(joint, joint, padded)[..., : v.shape[-1]]
     projections = {"q": q, "k": k, "v": v}
     out: torch.Tensor | None = None
     for term in kind.split("+"):
         a = projections[term[0]]
-        attended = F.scaled_dot_product_attention(a, a, v)
+        attended = attention_of(a, a, v)
         out = attended if out is None else out + attended
     if out is None:  # pragma: no cover - AttentionKind has no empty member
         raise ConfigurationError(f"attention={kind!r} names no projection")

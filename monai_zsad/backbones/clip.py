@@ -16,7 +16,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from monai_zsad.backbones.architectures import Activation, build_empty_clip, clip_configuration
-from monai_zsad.backbones.attention import AttentionKind, merge_heads, self_correlation_attention, split_heads
+from monai_zsad.backbones.attention import (
+    AttentionKind,
+    attention_of,
+    merge_heads,
+    self_correlation_attention,
+    split_heads,
+)
 from monai_zsad.backbones.positions import PositionResize, resize_positions
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
 from monai_zsad.backbones.weights_io import WeightsRecord, clip_state_dict
@@ -32,10 +38,11 @@ class VisionFeatures(NamedTuple):
     """What one pass through the vision tower gives; block numbers count from 1, token 0 is the class token.
 
     Attributes:
-        tokens: CLIP's own stream x after the last block, (B, 1 + N, W), before ``ln_post``.
+        tokens: CLIP's own stream x after the last block, (B, 1 + N, W), before ``ln_post``; (B, 1, W), the class token
+            alone, where the patches were not asked for.
         layers: x after each block asked for, by block number.
         path: the second stream y after each block asked for, by block number.
-        last_attended: the last block's input plus its own attention output, before its MLP (B, 1 + N, W).
+        last_attended: the last block's input plus its own attention output, before its MLP; tokens as above.
     """
 
     tokens: torch.Tensor
@@ -243,6 +250,7 @@ class CLIPBackbone(nn.Module):
         first_block: int = 1,
         path_layers: Sequence[int] = (),
         layers: Sequence[int] = (),
+        patches: bool = True,
         after_block: AfterBlock | None = None,
     ) -> VisionFeatures:
         """Run the vision tower, with a second path beside it where one is asked for.
@@ -256,6 +264,8 @@ class CLIPBackbone(nn.Module):
             first_block: block (from 1) at which the second path starts.
             path_layers: blocks after which y is returned.
             layers: blocks after which x is returned.
+            patches: whether x is wanted for the patches too at the end. Without them the last block computes x for
+                the class token alone, which saves a good half of that block; y and earlier blocks are complete.
             after_block: called as ``after_block(block, x)`` after every block; what it returns goes on as x
                 (residual adapters).
 
@@ -269,18 +279,15 @@ class CLIPBackbone(nn.Module):
         attended = x
         for number, block in enumerate(self.visual.transformer.resblocks, start=1):
             q, k, v = _qkv(block, x)
+            own = slice(None) if patches or number < self.depth else slice(1)
+            found = [merge_heads(attention_of(q[:, :, own], k, v))]
             if attention is not None and number >= first_block:
-                both = torch.stack(
-                    [
-                        merge_heads(F.scaled_dot_product_attention(q, k, v)),
-                        merge_heads(self_correlation_attention(q, k, v, attention)),
-                    ]
-                )
-                x_attended, y_attended = block.attn.out_proj(both).unbind(0)
-                y = (x if y is None else y) + y_attended
-            else:
-                x_attended = block.attn.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
-            attended = x + x_attended
+                found.append(merge_heads(self_correlation_attention(q, k, v, attention)))
+            projected = block.attn.out_proj(torch.cat(found, dim=1))
+            count = found[0].shape[1]
+            if len(found) > 1:
+                y = (x if y is None else y) + projected[:, count:]
+            attended = x[:, own] + projected[:, :count]
             x = attended + block.mlp(block.ln_2(attended))
             if after_block is not None:
                 x = after_block(number, x)

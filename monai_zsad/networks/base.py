@@ -17,6 +17,7 @@ from monai_zsad.backbones import Activation, CLIPBackbone, PositionResize
 from monai_zsad.backbones.weights import CLIP_MEAN, CLIP_STD
 from monai_zsad.backbones.weights_io import WeightsRecord
 from monai_zsad.errors import ConfigurationError
+from monai_zsad.networks.maps import map_and_score
 
 __all__ = ["Prediction", "ZeroShotNetwork"]
 
@@ -116,12 +117,7 @@ class ZeroShotNetwork(nn.Module, ABC):
             ConfigurationError: for another number of axes or channels.
         """
         prediction = self.predict(self.normalize(self.resize(slices)))
-        height, width = slices.shape[-2:]
-        anomaly_map = prediction.anomaly_map.unsqueeze(1)
-        if anomaly_map.shape[-2:] != (height, width):
-            anomaly_map = F.interpolate(anomaly_map, (height, width), mode="bilinear", align_corners=False)
-        score = prediction.score.view(-1, 1, 1, 1).expand(-1, 1, height, width)
-        return torch.cat([anomaly_map, score], dim=1)
+        return map_and_score(prediction.anomaly_map, prediction.score, slices.shape[-2:])
 
     def resize(self, slices: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) to (B, 3, S, S) in [0, 1], float32: bicubic with antialiasing, as PIL does."""

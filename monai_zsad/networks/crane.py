@@ -114,6 +114,9 @@ class Crane(ZeroShotNetwork):
         self.smoothing: torch.Tensor
         self.eval()
 
+    # Whether CLIP's own stream is read for the patches after its last block.
+    _needs_own_patches = False
+
     def _loaded_records(self) -> dict[str, WeightsRecord]:
         return super()._loaded_records() | ({} if self.prompts_record is None else {"prompts": self.prompts_record})
 
@@ -164,7 +167,11 @@ class Crane(ZeroShotNetwork):
         ``amap`` (B, S, S), the map before smoothing.
         """
         features = self.clip.vision(
-            images, attention=self.attention, first_block=self.first_block, path_layers=self.dense_layers
+            images,
+            attention=self.attention,
+            first_block=self.first_block,
+            path_layers=self.dense_layers,
+            patches=self._needs_own_patches,
         )
         projected = [self.clip.project(tokens) for tokens in self._dense_tokens(features, images)]
         image_feature = self.clip.project(features.tokens[:, 0])
@@ -237,6 +244,8 @@ class CranePlus(Crane):
         """As :meth:`Crane.load_weights`, and the dense prior: name (``"dinov2_vitb14_reg"``), file or ``"seed:N"``."""
         self.prior.load_weights(prior, download=download)
         return super().load_weights(clip=clip, prompts=prompts, activation=activation, download=download)
+
+    _needs_own_patches = True
 
     def _towers(self) -> list[torch.nn.Module]:
         return [*super()._towers(), self.prior]

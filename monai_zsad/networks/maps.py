@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ __all__ = [
     "gaussian_weights",
     "grid_to_map",
     "l2_normalize",
+    "map_and_score",
     "similarity_logits",
     "smooth",
     "smoothing_matrix",
@@ -60,6 +62,28 @@ def grid_to_map(values: torch.Tensor, size: int, *, align_corners: bool = False)
     side = math.isqrt(values.shape[-1])
     grid = values.unflatten(-1, (side, side)).unsqueeze(1)
     return F.interpolate(grid, (size, size), mode="bilinear", align_corners=align_corners).squeeze(1)
+
+
+def map_and_score(anomaly_map: torch.Tensor, score: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """A network's answer in the form that MONAI's inferers handle.
+
+    Args:
+        anomaly_map: (B, S, S).
+        score: (B,).
+        size: (H, W) to which the map is brought bilinearly.
+
+    Returns:
+        A fresh (B, 2, H, W): the map, and the score at every pixel.
+
+    >>> map_and_score(torch.zeros(1, 2, 2), torch.ones(1), (1, 3))
+    tensor([[[[0., 0., 0.]],
+             [[1., 1., 1.]]]])
+    """
+    height, width = size
+    maps = anomaly_map.unsqueeze(1)
+    if maps.shape[-2:] != (height, width):
+        maps = F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)
+    return torch.cat([maps, score.view(-1, 1, 1, 1).expand(-1, 1, height, width)], dim=1)
 
 
 def gaussian_weights(sigma: float, radius: int | None = None) -> np.ndarray:

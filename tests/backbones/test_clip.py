@@ -101,6 +101,17 @@ def test_second_path_leaves_clips_own_stream_alone() -> None:
 
 
 @torch.no_grad()
+def test_class_token_alone_at_the_end() -> None:
+    clip = seeded()
+    options: dict[str, Any] = {"attention": "qq+kk+vv", "path_layers": (3, 4)}
+    whole, alone = clip.vision(IMAGES, **options), clip.vision(IMAGES, **options, patches=False)
+    assert alone.tokens.shape == (2, 1, 128)
+    torch.testing.assert_close(alone.tokens, whole.tokens[:, :1], atol=1e-5, rtol=0)
+    for layer in (3, 4):
+        torch.testing.assert_close(alone.path[layer], whole.path[layer], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 def test_after_block_changes_the_stream() -> None:
     clip = seeded()
     features = clip.vision(IMAGES, layers=(1, 2), after_block=lambda n, x: x if n != 1 else x * 0)

@@ -1,8 +1,8 @@
 """Crane on this machine's CPU against a plain reference: seconds per slice, ratio, peak memory, difference of maps.
 
-``python -m tests.benchmarks.crane_speed [--image-size 518] [--batches 1 4] [--rounds 2]``. Every variant runs in a process
-of its own (peak memory is its resident set over what it held before the first slice); the time of a variant is the
-best of its rounds. Weights are seeded: time and arithmetic do not depend on their values.
+``python -m tests.benchmarks.crane_speed [--image-size 518] [--batches 1 4] [--rounds 2]``. Every variant runs in a
+process of its own (peak memory is its resident set over what it held before the first slice); the time of a variant is
+the best of its rounds. Weights are seeded: time and arithmetic do not depend on their values.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def main() -> None:
         return
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{options.architecture} at {options.image_size}, seeded weights")
-    print(f"{'batch':>5} {'variant':>10} {'s/slice':>8} {'ratio':>6} {'peak MiB':>9} {'map diff':>9} {'score diff':>10}")
+    print(
+        f"{'batch':>5} {'variant':>10} {'s/slice':>8} {'ratio':>6} {'peak MiB':>9} {'map diff':>9} {'score diff':>10}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for batch in options.batches:
             results = {}
