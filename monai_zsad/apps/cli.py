@@ -16,6 +16,7 @@ import typer
 
 from monai_zsad._version import __version__
 from monai_zsad.apps import weights_cli
+from monai_zsad.apps.demo import demo
 from monai_zsad.errors import ZsadError
 
 __all__ = ["app", "main"]
@@ -26,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(demo)
 app.add_typer(weights_cli.app, name="weights")
 
 

@@ -18,6 +18,7 @@ from ignite.engine import Engine, Events
 from monai_zsad._version import __version__
 from monai_zsad.data import explain, find_user_error
 from monai_zsad.errors import OutputError
+from monai_zsad.inferers.arguments import parse_flag
 from monai_zsad.writers import CaseLayout, atomic_path
 
 __all__ = ["TRACEBACK_VARIABLE", "ScreeningSummary", "check_output", "finish", "friendly_errors", "isolate_failures"]
@@ -225,14 +226,14 @@ class _FriendlyHook:
 
 
 def check_output(
-    output_dir: str | os.PathLike[str], cases: Sequence[str | Mapping[str, Any]], overwrite: bool = False
+    output_dir: str | os.PathLike[str], cases: Sequence[str | Mapping[str, Any]], overwrite: bool | str = False
 ) -> None:
     """Make the output folder, and refuse before the first slice is computed what would fail or overwrite at the end.
 
     Args:
         output_dir: folder of the run.
         cases: ids, or the records of :func:`~monai_zsad.data.find_scans`.
-        overwrite: let results of the same cases be replaced.
+        overwrite: let results of the same cases be replaced; the words "true" and "false" are understood.
 
     Raises:
         OutputError: if the folder cannot be made or written to, or holds results of a case and ``overwrite`` is false.
@@ -255,7 +256,7 @@ def check_output(
         probe.unlink()
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written to ({error.strerror}); give another --output_dir") from error
-    if overwrite:
+    if parse_flag("overwrite", overwrite):
         return
     ids = [case if isinstance(case, str) else str(case["case"]) for case in cases]
     there = [case for case in ids if _has_results(folder, case)]

@@ -61,7 +61,7 @@ def fetch(
 ) -> None:
     """Download weights that are not here yet, verify them, and print their paths."""
     from monai_zsad.backbones.weights import get_entry
-    from monai_zsad.backbones.weights_io import fetch as fetch_weights
+    from monai_zsad.backbones.weights_fetch import fetch as fetch_weights
 
     # All names are looked up before the first, perhaps long, download.
     for entry in [get_entry(name) for name in names]:
@@ -74,8 +74,8 @@ def path(
     folder: _Folder = None,
 ) -> None:
     """Print where weights lie, without downloading; an error if they are not here or not whole."""
-    from monai_zsad.backbones.weights_io import fetch as fetch_weights
-    from monai_zsad.backbones.weights_io import weights_folder
+    from monai_zsad.backbones.weights_fetch import fetch as fetch_weights
+    from monai_zsad.backbones.weights_fetch import weights_folder
 
     if name is None:
         typer.echo(str(folder or weights_folder()))
@@ -110,8 +110,8 @@ def verify(
 ) -> None:
     """Compare files with their published hashes; the exit status is 1 if one differs or is missing."""
     from monai_zsad.backbones.weights import get_entry, list_entries
-    from monai_zsad.backbones.weights_io import cached_path, sha256_of
-    from monai_zsad.backbones.weights_io import fetch as fetch_weights
+    from monai_zsad.backbones.weights_fetch import cached_path, sha256_of
+    from monai_zsad.backbones.weights_fetch import fetch as fetch_weights
     from monai_zsad.errors import WeightsError
 
     listed = [entry for entry in list_entries() if cached_path(entry, folder=folder)]
@@ -133,7 +133,7 @@ def verify(
 
 
 def _facts(entry: WeightsEntry, folder: Path | None) -> dict[str, Any]:
-    from monai_zsad.backbones.weights_io import cached_path
+    from monai_zsad.backbones.weights_fetch import cached_path
 
     found = cached_path(entry, folder=folder)
     return asdict(entry) | {"cached": found is not None, "path": str(found) if found else None}

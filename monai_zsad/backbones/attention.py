@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Literal, get_args
 
 import torch
@@ -21,6 +20,10 @@ __all__ = [
 
 AttentionKind = Literal["vv", "kk", "qq", "qq+kk", "qq+kk+vv", "(q+k+v)^2"]
 """Which projections are compared with themselves; attention weights of several kinds are summed, not averaged."""
+
+
+_CAPABILITIES = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+_HAS_AMX = bool(_CAPABILITIES.get("amx_bf16", False))
 
 
 def check_attention_kind(kind: str) -> AttentionKind:
@@ -58,15 +61,9 @@ def attention_of(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Ten
     Returns:
         (B, heads, M, d).
     """
-    if v.device.type == "cpu" and v.dtype != torch.float32 and not _has_amx():
+    if v.device.type == "cpu" and v.dtype != torch.float32 and not _HAS_AMX:
         return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(v.dtype)
     return F.scaled_dot_product_attention(q, k, v)
-
-
-@functools.cache
-def _has_amx() -> bool:
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("amx_bf16", False))
 
 
 def self_correlation_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, kind: AttentionKind) -> torch.Tensor:

@@ -18,6 +18,7 @@ from monai_zsad.inferers.arguments import (
     is_number,
     parse_amp_type,
     parse_device,
+    parse_flag,
     parse_planes,
     parse_window,
 )
@@ -146,9 +147,9 @@ class VolumeSliceInferer(Inferer):
         self.smooth_slices_mm = smooth_slices_mm
         self.device = parse_device("device", device)
         self.output_device = parse_device("output_device", output_device)
-        self.amp = amp
+        self.amp = parse_flag("amp", amp)
         self.amp_dtype = parse_amp_type(amp_dtype)
-        self.progress = progress
+        self.progress = parse_flag("progress", progress)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any

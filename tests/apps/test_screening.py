@@ -245,7 +245,10 @@ def test_check_output(tmp_path):
         (folder / f"case{i}" / f"case{i}_anomaly.nii.gz").touch()
     with pytest.raises(OutputError, match=r"results of case1, case2, case3 and 2 more: add --overwrite true"):
         check_output(folder, cases)
+    with pytest.raises(OutputError):
+        check_output(folder, cases, overwrite="false")
     check_output(folder, cases, overwrite=True)
+    check_output(folder, cases, overwrite="true")
     check_output(folder, ["case0", "case"])
 
 

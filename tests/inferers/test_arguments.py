@@ -5,6 +5,7 @@ import torch
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.inferers import VolumeSliceInferer
+from monai_zsad.inferers.arguments import parse_flag
 
 WRONG = [
     ("batch_size", 0),
@@ -57,3 +58,15 @@ def test_values_from_a_bundle_are_understood():
     assert inferer.device == torch.device("cpu")
     assert inferer.amp_dtype is torch.bfloat16
     assert VolumeSliceInferer(planes="axial", roi_size=16).roi_size == (16, 16)
+
+
+@pytest.mark.parametrize(("value", "found"), [("false", False), (" True ", True), (False, False), (True, True)])
+def test_flags_may_come_as_words(value, found):
+    assert parse_flag("amp", value) is found
+    assert VolumeSliceInferer(amp=value, progress=value).amp is found
+
+
+@pytest.mark.parametrize("value", ["yes", None, 2, "None"])
+def test_other_flags_are_refused(value):
+    with pytest.raises(ConfigurationError, match=r"amp=.*true or false"):
+        VolumeSliceInferer(amp=value)

@@ -1,0 +1,44 @@
+# `make demo` runs the main job on a sample scan, `make test` the checks. Both set everything up by themselves.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint types benchmark clean
+
+help:
+	@echo "make demo       sample scan -> anomaly map, scores and picture in demo_output/"
+	@echo "make test       lint, types, tests"
+	@echo "make test-slow  full-size networks and what needs servers"
+	@echo "make benchmark  speed and memory against a plain reference (minutes)"
+	@echo "make clean      remove the environment and what tools leave behind"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $(INSTALLED)
+
+demo: $(INSTALLED)
+	$(BIN)/python -m monai_zsad demo --output demo_output
+
+test: $(INSTALLED) lint types
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+benchmark: $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks.crane_speed
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis
