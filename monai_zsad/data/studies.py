@@ -56,7 +56,7 @@ class _Scan:
     modality: str
 
 
-def find_scans(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def find_scans(path: str | os.PathLike[str], exclude: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
     """List the scans at a path: a volume file, a folder with a DICOM series, or a folder of any nesting of such.
 
     DICOM files are recognised by content and grouped by SeriesInstanceUID. Localizers, secondary captures and what is
@@ -65,6 +65,7 @@ def find_scans(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Args:
         path: file or folder.
+        exclude: folder that is not looked into, for results that lie beside the scans.
 
     Returns:
         Records in the order of their paths, ready for :class:`monai.data.Dataset`:
@@ -91,7 +92,7 @@ def find_scans(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     root = Path(path).expanduser()
     if not root.exists():
         raise InputError(f"{root} does not exist: give {_ACCEPTED}")
-    files = [root] if root.is_file() else _walk(root)
+    files = [root] if root.is_file() else _walk(root, exclude)
     if not files:
         raise InputError(f"{root} is an empty folder: give {_ACCEPTED}")
 
@@ -110,9 +111,13 @@ def find_scans(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _walk(root: Path) -> list[Path]:
+def _walk(root: Path, exclude: str | os.PathLike[str] | None) -> list[Path]:
     found: list[Path] = []
+    left_out = None if exclude is None else Path(exclude).expanduser().resolve()
     for folder, subfolders, names in os.walk(root):
+        if Path(folder).resolve() == left_out:
+            subfolders.clear()
+            continue
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         found += [Path(folder) / name for name in sorted(names) if not name.startswith(".")]
     return found

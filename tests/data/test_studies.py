@@ -109,3 +109,12 @@ def test_nothing_to_read_is_refused(tmp_path):
     write_series(tmp_path, slices=1, sop_class=CAPTURE)
     with pytest.raises(InputError, match="left out 1 x secondary capture"):
         find_scans(tmp_path)
+
+
+def test_results_beside_the_scans_are_not_taken_for_scans(tmp_path):
+    for name in ("scan.nii.gz", "out/scan/scan_anomaly.nii.gz", "out_of_town/other.nii.gz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert len(find_scans(tmp_path)) == 3
+    found = find_scans(tmp_path, exclude=tmp_path / "out")
+    assert [record["case"] for record in found] == ["other", "scan"]
