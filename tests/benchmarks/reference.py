@@ -49,7 +49,7 @@ class PlainCrane:
             x = x + block.attn.out_proj((self._weights(q, k) @ v).transpose(1, 2).flatten(2))
             x = x + block.mlp(block.ln_2(x))
             if number in self.layers and y is not None:
-                kept.append(y)
+                kept.append(y)  # always the same tensor, changed in place: the release's aliasing
         text = network.text_anchors[0]
         features = [F.normalize(visual.ln_post(tokens)[:, 1:] @ visual.proj, dim=-1) for tokens in kept]
         logits = [f @ text.T / network.temperature for f in features]
