@@ -196,7 +196,7 @@ def finish(evaluator: Any) -> None:
 
 
 def friendly_errors() -> None:
-    """Print user errors as one line ``error: ...`` on stderr, without traceback; the exit code stays 1.
+    """Print user errors as ``error: ...`` on stderr, without traceback; the exit code stays 1.
 
     First in a bundle's ``initialize`` list. MONAI wraps what a config item or transform raises in a ``RuntimeError``,
     so the chain of causes is searched for a :class:`~monai_zsad.errors.ZsadError`. Other errors are defects and keep
@@ -222,7 +222,7 @@ class _FriendlyHook:
         if known is None:
             self.previous(kind, error, traceback)
         else:
-            print(f"error: {explain(known)}", file=sys.stderr)
+            print(f"error: {known}", file=sys.stderr)
 
 
 def check_output(

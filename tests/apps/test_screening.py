@@ -215,11 +215,11 @@ def wrapped(inner):
         return error
 
 
-def test_user_error_is_one_line(hook, capsys):
+def test_user_error_is_printed_as_written(hook, capsys):
     error = wrapped(InputError("a.nii: damaged;\n copy it again"))
     sys.excepthook(type(error), error, None)
     captured = capsys.readouterr()
-    assert captured.err == "error: a.nii: damaged; copy it again\n"
+    assert captured.err == "error: a.nii: damaged;\n copy it again\n"
     assert captured.out == ""
     assert hook == []
 
