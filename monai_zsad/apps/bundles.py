@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
+from monai_zsad.backbones.weights_fetch import sha256_of
 from monai_zsad.backbones.weights_io import WeightsRecord, read_state_dict
+from monai_zsad.data import find_user_error
 from monai_zsad.errors import ConfigurationError, OutputError, WeightsError
 from monai_zsad.networks import ZeroShotNetwork
 from monai_zsad.writers import atomic_path
 
-__all__ = ["bundle_network", "convert", "load_weights"]
+__all__ = ["bundle_network", "convert", "load_weights", "read_records"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +47,7 @@ def load_weights(
         ConfigurationError: if ``weights`` names a part that the method does not have.
         WeightsError: if weights are unknown, missing, damaged or do not fit.
     """
-    if unknown := sorted(weights.keys() - released.keys()):
-        raise ConfigurationError(
-            f"weights name {', '.join(unknown)}, which this method does not have: it has {', '.join(released)}"
-        )
+    _check_parts(weights, released)
     given = {part: str(source) for part, source in weights.items() if source is not None}
     if not given and checkpoint is not None and Path(checkpoint).is_file():
         _load_checkpoint(network, Path(checkpoint))
@@ -59,7 +58,16 @@ def load_weights(
     return network.records
 
 
+def _check_parts(weights: Mapping[str, str | None], released: Mapping[str, str]) -> None:
+    if unknown := sorted(weights.keys() - released.keys()):
+        raise ConfigurationError(
+            f"weights name {', '.join(unknown)}, which this method does not have: it has {', '.join(released)}"
+        )
+
+
 def _load_checkpoint(network: ZeroShotNetwork, path: Path) -> None:
+    # First, since a damaged file is better told by its hash than by what torch makes of it.
+    records = read_records(path)
     state = read_state_dict(path)
     own = network.state_dict()
     if state.keys() != own.keys():
@@ -75,7 +83,7 @@ def _load_checkpoint(network: ZeroShotNetwork, path: Path) -> None:
             f"{path} does not fit this network ({str(error).splitlines()[-1].strip()}): "
             "set the architecture it was made for, or make it anew with `python -m monai_zsad convert`"
         ) from error
-    network.restore_records(_read_records(path))
+    network.restore_records(records)
 
 
 def bundle_network(bundle: str | os.PathLike[str], **overrides: Any) -> tuple[ZeroShotNetwork, dict[str, str]]:
@@ -85,22 +93,55 @@ def bundle_network(bundle: str | os.PathLike[str], **overrides: Any) -> tuple[Ze
         bundle: the bundle's folder.
         **overrides: configuration values by id, for example ``image_size=336``.
 
+    Returns:
+        The network, weights not loaded, and the source of each part (``clip``, ``prompts``, ...).
+
     Raises:
-        ConfigurationError: if the folder holds no bundle of this project.
+        ConfigurationError: if the folder holds no bundle of this project, or a value cannot be used.
     """
+    parser = _read_bundle(bundle, overrides)
+    return _build_network(parser, bundle), _released(parser)
+
+
+def _read_bundle(bundle: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Any:
+    """MONAI's parser of the bundle's ``inference.yaml``."""
+    import yaml
     from monai.bundle import ConfigParser
 
     config = Path(bundle) / "configs" / "inference.yaml"
     if not config.is_file():
         raise ConfigurationError(f"{bundle} is no bundle: it has no configs/inference.yaml")
     parser = ConfigParser()
-    parser.read_config(str(config))
+    try:
+        parser.read_config(str(config))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{config} is no YAML: {' '.join(str(error).split())}") from error
     for key, value in overrides.items():
         parser[key] = value
-    network = parser.get_parsed_content("network_def")
+    if lacking := [key for key in ("network_def", "released_weights") if key not in parser]:
+        raise ConfigurationError(
+            f"{config} has no {' and no '.join(lacking)}: only bundles of monai_zsad can be used here"
+        )
+    return parser
+
+
+def _build_network(parser: Any, bundle: str | os.PathLike[str]) -> ZeroShotNetwork:
+    try:
+        network = parser.get_parsed_content("network_def")
+    except RuntimeError as error:
+        if cause := find_user_error(error):
+            raise ConfigurationError(f"network_def of {bundle}: {cause}") from error
+        raise
     if not isinstance(network, ZeroShotNetwork):
-        raise ConfigurationError(f"{config}: network_def is a {type(network).__name__}, not a network of monai_zsad")
-    return network, dict(parser["released_weights"])
+        raise ConfigurationError(
+            f"network_def of {bundle} is a {type(network).__name__}, not a network of monai_zsad: only bundles of "
+            "monai_zsad can be used here"
+        )
+    return network
+
+
+def _released(parser: Any) -> dict[str, str]:
+    return {part: str(source) for part, source in parser.get_parsed_content("released_weights").items()}
 
 
 def convert(
@@ -113,8 +154,8 @@ def convert(
 ) -> Path:
     """Write a bundle's ``models/model.pt``: all weights of its network as one plain state dict.
 
-    MONAI Label and other programs that build ``network_def`` and load one file need it. Beside it,
-    ``model.json`` says what it was made of.
+    MONAI Label and other programs that build ``network_def`` and load one file need it. Beside it, ``model.json``
+    says what it was made of; without that file nobody can tell random weights from real ones.
 
     Args:
         bundle: the bundle's folder.
@@ -127,32 +168,77 @@ def convert(
         The file.
 
     Raises:
-        OutputError: if the file exists and ``overwrite`` is false.
+        ConfigurationError: if ``bundle`` is none, or ``weights`` names a part that its method does not have.
+        OutputError: if the file exists and ``overwrite`` is false, or it cannot be written.
         WeightsError: if weights are unknown, missing, damaged or do not fit.
     """
     target = Path(bundle) / "models" / "model.pt" if output is None else Path(output)
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists: add --overwrite to replace it, or give another --output")
-    network, released = bundle_network(bundle)
+    description = target.with_suffix(".json")
+    if description == target:
+        raise OutputError(f"{target}: its name is needed for what describes the weights; end it in .pt")
+    if not overwrite and (existing := [file for file in (target, description) if file.exists()]):
+        raise OutputError(f"{existing[0]} exists: add --overwrite to replace it, or give another --output")
+    parser = _read_bundle(bundle, {})
+    released = _released(parser)
+    # Before the network is built, which takes long.
+    _check_parts(weights or {}, released)
+    network = _build_network(parser, bundle)
     load_weights(network, weights or {}, released, activation=activation)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    records = {part: vars(record) for part, record in network.records.items()}
-    with atomic_path(target.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps({"weights": records}, indent=2) + "\n", encoding="utf-8")
-    with atomic_path(target) as temporary:
-        torch.save(network.portable_state_dict(), temporary)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{target.parent}: the folder cannot be made ({error.strerror}); give another --output"
+        ) from error
+    # Both are complete before the first takes its name; the hash inside tells if only one of them did.
+    with atomic_path(description) as new_description, atomic_path(target) as new_target:
+        _save(network.portable_state_dict(), new_target, target)
+        records = {part: vars(record) for part, record in network.records.items()}
+        content = {"sha256": sha256_of(new_target), "weights": records}
+        new_description.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return target
 
 
-def _read_records(checkpoint: Path) -> dict[str, WeightsRecord]:
+def _save(state: Mapping[str, torch.Tensor], temporary: Path, target: Path) -> None:
+    try:
+        torch.save(state, temporary)
+    except RuntimeError as error:
+        # What torch makes of a full disk.
+        reason = str(error).splitlines()[0]
+        raise OutputError(
+            f"{target}: cannot be written ({reason}); free space there, or give another --output"
+        ) from error
+
+
+def read_records(checkpoint: str | os.PathLike[str]) -> dict[str, WeightsRecord]:
+    """What a file that :func:`convert` wrote was made of, by part, from the ``.json`` beside it.
+
+    Args:
+        checkpoint: the converted file, ``models/model.pt``.
+
+    Returns:
+        The records; one for the part ``network``, of unknown licence and with a warning, if there is no such ``.json``.
+
+    Raises:
+        WeightsError: if the ``.json`` is damaged or describes another file.
+    """
+    checkpoint = Path(checkpoint)
     file = checkpoint.with_suffix(".json")
+    found = sha256_of(checkpoint)
     if not file.is_file():
         logger.warning("%s has no %s beside it: what it was made of is not known.", checkpoint, file.name)
-        return {}
+        return {"network": WeightsRecord(checkpoint.name, found, "unknown", None)}
     try:
-        records = json.loads(file.read_text(encoding="utf-8"))["weights"]
-        return {part: WeightsRecord(**record) for part, record in records.items()}
-    except (ValueError, KeyError, TypeError) as error:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        expected = content["sha256"]
+        records = {part: WeightsRecord(**record) for part, record in content["weights"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise WeightsError(
-            f"{file} is not what `python -m monai_zsad convert` writes: make {checkpoint} anew"
+            f"{file} is not what `python -m monai_zsad convert` writes: make {checkpoint} anew with it"
         ) from error
+    if found != expected:
+        raise WeightsError(
+            f"{checkpoint} is damaged, or {file.name} describes another file: make it anew with `python -m monai_zsad "
+            f"convert`, or remove {file.name} if the weights are your own"
+        )
+    return records

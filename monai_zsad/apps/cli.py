@@ -16,6 +16,7 @@ import typer
 
 from monai_zsad._version import __version__
 from monai_zsad.apps import weights_cli
+from monai_zsad.apps.convert_cli import convert
 from monai_zsad.apps.demo import demo
 from monai_zsad.errors import ZsadError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(convert)
 app.command()(demo)
 app.add_typer(weights_cli.app, name="weights")
 

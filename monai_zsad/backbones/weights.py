@@ -1,14 +1,17 @@
 """Which released weights exist: where they come from, what they hash to, what they were trained with.
 
-The one home of these facts. MONAI's ``large_files.yml`` lists a URL and a hash per bundle; it has no place for the
-licence, the activation and the normalisation, which a network must know, and it is not shared between bundles.
+``weights.yaml`` is the one home of these facts. MONAI's ``large_files.yml`` lists a URL and a hash per bundle; it has
+no place for the licence, the activation and the normalisation, which a network must know, and it is not shared between
+bundles.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
 from monai_zsad.errors import ConfigurationError, WeightsError
@@ -23,17 +26,8 @@ Channels = tuple[float, float, float]
 
 CLIP_MEAN: Channels = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Channels = (0.26862954, 0.26130258, 0.27577711)
-_IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
-_IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 
 _HF_SAFE = "open_clip_model.safetensors"
-_OPENAI = "https://openaipublic.azureedge.net/clip/models"
-_OPEN_CLIP_RELEASE = "https://github.com/mlfoundations/open_clip/releases/download/v0.2-weights"
-# HEAD is the default branch, whatever it is called; the hash guards the content.
-_CRANE_FILES = "https://raw.githubusercontent.com/AlirezaSalehy/Crane/HEAD/checkpoints"
-_CLIP_PAPER = "Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021"
-_OPEN_CLIP_PAPER = "Cherti et al., Reproducible Scaling Laws for Contrastive Language-Image Learning, CVPR 2023"
-_CRANE_PAPER = "Salehi et al., Crane: Context-Guided Prompt Learning and Attention Refinement, arXiv:2504.11055, 2025"
 
 
 @dataclass(frozen=True)
@@ -84,85 +78,6 @@ class WeightsEntry:
         return f"{self.hf_repo}/{self.hf_filename}".replace("/", "--") if self.hf_repo else None
 
 
-def _openai(architecture: str, sha256: str, file: str, timm_name: str, size: int, description: str) -> WeightsEntry:
-    return WeightsEntry(
-        name=f"{architecture}:openai",
-        kind="clip",
-        architecture=architecture,
-        description=description,
-        filename=file,
-        size=size,
-        licence="MIT",
-        citation=_CLIP_PAPER,
-        homepage="https://github.com/openai/CLIP",
-        url=f"{_OPENAI}/{sha256}/{file}",
-        hf_repo=f"timm/{timm_name}.openai",
-        hf_filename=_HF_SAFE,
-        sha256=sha256,
-        activation="quick_gelu",
-        mean=CLIP_MEAN,
-        std=CLIP_STD,
-    )
-
-
-def _release(architecture: str, tag: str, file: str, size: int, description: str) -> WeightsEntry:
-    return WeightsEntry(
-        name=f"{architecture}:{tag}",
-        kind="clip",
-        architecture=architecture,
-        description=description,
-        filename=file,
-        size=size,
-        licence="MIT",
-        citation=_OPEN_CLIP_PAPER,
-        homepage="https://github.com/mlfoundations/open_clip/releases/tag/v0.2-weights",
-        # No fallback: open_clip's own table names the e31 repository of Hugging Face for e32 too.
-        url=f"{_OPEN_CLIP_RELEASE}/{file}",
-        sha256=_stated_sha256(f"{_OPEN_CLIP_RELEASE}/{file}"),
-        activation="gelu",
-        mean=CLIP_MEAN,
-        std=CLIP_STD,
-    )
-
-
-def _laion(architecture: str, tag: str, repo: str, size: int, description: str) -> WeightsEntry:
-    return WeightsEntry(
-        name=f"{architecture}:{tag}",
-        kind="clip",
-        architecture=architecture,
-        description=description,
-        filename=f"{repo}/{_HF_SAFE}".replace("/", "--"),
-        size=size,
-        licence="MIT",
-        citation=_OPEN_CLIP_PAPER,
-        homepage=f"https://huggingface.co/{repo}",
-        hf_repo=repo,
-        hf_filename=_HF_SAFE,
-        activation="gelu",
-        mean=CLIP_MEAN,
-        std=CLIP_STD,
-    )
-
-
-def _crane(method: str, data: str, epoch: int, size: int, sha256: str) -> WeightsEntry:
-    folder = f"trained_on_{data}_{'cranep' if method == 'crane_plus' else 'crane'}"
-    title = "Crane+" if method == "crane_plus" else "Crane"
-    return WeightsEntry(
-        name=f"{method}:{data}_epoch{epoch}",
-        kind="prompts",
-        architecture=method,
-        description=f"{title} prompts, trained on {'MVTec AD' if data == 'mvtec' else 'VisA'}, epoch {epoch}",
-        filename=f"{folder}_epoch_{epoch}.pth",
-        size=size,
-        licence="MIT",
-        citation=_CRANE_PAPER,
-        homepage="https://github.com/AlirezaSalehy/Crane",
-        url=f"{_CRANE_FILES}/{folder}/epoch_{epoch}.pth",
-        sha256=sha256,
-        base="ViT-L-14-336:openai",
-    )
-
-
 def _stated_sha256(url: str) -> str:
     """The hash, or its first digits, that OpenAI and open_clip write into their URLs; empty elsewhere."""
     if "openaipublic" in url:
@@ -172,62 +87,29 @@ def _stated_sha256(url: str) -> str:
     return ""
 
 
-_ENTRIES: tuple[WeightsEntry, ...] = (
-    _openai(
-        "ViT-L-14-336", "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt",
-        "vit_large_patch14_clip_336", 934_000_000, "CLIP ViT-L/14 at 336 px (Crane, AA-CLIP, AnomalyCLIP)",
-    ),
-    _openai(
-        "ViT-L-14", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", "ViT-L-14.pt",
-        "vit_large_patch14_clip_224", 933_000_000, "CLIP ViT-L/14 at 224 px",
-    ),
-    _openai(
-        "ViT-B-16", "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f", "ViT-B-16.pt",
-        "vit_base_patch16_clip_224", 351_000_000, "CLIP ViT-B/16 at 224 px",
-    ),
-    _openai(
-        "ViT-B-32", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af", "ViT-B-32.pt",
-        "vit_base_patch32_clip_224", 354_000_000, "CLIP ViT-B/32 at 224 px",
-    ),
-    _release(
-        "ViT-B-16-plus-240", "laion400m_e32", "vit_b_16_plus_240-laion400m_e32-699c4b84.pt", 834_000_000,
-        "CLIP ViT-B/16+ at 240 px, LAION-400M (AnoCLIP)",
-    ),
-    _release(
-        "ViT-B-16-plus-240", "laion400m_e31", "vit_b_16_plus_240-laion400m_e31-8fb26589.pt", 834_000_000,
-        "CLIP ViT-B/16+ at 240 px, LAION-400M, one epoch less",
-    ),
-    _laion(
-        "ViT-B-16", "laion2b_s34b_b88k", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", 599_000_000,
-        "CLIP ViT-B/16 at 224 px, LAION-2B",
-    ),
-    _laion(
-        "ViT-H-14", "laion2b_s32b_b79k", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 3_940_000_000,
-        "CLIP ViT-H/14 at 224 px, LAION-2B",
-    ),
-    WeightsEntry(
-        name="dinov2_vitb14_reg",
-        kind="prior",
-        architecture="vit_base_patch14_reg4_dinov2.lvd142m",
-        description="DINOv2 ViT-B/14 with registers, the dense prior of Crane+",
-        filename="dinov2_vitb14_reg4_pretrain.pth",
-        size=346_000_000,
-        licence="Apache-2.0",
-        citation="Oquab et al., DINOv2, TMLR 2024; Darcet et al., Vision Transformers Need Registers, ICLR 2024",
-        homepage="https://github.com/facebookresearch/dinov2",
-        url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_reg4_pretrain.pth",
-        hf_repo="timm/vit_base_patch14_reg4_dinov2.lvd142m",
-        hf_filename="model.safetensors",
-        mean=_IMAGENET_MEAN,
-        std=_IMAGENET_STD,
-    ),
-    _crane("crane", "mvtec", 5, 576_693, "dc9bf1584c8abd8744f39e9607fdea8a04c8d30aa147de595d22bf444488e4c8"),
-    _crane("crane", "visa", 5, 576_693, "66d070e3b72b61704495bdadd0f8c4979b62a23ca7211cfe08bd08ec7c0ab831"),
-    _crane("crane_plus", "mvtec", 1, 576_693, "233cc4e623716f1aa26ebe374dd11aa7d77205266a52902837857c5a0fdc9e21"),
-    _crane("crane_plus", "mvtec", 5, 577_159, "9163f13a9c0a75ac63de16239b850cf70d366b5591b083bea2c0c41e76beed53"),
-    _crane("crane_plus", "visa", 5, 577_159, "732c7d1b76745950c56b0f9846f46f297619dcbb1db69a61e7b8fa5609ac10ab"),
-)  # fmt: skip
-_BY_NAME = {entry.name: entry for entry in _ENTRIES}
+@functools.cache
+def _document() -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load(files("monai_zsad.backbones").joinpath("weights.yaml").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _listed() -> dict[str, WeightsEntry]:
+    """The listed entries by name."""
+    entries = [_from_yaml(facts) for facts in _document()["entries"]]
+    return {entry.name: entry for entry in entries}
+
+
+def _from_yaml(stated: dict[str, Any]) -> WeightsEntry:
+    """An entry, with what follows from its other facts."""
+    facts: dict[str, Any] = {"mean": CLIP_MEAN, "std": CLIP_STD} if stated["kind"] == "clip" else {}
+    if url := stated.get("url"):
+        facts |= {"filename": url.rsplit("/", 1)[-1], "sha256": _stated_sha256(url)}
+    else:
+        facts |= {"filename": f"{stated['hf_repo']}/{stated['hf_filename']}".replace("/", "--")}
+    facts |= {key: tuple(fact) if isinstance(fact, list) else fact for key, fact in stated.items()}
+    return WeightsEntry(**facts)
 
 
 def list_entries(kind: WeightsKind | None = None) -> list[WeightsEntry]:
@@ -236,7 +118,7 @@ def list_entries(kind: WeightsKind | None = None) -> list[WeightsEntry]:
     >>> [entry.name for entry in list_entries("prior")]
     ['dinov2_vitb14_reg']
     """
-    return [entry for entry in _ENTRIES if kind in (None, entry.kind)]
+    return [entry for entry in _listed().values() if kind in (None, entry.kind)]
 
 
 def get_entry(name: str) -> WeightsEntry:
@@ -248,9 +130,10 @@ def get_entry(name: str) -> WeightsEntry:
     >>> get_entry("ViT-L-14-336:openai").activation
     'quick_gelu'
     """
-    if name in _BY_NAME:
-        return _BY_NAME[name]
-    candidates = list(_BY_NAME)
+    listed = _listed()
+    if name in listed:
+        return listed[name]
+    candidates = list(listed)
     if ":" in name:
         import open_clip
 
@@ -274,8 +157,8 @@ def _from_open_clip(architecture: str, tag: str, config: dict[str, Any]) -> Weig
 
     base = architecture.removesuffix("-quickgelu")
     name = f"{architecture}:{tag}"
-    if f"{base}:{tag}" in _BY_NAME:
-        return _BY_NAME[f"{base}:{tag}"]
+    if listed := _listed().get(f"{base}:{tag}"):
+        return listed
     try:
         clip_configuration(base)
     except ConfigurationError as error:
@@ -296,7 +179,7 @@ def _from_open_clip(architecture: str, tag: str, config: dict[str, Any]) -> Weig
         filename=url.rsplit("/", 1)[-1] if url else f"{repo}/{file or _HF_SAFE}".replace("/", "--"),
         size=0,
         licence="MIT" if stated or repo.startswith("laion/") else f"not recorded here, see {homepage}",
-        citation=_OPEN_CLIP_PAPER,
+        citation=_document()["open_clip"]["citation"],
         homepage=homepage,
         url=url or None,
         hf_repo=repo or None,
@@ -312,7 +195,7 @@ def _from_open_clip(architecture: str, tag: str, config: dict[str, Any]) -> Weig
 
 def entry_of_sha256(sha256: str, kind: WeightsKind = "clip") -> WeightsEntry | None:
     """The entry whose file has this complete hash, or ``None``; open_clip's files are found by their stated digits."""
-    for entry in _ENTRIES:
+    for entry in list_entries():
         if entry.sha256 and sha256.startswith(entry.sha256):
             return entry
     if kind != "clip":

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from typer.testing import CliRunner
 
 from monai_zsad import __version__
 from monai_zsad.apps.cli import app, main
+from monai_zsad.backbones import CLIPBackbone
 from monai_zsad.backbones.weights import get_entry, list_entries
 from monai_zsad.errors import WeightsError
+from tests.networks.zoo import ARCHITECTURE
 
 runner = CliRunner()
 
@@ -100,6 +105,76 @@ def test_a_wrong_name_stops_fetch_before_the_first_download(folder: Path):
     result = runner.invoke(app, ["weights", "fetch", "crane:visa_epoch5", "crane:visa_epoch7"])
     assert isinstance(result.exception, WeightsError)
     assert "'crane:visa_epoch7' are unknown; did you mean crane:visa_epoch5" in str(result.exception)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle whose released weights are random, so that nothing is fetched."""
+    network = {"_target_": "monai_zsad.networks.Crane", "architecture": ARCHITECTURE, "image_size": 28}
+    content = {"released_weights": {"clip": "seed:7", "prompts": "seed:8"}, "network_def": network}
+    config = tmp_path / "tiny bundle" / "configs" / "inference.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(yaml.safe_dump(content))
+    return config.parents[1]
+
+
+def test_convert_says_what_it_wrote_and_how_to_run_it(bundle: Path):
+    result = runner.invoke(app, ["convert", str(bundle), "--weights", "clip=seed:3"])
+    assert result.exit_code == 0, result.output
+    file = bundle / "models" / "model.pt"
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)"
+    assert lines[1].split()[:2] == ["clip:", "seed:3"]
+    assert lines[2].split()[:2] == ["prompts:", "seed:8"]
+    command = shlex.split(lines[-1])
+    assert command[:4] == ["python", "-m", "monai.bundle", "run"]
+    options = dict(zip(command[4::2], command[5::2], strict=True))
+    assert options["--config_file"] == str(bundle / "configs" / "inference.yaml")
+    assert options["--bundle_root"] == str(bundle)
+    assert "--checkpoint" not in options
+    assert "results mean nothing" in result.stderr
+
+
+def test_convert_takes_short_options_and_another_file(bundle: Path, tmp_path: Path):
+    file = tmp_path / "own" / "weights.pt"
+    text = output("convert", str(bundle), "--clip", "seed:1", "--prompts", "seed:2", "-o", str(file))
+    assert f"--checkpoint {file} " in text
+    assert not (bundle / "models").exists()
+    content = json.loads(file.with_suffix(".json").read_text())
+    assert [record["seed"] for record in content["weights"].values()] == [1, 2]
+    assert exit_code("convert", str(bundle), "-o", str(file)) == 1
+    assert "clip: seed:7" in output("convert", str(bundle), "-o", str(file), "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prior", "seed:0"], "weights name prior, which this method does not have: it has clip, prompts"),
+        (["-w", "adapter=x.pt"], "weights name adapter, which this method does not have"),
+        (["-w", "clip"], "--weights clip: give a part and a source"),
+        (["-w", "=seed:0"], "--weights =seed:0: give a part and a source"),
+        (["--clip", ""], "--clip: give a part and a source"),
+        (["--clip", "seed:0", "-w", "clip=seed:1"], "the source of clip is given twice"),
+        (["--clip", "nowhere/clip.pt"], "nowhere/clip.pt does not exist"),
+    ],
+)
+def test_convert_refuses(bundle: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str):
+    assert exit_code("convert", str(bundle), *arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ")
+    assert message in printed.err
+    assert printed.out == ""
+    assert not (bundle / "models").exists()
+
+
+def test_convert_hands_the_activation_on(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    clip = CLIPBackbone(ARCHITECTURE, 28, activation="quick_gelu")
+    torch.save(clip.state_dict(), tmp_path / "clip.pt")
+    arguments = ("convert", str(bundle), "--clip", str(tmp_path / "clip.pt"))
+    assert exit_code(*arguments) == 1
+    assert "does not tell which activation" in capsys.readouterr().err
+    assert "clip: clip.pt" in output(*arguments, "--activation", "quick_gelu")
+    assert exit_code(*arguments, "--activation", "relu") == 2
 
 
 def exit_code(*arguments: str) -> int | str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,11 @@ def test_every_entry_is_complete(entry: WeightsEntry):
 
 
 def test_names_and_files_are_unique():
+    text = files("monai_zsad.backbones").joinpath("weights.yaml").read_text(encoding="utf-8")
+    assert text.count("\n    name:") + text.count("\n  - name:") == len(ENTRIES), "an entry hides another"
     assert len({entry.name for entry in ENTRIES}) == len(ENTRIES)
-    files = [name for entry in ENTRIES for name in {entry.filename, entry.hf_local} - {None}]
-    assert len(set(files)) == len(files)
+    local = [name for entry in ENTRIES for name in {entry.filename, entry.hf_local} - {None}]
+    assert len(set(local)) == len(local)
 
 
 def test_entries_cannot_be_changed():

@@ -1,0 +1,80 @@
+"""What an import brings along. Modules are counted, not seconds, which depend on the machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+
+from monai_zsad import backbones
+
+HEAVY = {
+    "highdicom",
+    "huggingface_hub",
+    "ignite",
+    "itk",
+    "matplotlib",
+    "monai",
+    "nibabel",
+    "numpy",
+    "open_clip",
+    "pydicom",
+    "safetensors",
+    "scipy",
+    "skimage",
+    "timm",
+    "torch",
+}
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level packages that a fresh interpreter holds after ``code``."""
+    program = f"import sys\n{code}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import monai_zsad",
+        "import monai_zsad.errors, monai_zsad.backbones, monai_zsad.prompts, monai_zsad.apps",
+        "import monai_zsad.backbones.weights_fetch; monai_zsad.backbones.weights.list_entries()",
+        "import monai_zsad.apps.cli",
+    ],
+)
+def test_nothing_heavy_is_imported(code: str):
+    loaded = modules_after(code)
+    assert "monai_zsad" in loaded
+    assert loaded & HEAVY == set()
+
+
+def test_the_check_can_fail():
+    assert "numpy" in modules_after("import numpy") & HEAVY
+
+
+def test_names_of_the_backbones_are_found_on_first_use():
+    namespace: dict[str, object] = {}
+    exec("from monai_zsad.backbones import *", namespace)
+    assert set(backbones.__all__) <= namespace.keys()
+    assert set(backbones.__all__) <= set(dir(backbones))
+    for name in backbones.__all__:
+        assert namespace[name] is getattr(backbones, name)
+    assert backbones.CLIPBackbone is sys.modules["monai_zsad.backbones.clip"].CLIPBackbone
+    assert "qq+kk+vv" in typing.get_args(backbones.AttentionKind)
+
+
+def test_modules_of_the_backbones_are_attributes():
+    files = {file.stem for file in Path(backbones.__file__).parent.glob("*.py")} - {"__init__"}
+    assert files <= set(dir(backbones))
+    for name in files:
+        assert getattr(backbones, name) is sys.modules[f"monai_zsad.backbones.{name}"]
+    with pytest.raises(AttributeError, match=r"'monai_zsad\.backbones' has no attribute 'nothing'"):
+        _ = backbones.nothing
+    with pytest.raises(ImportError, match="nothing"):
+        exec("from monai_zsad.backbones import nothing", {})
