@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-_MODULES = ("bundles", "cli", "demo", "screening", "weights_cli")
+_MODULES = ("bundles", "cli", "convert_cli", "demo", "options", "prompts_cli", "screening", "weights_cli")
 
 
 def __getattr__(name: str) -> ModuleType:

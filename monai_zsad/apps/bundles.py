@@ -7,10 +7,11 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
+from monai_zsad.backbones.architectures import Activation
 from monai_zsad.backbones.weights_fetch import sha256_of
 from monai_zsad.backbones.weights_io import WeightsRecord, read_state_dict
 from monai_zsad.data import find_user_error
@@ -48,6 +49,8 @@ def load_weights(
         WeightsError: if weights are unknown, missing, damaged or do not fit.
     """
     _check_parts(weights, released)
+    if activation not in (None, *get_args(Activation)):
+        raise ConfigurationError(f"weights_activation={activation!r}: choose {' or '.join(get_args(Activation))}")
     given = {part: str(source) for part, source in weights.items() if source is not None}
     if not given and checkpoint is not None and Path(checkpoint).is_file():
         _load_checkpoint(network, Path(checkpoint))
@@ -59,6 +62,10 @@ def load_weights(
 
 
 def _check_parts(weights: Mapping[str, str | None], released: Mapping[str, str]) -> None:
+    if not isinstance(weights, Mapping):
+        raise ConfigurationError(
+            f"weights={weights!r} names no part: give each its own, such as --weights#{next(iter(released))} {weights}"
+        )
     if unknown := sorted(weights.keys() - released.keys()):
         raise ConfigurationError(
             f"weights name {', '.join(unknown)}, which this method does not have: it has {', '.join(released)}"

@@ -99,7 +99,9 @@ class CLIPBackbone(nn.Module):
         self.position_resize: PositionResize = position_resize
         self.native_image_size = int(config["vision_cfg"]["image_size"])
         self.patch_size = int(config["vision_cfg"]["patch_size"])
-        self.image_size = self.native_image_size if image_size is None else int(image_size)
+        if image_size is not None and (not isinstance(image_size, int) or isinstance(image_size, bool)):
+            raise ConfigurationError(f"image_size={image_size!r} is no whole number of pixels")
+        self.image_size = self.native_image_size if image_size is None else image_size
         if self.image_size < self.patch_size or self.image_size % self.patch_size:
             below = max(self.patch_size, self.image_size // self.patch_size * self.patch_size)
             raise ConfigurationError(
@@ -155,6 +157,24 @@ class CLIPBackbone(nn.Module):
     def vision_dtype(self) -> torch.dtype:
         """Type in which the vision tower computes."""
         return self.visual.conv1.weight.dtype
+
+    def path_start(self, blocks: int) -> int:
+        """First block (from 1) of a second path that spans the last ``blocks`` blocks, or all there are."""
+        return max(1, self.depth + 1 - blocks)
+
+    def check_layers(self, layers: Sequence[int] | None, first: int = 1) -> tuple[int, ...]:
+        """Block numbers from ``first`` on; ``None`` for quarters of the depth (6, 12, 18, 24 of ViT-L).
+
+        Raises:
+            ConfigurationError: if a number is outside, or there is none.
+        """
+        if layers is None:
+            quarters = (self.depth * part // 4 for part in (1, 2, 3, 4))
+            return tuple(layer for layer in quarters if layer >= first)
+        found = tuple(int(layer) for layer in layers)
+        if not found or any(not first <= layer <= self.depth for layer in found):
+            raise ConfigurationError(f"layers {layers!r}: give block numbers from {first} to {self.depth}")
+        return found
 
     # ---- weights ---------------------------------------------------------------------------------------------
 
@@ -380,7 +400,12 @@ class CLIPBackbone(nn.Module):
     def encode_text(self, texts: Sequence[str]) -> torch.Tensor:
         """Text features (P, D) of ``texts``, not normalised."""
         tokens = self.tokenize(texts)
-        return self.text_tokens(self.embed_tokens(tokens), tokens.argmax(-1)) @ self.text_projection
+        # In portions: a set of a thousand prompts would take gigabytes at once.
+        features = [
+            self.text_tokens(self.embed_tokens(part), part.argmax(-1)) @ self.text_projection
+            for part in tokens.split(64)
+        ]
+        return torch.cat(features)
 
     def _text_device(self) -> torch.device:
         if self.token_embedding is None:

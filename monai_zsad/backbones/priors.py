@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -77,6 +78,7 @@ class DINOv2Prior(nn.Module):
             )
         self.grid_size = image_size // patch
         self.record: WeightsRecord | None = None
+        self._native_positions: torch.Tensor | None = None
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
         self.mean: torch.Tensor
@@ -101,7 +103,8 @@ class DINOv2Prior(nn.Module):
         else:
             state, record = prior_state_dict(source, download=download)
         try:
-            self.model.load_state_dict(self._converted(state), strict=True)
+            converted = self._converted(state)
+            self.load_state_dict({f"model.{name}": value for name, value in converted.items()}, strict=True)
         except (RuntimeError, KeyError, IndexError) as error:
             raise WeightsError(
                 f"the weights {record.name} do not fit {self.architecture}: {str(error).splitlines()[-1].strip()}"
@@ -110,10 +113,33 @@ class DINOv2Prior(nn.Module):
         return record
 
     def _converted(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Official names to timm's, and positions to this grid (timm's bicubic with antialiasing, as DINOv2 does)."""
+        """Official names to timm's; positions stay on the grid they come on."""
         from timm.models.vision_transformer import checkpoint_filter_fn
 
-        return checkpoint_filter_fn(dict(state), self.model)
+        converted = checkpoint_filter_fn(dict(state), self.model)
+        if "pos_embed" in state:
+            # The official file counts the class token among the positions, before the patches.
+            patches = math.isqrt(state["pos_embed"].shape[1]) ** 2
+            converted["pos_embed"] = state["pos_embed"][:, -patches:]
+        return converted
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        # As in CLIPBackbone; bicubic with antialiasing is what DINOv2 itself does.
+        from timm.layers import resample_abs_pos_embed
+
+        key = prefix + "model.pos_embed"
+        if key in state_dict:
+            self._native_positions = state_dict[key].detach().cpu()
+            grid = [self.grid_size, self.grid_size]
+            state_dict[key] = resample_abs_pos_embed(state_dict[key], grid, num_prefix_tokens=0)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def portable_state_dict(self) -> dict[str, torch.Tensor]:
+        """State dict with the position embedding as it was loaded, so that it serves every input size."""
+        state = dict(self.state_dict())
+        if self._native_positions is not None:
+            state["model.pos_embed"] = self._native_positions
+        return state
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Patch features (B, C, h, w) of pictures (B, 3, S, S) in [0, 1]."""

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
     from monai_zsad.backbones.architectures import Activation
 
-__all__ = ["WeightsRecord", "clip_state_dict", "prior_state_dict", "prompts_state_dict", "read_state_dict"]
+__all__ = [
+    "WeightsRecord",
+    "adapter_state_dict",
+    "clip_state_dict",
+    "prior_state_dict",
+    "prompts_state_dict",
+    "read_state_dict",
+]
 
 _SUFFIXES = {".pt", ".pth", ".bin", ".ckpt", ".safetensors"}
 # What OpenAI's archives carry beside parameters, and what older open_clip files stored of a constant.
@@ -159,6 +166,20 @@ def prompts_state_dict(source: str | Path, *, download: bool = True) -> tuple[di
     """
     path, _, record = _locate(source, "prompts", download)
     return _tensors(_read(path), path, ("prompt_learner", "state_dict")), record
+
+
+def adapter_state_dict(source: str | Path, part: str) -> tuple[dict[str, torch.Tensor], WeightsRecord]:
+    """AA-CLIP's adapter of a checkpoint ``{part: ...}`` or a plain state dict, and what it is.
+
+    Args:
+        source: file; no adapters are published, so there are no names.
+        part: ``"image_adapter"`` or ``"text_adapter"``.
+
+    Raises:
+        WeightsError: if the file is missing or damaged.
+    """
+    path, _, record = _locate(Path(source), "prompts", download=False)
+    return _tensors(_read(path), path, (part, "state_dict")), record
 
 
 def _locate(source: str | Path, kind: WeightsKind, download: bool) -> tuple[Path, WeightsEntry | None, WeightsRecord]:

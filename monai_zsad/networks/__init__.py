@@ -2,6 +2,6 @@
 
 from monai_zsad.networks.base import Prediction, ZeroShotNetwork
 from monai_zsad.networks.crane import Crane, CranePlus
-from monai_zsad.networks.engines import OpenVINONetwork, with_engine
+from monai_zsad.networks.engines import OpenVINONetwork, check_engine, with_engine
 
-__all__ = ["Crane", "CranePlus", "OpenVINONetwork", "Prediction", "ZeroShotNetwork", "with_engine"]
+__all__ = ["Crane", "CranePlus", "OpenVINONetwork", "Prediction", "ZeroShotNetwork", "check_engine", "with_engine"]

@@ -171,7 +171,12 @@ class ZeroShotNetwork(nn.Module, ABC):
 
     def portable_state_dict(self) -> dict[str, torch.Tensor]:
         """State dict that loads at any input size (see :meth:`CLIPBackbone.portable_state_dict`)."""
-        return self.state_dict() | {f"clip.{name}": value for name, value in self.clip.portable_state_dict().items()}
+        state = dict(self.state_dict())
+        for name, part in self.named_children():
+            portable = getattr(part, "portable_state_dict", None)
+            if portable is not None:
+                state |= {f"{name}.{key}": value for key, value in portable().items()}
+        return state
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:

@@ -10,11 +10,11 @@ import torch
 
 from monai_zsad.backbones import Activation, AttentionKind, DensePrior, DINOv2Prior, VisionFeatures
 from monai_zsad.backbones.attention import check_attention_kind
-from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
-from monai_zsad.backbones.weights_io import WeightsRecord, prompts_state_dict
+from monai_zsad.backbones.weights_io import WeightsRecord
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.networks.base import Prediction, ZeroShotNetwork, without_autocast
+from monai_zsad.networks.base import Prediction, without_autocast
 from monai_zsad.networks.dense_prior import dense_prior_attention
+from monai_zsad.networks.learned import LearnedPromptNetwork
 from monai_zsad.networks.maps import (
     anomaly_probability,
     gaussian_weights,
@@ -24,14 +24,13 @@ from monai_zsad.networks.maps import (
     smooth,
     smoothing_matrix,
 )
-from monai_zsad.networks.prompt_learner import PromptLearner
 
 __all__ = ["Crane", "CranePlus"]
 
 Average = Literal["probabilities", "logits"]
 
 
-class Crane(ZeroShotNetwork):
+class Crane(LearnedPromptNetwork):
     """Crane: patch features of self-correlation attention (E-Attn) against learned, object-agnostic prompts.
 
     The defaults are those of the authors' release, from which the published figures come. The dense features are read
@@ -83,19 +82,17 @@ class Crane(ZeroShotNetwork):
         sigma: float = 4.0,
         activation: Activation = "quick_gelu",
     ) -> None:
-        super().__init__(architecture, image_size, activation=activation, position_resize="bilinear")
+        super().__init__(architecture, image_size, activation=activation)
         if average not in ("probabilities", "logits"):
             raise ConfigurationError(f"average={average!r} is unknown: choose 'probabilities' or 'logits'")
-        depth = self.clip.depth
         self.attention = check_attention_kind(attention)
-        self.first_block = max(1, depth + 1 - path_blocks)
-        self.dense_layers = (depth,) if isinstance(dense_layers, str) else tuple(int(layer) for layer in dense_layers)
-        outside = [layer for layer in self.dense_layers if not self.first_block <= layer <= depth]
-        if outside or not self.dense_layers or (isinstance(dense_layers, str) and dense_layers != "released"):
-            raise ConfigurationError(
-                f"dense_layers={dense_layers!r}: give 'released' or blocks of the second path, "
-                f"{self.first_block} to {depth}"
-            )
+        self.first_block = self.clip.path_start(path_blocks)
+        released = isinstance(dense_layers, str)
+        if released and dense_layers != "released":
+            raise ConfigurationError(f"dense_layers={dense_layers!r}: give 'released' or a list of block numbers")
+        self.dense_layers = (
+            (self.clip.depth,) if released else self.clip.check_layers(dense_layers, self.first_block)  # type: ignore[arg-type]  # no string here
+        )
         if image_conditioned and self.clip.embed_dim != self.clip.text_width:
             raise ConfigurationError(
                 f"image_conditioned=True needs a CLIP whose joint space is as wide as its text tower; this one has "
@@ -105,9 +102,6 @@ class Crane(ZeroShotNetwork):
         self.image_conditioned = image_conditioned
         self.temperature = temperature
         self.pooling_weight = pooling_weight
-        self.prompt_learner = PromptLearner(self.clip.text_width, self.clip.context_length)
-        self.prompt_learner.requires_grad_(False)
-        self.prompts_record: WeightsRecord | None = None
         self.register_buffer(
             "smoothing", smoothing_matrix(self.image_size, gaussian_weights(sigma), "symmetric"), persistent=False
         )
@@ -116,49 +110,6 @@ class Crane(ZeroShotNetwork):
 
     # Whether CLIP's own stream is read for the patches after its last block.
     _needs_own_patches = False
-
-    def _loaded_records(self) -> dict[str, WeightsRecord]:
-        return super()._loaded_records() | ({} if self.prompts_record is None else {"prompts": self.prompts_record})
-
-    def load_weights(
-        self,
-        *,
-        clip: str | Path,
-        prompts: str | Path,
-        activation: Activation | None = None,
-        download: bool = True,
-    ) -> dict[str, WeightsRecord]:
-        """Load CLIP and the learned prompts, then compute the text anchors.
-
-        Args:
-            clip: name, file or ``"seed:N"``, see :meth:`CLIPBackbone.load_weights`.
-            prompts: name (``"crane:mvtec_epoch5"``), released or own checkpoint file, or ``"seed:N"``.
-            activation: what CLIP weights from a file were trained with, where the file does not tell.
-            download: whether registered names that are not cached may be fetched.
-
-        Returns:
-            What was loaded, by part.
-
-        Raises:
-            WeightsError: if weights are unknown, missing, damaged or do not fit.
-        """
-        self._restored = {}
-        self.clip.load_weights(clip, activation=activation, download=download)
-        seed = parse_seed(prompts)
-        if seed is not None:
-            self.prompt_learner.load_state_dict(seeded_state_dict(self.prompt_learner.state_dict(), seed))
-            self.prompt_learner.embed_words(self.clip)
-            self.prompts_record = WeightsRecord(name=f"seed:{seed}", sha256="", licence="", activation=None, seed=seed)
-        else:
-            state, self.prompts_record = prompts_state_dict(prompts, download=download)
-            self.prompt_learner.load_released(state, self.prompts_record.name, self.clip)
-        self.update_text_anchors()
-        return self.records
-
-    def update_text_anchors(self) -> None:
-        """Compute the anchors of the unconditioned prompts, (1, 2, D)."""
-        with torch.no_grad():
-            self.text_anchors = self.prompt_learner(self.clip).to(self.text_anchors)
 
     def predict(self, images: torch.Tensor) -> Prediction:
         """Map and score of (B, 3, S, S) normalised images.

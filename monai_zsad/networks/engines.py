@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks.base import ZeroShotNetwork
 from monai_zsad.networks.maps import map_and_score
 
-__all__ = ["Engine", "OpenVINONetwork", "with_engine"]
+__all__ = ["Engine", "OpenVINONetwork", "check_engine", "with_engine"]
 
 Engine = Literal["torch", "openvino"]
 _OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -38,14 +38,34 @@ def with_engine(
     Raises:
         ConfigurationError: for an unknown engine or precision, or OpenVINO on another device or not installed.
     """
-    if engine == "torch":
-        network.set_precision(precision)
-        return network.to(device)
-    if engine != "openvino":
-        raise ConfigurationError(f"engine={engine!r} is unknown: choose 'torch' or 'openvino'")
-    if torch.device(device).type != "cpu":
+    check_engine(engine, precision, device)
+    if engine == "openvino":
+        return OpenVINONetwork(network, precision)
+    network.set_precision(precision)
+    return network.to(device)
+
+
+def check_engine(engine: str, precision: str, device: str | torch.device) -> None:
+    """Raise what :func:`with_engine` would raise, before weights are loaded.
+
+    Raises:
+        ConfigurationError: for an unknown engine, precision or device, a device that this machine lacks, or OpenVINO on
+            another device than the CPU.
+    """
+    if engine not in get_args(Engine):
+        raise ConfigurationError(f"engine={engine!r} is unknown: choose {' or '.join(map(repr, get_args(Engine)))}")
+    if precision not in _OPENVINO_PRECISIONS:
+        raise ConfigurationError(f"precision={precision!r}: choose float32, bfloat16 or float16")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigurationError(f"device={device!r} is no device: use 'cpu', 'cuda' or 'cuda:0'") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigurationError(
+            f"device={device!r} is not on this machine, which has {torch.cuda.device_count()} CUDA devices: use 'cpu'"
+        )
+    if engine == "openvino" and found.type != "cpu":
         raise ConfigurationError(f"engine='openvino' computes on the CPU, device is {device}: add --device cpu")
-    return OpenVINONetwork(network, precision)
 
 
 class OpenVINONetwork(nn.Module):
@@ -70,8 +90,7 @@ class OpenVINONetwork(nn.Module):
             raise ConfigurationError(
                 "engine='openvino' needs the package openvino: pip install 'monai-zsad[openvino]'"
             ) from error
-        if precision not in _OPENVINO_PRECISIONS:
-            raise ConfigurationError(f"precision={precision!r}: choose {', '.join(_OPENVINO_PRECISIONS)}")
+        check_engine("openvino", precision, "cpu")
         if getattr(network, "image_conditioned", False):
             raise ConfigurationError("image-conditioned prompts need the text tower at run time: use engine='torch'")
         network.set_precision(torch.float32)

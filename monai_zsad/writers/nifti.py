@@ -138,8 +138,11 @@ class SaveCase(Transform):
 def _check_nifti(extension: str, dtype: DtypeLike) -> None:
     if extension not in (".nii", ".nii.gz"):
         raise ConfigurationError(f"output_ext is {extension!r}; give .nii or .nii.gz, or another writer")
-    name = "float32" if dtype is None else get_equivalent_dtype(dtype, np.ndarray)
-    if np.dtype(name).name not in _NIFTI_TYPES:
+    try:
+        name = np.dtype("float32" if dtype is None else get_equivalent_dtype(dtype, np.ndarray)).name
+    except (TypeError, AttributeError):
+        name = ""
+    if name not in _NIFTI_TYPES:
         raise ConfigurationError(f"output_dtype is {dtype!r}; give one of {', '.join(_NIFTI_TYPES)}")
 
 

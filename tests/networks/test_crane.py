@@ -51,7 +51,7 @@ def test_dense_layers_differ_from_the_released_aliasing() -> None:
     [
         ({"attention": "qkv"}, r"attention='qkv'.*qq\+kk\+vv"),
         ({"average": "mean"}, "average='mean'.*'probabilities'"),
-        ({"dense_layers": (1, 4)}, "blocks of the second path, 2 to 4"),
+        ({"dense_layers": (1, 4)}, "block numbers from 2 to 4"),
         ({"dense_layers": "paper"}, "give 'released'"),
         ({"image_size": 60}, "not a multiple of the patch size 14.*56 or 70"),
         ({"activation": "relu"}, "activation='relu'"),

@@ -1,0 +1,72 @@
+"""Options of ``python -m monai.bundle run``: a misspelt one must not be taken for a new configuration value."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from monai_zsad.errors import ConfigurationError
+
+__all__ = ["check_options"]
+
+
+def check_options(arguments: Sequence[str] | None = None) -> None:
+    """Compare the options of MONAI's command line with the ids of the configuration files that it names.
+
+    MONAI adds an unknown id to the configuration, where nothing reads it, so ``--windw brain`` would run with the
+    default window. Early in a bundle's ``initialize`` list; does nothing in other programs.
+
+    Args:
+        arguments: the command line, program first; ``None`` for this process'.
+
+    Raises:
+        ConfigurationError: if an option is no id of the configuration, with the nearest ones.
+    """
+    from monai.bundle import ConfigParser
+    from monai.bundle.scripts import run
+
+    words = list(sys.argv if arguments is None else arguments)
+    if "monai" not in words[0] or len(words) < 2 or words[1] not in ("run", "run_workflow"):
+        return
+    options = _options(words[2:])
+    if "config_file" not in options:
+        return
+    config = ConfigParser.load_config_files(_as_list(options["config_file"]))
+    own = set(inspect.signature(run).parameters)
+    for name in options:
+        if name in own or _has(config, name.split("#")):
+            continue
+        near = difflib.get_close_matches(name, [*config, *own], n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join('--' + word for word in near)}?" if near else "see configs/inference.yaml"
+        raise ConfigurationError(f"--{name} is no option of this bundle: {hint}")
+
+
+def _options(words: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--") and len(word) > 2:
+            name, equals, value = word[2:].partition("=")
+            found[name] = value if equals else following
+    return found
+
+
+def _as_list(value: str) -> list[str]:
+    if value.startswith(("[", "(")):
+        return [str(item) for item in ast.literal_eval(value)]
+    return value.split(",")
+
+
+def _has(config: Any, path: Sequence[str]) -> bool:
+    for part in path:
+        if isinstance(config, Mapping) and part in config:
+            config = config[part]
+        elif isinstance(config, list) and part.isdigit() and int(part) < len(config):
+            config = config[int(part)]
+        else:
+            # What a reference such as "@datalist" or an expression holds is not known here.
+            return isinstance(config, str) and config.startswith(("@", "$"))
+    return True
