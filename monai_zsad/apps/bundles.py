@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 def load_weights(
     network: ZeroShotNetwork,
     weights: Mapping[str, str | None],
-    released: Mapping[str, str],
+    released: Mapping[str, str | None],
     checkpoint: str | os.PathLike[str] | None = None,
     activation: str | None = None,
 ) -> dict[str, WeightsRecord]:
@@ -36,7 +36,7 @@ def load_weights(
     Args:
         network: built, weights not loaded.
         weights: a source for each part (``clip``, ``prompts``, ...), ``None`` where the user gave none.
-        released: the source of each part that stands in for ``None``.
+        released: the source of each part that stands in for ``None``; itself ``None`` where nothing is published.
         checkpoint: plain state dict of the whole network (see :func:`convert`). Used if it exists and the user named
             no weights at all.
         activation: what CLIP weights from a file were trained with, where the file does not tell.
@@ -55,13 +55,19 @@ def load_weights(
     if not given and checkpoint is not None and Path(checkpoint).is_file():
         _load_checkpoint(network, Path(checkpoint))
     else:
-        network.load_weights(**(dict(released) | given), activation=activation)
+        sources = dict(released) | given
+        if lacking := [part for part, source in sources.items() if source is None]:
+            raise WeightsError(
+                f"no weights are published for {' and '.join(lacking)} of this method: give your own by "
+                + " ".join(f"--weights#{part} FILE" for part in lacking)
+            )
+        network.load_weights(**sources, activation=activation)
     for part, record in network.records.items():
         logger.info("%s weights: %s", part, record.summary())
     return network.records
 
 
-def _check_parts(weights: Mapping[str, str | None], released: Mapping[str, str]) -> None:
+def _check_parts(weights: Mapping[str, str | None], released: Mapping[str, str | None]) -> None:
     if not isinstance(weights, Mapping):
         raise ConfigurationError(
             f"weights={weights!r} names no part: give each its own, such as --weights#{next(iter(released))} {weights}"
@@ -93,7 +99,7 @@ def _load_checkpoint(network: ZeroShotNetwork, path: Path) -> None:
     network.restore_records(records)
 
 
-def bundle_network(bundle: str | os.PathLike[str], **overrides: Any) -> tuple[ZeroShotNetwork, dict[str, str]]:
+def bundle_network(bundle: str | os.PathLike[str], **overrides: Any) -> tuple[ZeroShotNetwork, dict[str, str | None]]:
     """The network of a bundle as its ``inference.yaml`` builds it, and the names of its released weights.
 
     Args:
@@ -147,8 +153,9 @@ def _build_network(parser: Any, bundle: str | os.PathLike[str]) -> ZeroShotNetwo
     return network
 
 
-def _released(parser: Any) -> dict[str, str]:
-    return {part: str(source) for part, source in parser.get_parsed_content("released_weights").items()}
+def _released(parser: Any) -> dict[str, str | None]:
+    content = parser.get_parsed_content("released_weights")
+    return {part: None if source is None else str(source) for part, source in content.items()}
 
 
 def convert(

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from monai_zsad._version import __version__
-from monai_zsad.apps import weights_cli
+from monai_zsad.apps import prompts_cli, weights_cli
 from monai_zsad.apps.convert_cli import convert
 from monai_zsad.apps.demo import demo
 from monai_zsad.errors import ZsadError
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(convert)
 app.command()(demo)
+app.add_typer(prompts_cli.app, name="prompts")
 app.add_typer(weights_cli.app, name="weights")
 
 

@@ -42,6 +42,7 @@ _MODULES = (
     "positions",
     "priors",
     "seeds",
+    "tokenizer",
     "weights",
     "weights_fetch",
     "weights_io",

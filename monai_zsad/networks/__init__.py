@@ -1,7 +1,23 @@
 """Zero-shot anomaly networks: (B, C, H, W) slices in [0, 1] to (B, 2, H, W) map and score."""
 
+from monai_zsad.networks.aaclip import AACLIP
+from monai_zsad.networks.adaptation import TestTimeAdaptation
+from monai_zsad.networks.anoclip import AnoCLIP
+from monai_zsad.networks.anomalyclip import AnomalyCLIP
 from monai_zsad.networks.base import Prediction, ZeroShotNetwork
 from monai_zsad.networks.crane import Crane, CranePlus
 from monai_zsad.networks.engines import OpenVINONetwork, check_engine, with_engine
 
-__all__ = ["Crane", "CranePlus", "OpenVINONetwork", "Prediction", "ZeroShotNetwork", "check_engine", "with_engine"]
+__all__ = [
+    "AACLIP",
+    "AnoCLIP",
+    "AnomalyCLIP",
+    "Crane",
+    "CranePlus",
+    "OpenVINONetwork",
+    "Prediction",
+    "TestTimeAdaptation",
+    "ZeroShotNetwork",
+    "check_engine",
+    "with_engine",
+]

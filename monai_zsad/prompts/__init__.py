@@ -1,1 +1,20 @@
 """Words for normal and anomalous: data and the code that combines them; strings only."""
+
+from monai_zsad.prompts.definition import FINDINGS, set_names
+from monai_zsad.prompts.ensemble import PromptEnsemble
+from monai_zsad.prompts.learned import CONTEXT_TOKENS, learned_prompt_texts
+from monai_zsad.prompts.library import Anatomy, Modality, State, anatomies, modalities, states
+
+__all__ = [
+    "CONTEXT_TOKENS",
+    "FINDINGS",
+    "Anatomy",
+    "Modality",
+    "PromptEnsemble",
+    "State",
+    "anatomies",
+    "learned_prompt_texts",
+    "modalities",
+    "set_names",
+    "states",
+]

@@ -14,6 +14,8 @@ from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks import ZeroShotNetwork
 from tests.networks.zoo import BFLOAT16_BOUND, BFLOAT16_TEXT_BOUND, IMAGE_SIZE, NETWORKS
 
+NOT_EXPORTED = {"anoclip_adapted": "the adaptation trains at run time: a graph without gradients cannot hold it"}
+
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def name(request: pytest.FixtureRequest) -> str:
@@ -93,7 +95,9 @@ def test_state_dict_round_trip(name: str, network: ZeroShotNetwork, tmp_path: Pa
         assert torch.equal(other(slices()), network(slices()))
 
 
-def test_export(network: ZeroShotNetwork) -> None:
+def test_export(name: str, network: ZeroShotNetwork) -> None:
+    if name in NOT_EXPORTED:
+        pytest.skip(NOT_EXPORTED[name])
     batch = slices(size=48)
     batch_size = torch.export.Dim("batch", min=1, max=16)
     with torch.no_grad():
@@ -103,6 +107,8 @@ def test_export(network: ZeroShotNetwork) -> None:
 
 def test_onnx(name: str, network: ZeroShotNetwork, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
+    if name in NOT_EXPORTED:
+        pytest.skip(NOT_EXPORTED[name])
     if name == "crane_conditioned":
         pytest.skip("image-conditioned prompts need the text tower at run time; exports fold the anchors in")
     batch = slices(2, 48)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from monai_zsad.backbones import DINOv2Prior
-from monai_zsad.networks import Crane, CranePlus, ZeroShotNetwork
+from monai_zsad.networks import AACLIP, AnoCLIP, AnomalyCLIP, Crane, CranePlus, TestTimeAdaptation, ZeroShotNetwork
+from monai_zsad.prompts import PromptEnsemble
 
 IMAGE_SIZE = 56
 # Joint space as wide as the text tower, so that image-conditioned prompts are possible.
@@ -30,6 +31,25 @@ def crane_plus(**options: Any) -> CranePlus:
     return network
 
 
+def anomalyclip(**options: Any) -> AnomalyCLIP:
+    network = AnomalyCLIP(ARCHITECTURE, IMAGE_SIZE, **options)
+    network.load_weights(clip="seed:0", prompts="seed:0")
+    return network
+
+
+def aaclip(**options: Any) -> AACLIP:
+    network = AACLIP(ARCHITECTURE, IMAGE_SIZE, **options)
+    network.load_weights(clip="seed:0", image_adapter="seed:1", text_adapter="seed:1")
+    return network
+
+
+def anoclip(**options: Any) -> AnoCLIP:
+    prompts = PromptEnsemble(["normal {}", "{}"], ["damaged {}", "{} with a lesion"], ["a scan of a {}"], "brain")
+    network = AnoCLIP(ARCHITECTURE, IMAGE_SIZE, prompts=prompts, **options)
+    network.load_weights(clip="seed:0")
+    return network
+
+
 NETWORKS: dict[str, Callable[[], ZeroShotNetwork]] = {
     "crane": crane,
     "crane_layers": lambda: crane(dense_layers=(2, 4)),
@@ -37,6 +57,12 @@ NETWORKS: dict[str, Callable[[], ZeroShotNetwork]] = {
     "crane_conditioned": lambda: crane(image_conditioned=True),
     "crane_plus": crane_plus,
     "crane_plus_logits": lambda: crane_plus(average="logits"),
+    "anomalyclip": anomalyclip,
+    "aaclip": aaclip,
+    "aaclip_relu": lambda: aaclip(projection_relu=True, domain="industrial", levels=(2, 4)),
+    "anoclip": anoclip,
+    "anoclip_adapted": lambda: anoclip(adaptation=TestTimeAdaptation(steps=2)),
+    "anoclip_views": lambda: anoclip(views=22),
 }
 # Largest difference of map or score in bfloat16 from float32. Measured on these networks: 6.1e-3 with the text anchors
 # in float32 (`set_precision`, autocast), 1.9e-2 where the text tower computes in bfloat16 too (`.to`, conditioned).

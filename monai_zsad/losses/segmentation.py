@@ -1,0 +1,58 @@
+"""Segmentation losses of the anomaly methods, on probabilities of normal and anomalous.
+
+MONAI's ``FocalLoss`` and ``DiceLoss`` compute other numbers: theirs work on logits, without the clamped one-hot target,
+and smooth each sample's dice per channel; the methods' published training depends on these forms.
+"""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["anomaly_dice_loss", "anomaly_focal_loss", "anomaly_segmentation_loss"]
+
+_SMOOTH = 1e-5
+
+
+def anomaly_focal_loss(probabilities: torch.Tensor, mask: torch.Tensor, gamma: float = 2.0) -> torch.Tensor:
+    """Focal loss of two-class probabilities, mean over pixels.
+
+    Args:
+        probabilities: (B, 2, H, W), normal first, adding to one.
+        mask: (B, 1, H, W), 1 where anomalous.
+        gamma: focusing exponent.
+
+    >>> probabilities = torch.tensor([[[[0.9]], [[0.1]]]])
+    >>> bool(anomaly_focal_loss(probabilities, torch.zeros(1, 1, 1, 1)) < 0.01)
+    True
+    """
+    target = torch.cat([1 - mask, mask], dim=1).clamp(_SMOOTH, 1 - _SMOOTH)
+    p = (target * probabilities).sum(1) + _SMOOTH
+    return (-((1 - p) ** gamma) * p.log()).mean()
+
+
+def anomaly_dice_loss(probability: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """One minus dice with a smoothing of one, averaged over the batch.
+
+    Args:
+        probability: (B, 1, H, W) or (B, H, W).
+        mask: as many values, 0 or 1.
+
+    >>> anomaly_dice_loss(torch.ones(1, 4), torch.ones(1, 4))
+    tensor(0.)
+    """
+    p, m = probability.flatten(1), mask.flatten(1)
+    return 1 - ((2 * (p * m).sum(1) + 1) / (p.sum(1) + m.sum(1) + 1)).mean()
+
+
+def anomaly_segmentation_loss(probabilities: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Focal loss plus the dice losses of the normal and of the anomalous channel (AnomalyCLIP, AA-CLIP).
+
+    Args:
+        probabilities: (B, 2, H, W), normal first.
+        mask: (B, 1, H, W), 1 where anomalous.
+    """
+    return (
+        anomaly_focal_loss(probabilities, mask)
+        + anomaly_dice_loss(probabilities[:, :1], 1 - mask)
+        + anomaly_dice_loss(probabilities[:, 1:], mask)
+    )

@@ -1,0 +1,212 @@
+"""AA-CLIP: residual adapters in both towers, anomaly-aware text anchors, maps of four levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from monai_zsad.backbones import Activation
+from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
+from monai_zsad.backbones.weights_io import WeightsRecord, adapter_state_dict
+from monai_zsad.errors import ConfigurationError, WeightsError
+from monai_zsad.networks.adapters import ImageAdapter, TextAdapter, residual
+from monai_zsad.networks.base import Prediction, ZeroShotNetwork, without_autocast
+from monai_zsad.networks.maps import gaussian_weights, grid_to_map, l2_normalize, smooth, smoothing_matrix
+from monai_zsad.prompts import PromptEnsemble
+
+__all__ = ["AACLIP"]
+
+# The release scales cosine similarities by this, CLIP's largest logit scale.
+_SCALE = 100.0
+_BLUR = {"medical": (1.5, 4), "industrial": (1.0, 3)}
+
+
+class AACLIP(ZeroShotNetwork):
+    """AA-CLIP in the numerics of its release.
+
+    The release's map is a sum over levels without bounds that its evaluation scales by the extremes of a whole test
+    set. One patient has no test set: the anomaly map here is that sum through a monotone function, the softmax of the
+    levels' mean logits, which lies in [0, 1] and ranks pixels exactly as the sum does. The sum itself is
+    ``details["amap"]``, each level ``details["layer_maps"]`` and :meth:`level_maps`.
+
+    Args:
+        architecture: CLIP of the release is ``"ViT-L-14-336"``.
+        image_size: side S of the input in pixels.
+        prompts: sentences whose mean features are the text anchors; ``None`` for the release's with the word "scan".
+        domain: ``"medical"`` or ``"industrial"``: the blur of the level maps on the patch grid (9 x 9, sigma 1.5, or
+            7 x 7, sigma 1).
+        levels: blocks whose patch features are compared; ``None`` for the quarters of the depth (6, 12, 18, 24).
+        image_blocks: first vision blocks with an adapter.
+        text_blocks: first text blocks with an adapter.
+        image_weight: share of the adapted tokens in the vision tower.
+        text_weight: share of the adapted tokens in the text tower.
+        projection_relu: whether the projections end in LeakyReLU.
+        activation: of CLIP's MLPs. The release computes exact GELU although OpenAI's weights were trained with
+            QuickGELU; ``"quick_gelu"`` gives CLIP as it was trained.
+
+    References:
+        Ma et al., "AA-CLIP: Enhancing Zero-shot Anomaly Detection via Anomaly-Aware CLIP", CVPR 2025.
+    """
+
+    def __init__(
+        self,
+        architecture: str | Mapping[str, Any] = "ViT-L-14-336",
+        image_size: int | None = 518,
+        *,
+        prompts: PromptEnsemble | None = None,
+        domain: Literal["medical", "industrial"] = "medical",
+        levels: Sequence[int] | None = None,
+        image_blocks: int = 6,
+        text_blocks: int = 3,
+        image_weight: float = 0.1,
+        text_weight: float = 0.1,
+        projection_relu: bool = False,
+        activation: Activation = "gelu",
+    ) -> None:
+        super().__init__(architecture, image_size, activation=activation, position_resize="bicubic")
+        if domain not in _BLUR:
+            raise ConfigurationError(f"domain={domain!r} is unknown: choose 'medical' or 'industrial'")
+        self.levels = self.clip.check_layers(levels)
+        self.prompts = PromptEnsemble.named("aaclip") if prompts is None else prompts
+        self.image_weight = image_weight
+        self.text_weight = text_weight
+        image_blocks, text_blocks = min(image_blocks, self.clip.depth), min(text_blocks, self.clip.text_depth)
+        self.image_adapter = ImageAdapter(
+            self.clip.width,
+            self.clip.embed_dim,
+            blocks=image_blocks,
+            levels=len(self.levels),
+            activated=projection_relu,
+        )
+        self.text_adapter = TextAdapter(self.clip.text_width, self.clip.embed_dim, blocks=text_blocks)
+        self.image_adapter.requires_grad_(False)
+        self.text_adapter.requires_grad_(False)
+        self.adapter_records: dict[str, WeightsRecord] = {}
+        sigma, radius = _BLUR[domain]
+        self.register_buffer(
+            "smoothing",
+            smoothing_matrix(self.clip.grid_size, gaussian_weights(sigma, radius), "reflect"),
+            persistent=False,
+        )
+        self.smoothing: torch.Tensor
+        self.eval()
+
+    def _loaded_records(self) -> dict[str, WeightsRecord]:
+        return super()._loaded_records() | self.adapter_records
+
+    def _towers(self) -> list[nn.Module]:
+        return [*super()._towers(), self.image_adapter]
+
+    def load_weights(
+        self,
+        *,
+        clip: str | Path,
+        image_adapter: str | Path,
+        text_adapter: str | Path,
+        activation: Activation | None = None,
+        download: bool = True,
+    ) -> dict[str, WeightsRecord]:
+        """Load CLIP and both adapters, then compute the text anchors.
+
+        Args:
+            clip: name, file or ``"seed:N"``. Weights trained with the other activation are accepted, since the release
+                does so on purpose; the records and :meth:`describe` tell both.
+            image_adapter: checkpoint file ``{"image_adapter": ...}``, or ``"seed:N"``.
+            text_adapter: checkpoint file ``{"text_adapter": ...}``, or ``"seed:N"``.
+            activation: what CLIP weights from a file were trained with, where the file does not tell.
+            download: whether registered names that are not cached may be fetched.
+
+        Raises:
+            WeightsError: if weights are unknown, missing, damaged or do not fit.
+        """
+        self._restored = {}
+        self.clip.load_weights(clip, activation=activation, accept_activation_mismatch=True, download=download)
+        self.adapter_records = {
+            "image_adapter": _load_adapter(self.image_adapter, image_adapter, "image_adapter"),
+            "text_adapter": _load_adapter(self.text_adapter, text_adapter, "text_adapter"),
+        }
+        self.update_text_anchors()
+        return self.records
+
+    def update_text_anchors(self) -> None:
+        """Compute the anchors of the prompts: each sentence's feature normalised, their mean normalised."""
+        with torch.no_grad():
+            anchors = [self.encode_prompts(sentences) for sentences in (self.prompts.normal, self.prompts.abnormal)]
+            self.text_anchors = torch.stack(anchors).unsqueeze(0).to(self.text_anchors)
+
+    def encode_prompts(self, sentences: Sequence[str]) -> torch.Tensor:
+        """Normalised mean (D,) of the sentences' normalised features, through the adapted text tower."""
+        tokens = self.clip.tokenize(sentences)
+        end = self.clip.text_tokens(self.clip.embed_tokens(tokens), tokens.argmax(-1), after_block=self._adapt_text)
+        return l2_normalize(l2_normalize(self.text_adapter[-1](end)).mean(0))
+
+    def _adapt_text(self, block: int, x: torch.Tensor) -> torch.Tensor:
+        return residual(self.text_adapter[block - 1], x, self.text_weight) if block < len(self.text_adapter) else x
+
+    def _adapt_image(self, block: int, x: torch.Tensor) -> torch.Tensor:
+        adapters = self.image_adapter.layer_adapters
+        return residual(adapters[block - 1], x, self.image_weight) if block <= len(adapters) else x
+
+    def features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adapted features of (B, 3, S, S) normalised images.
+
+        Returns:
+            Patch features of each level (L, B, N, D), l2-normalised, and the detection feature (B, D).
+        """
+        found = self.clip.vision(images, layers=(*self.levels, self.clip.depth), after_block=self._adapt_image)
+        normed = {layer: self.clip.visual.ln_post(tokens[:, 1:]) for layer, tokens in found.layers.items()}
+        seg = [
+            l2_normalize(projection(normed[level]))
+            for level, projection in zip(self.levels, self.image_adapter.seg_proj, strict=True)
+        ]
+        det = l2_normalize(self.image_adapter.det_proj(normed[self.clip.depth])).mean(1)
+        return torch.stack(seg), det
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        """Map and score of (B, 3, S, S) normalised images.
+
+        ``details``: ``seg`` (L, B, N, D), ``det`` (B, D), ``text`` (D, 2), ``layer_maps`` (B, L, S, S) and their sum
+        ``amap`` (B, S, S), both as the release has them before it scales over a test set.
+        """
+        seg, det = self.features(images)
+        with without_autocast(images.device):
+            text = self.text_anchors.float()[0]
+            normal, anomalous = (_SCALE * (seg @ text.T)).unbind(-1)
+            side = self.clip.grid_size
+            grids = ((anomalous + 1 - normal) / 2).unflatten(-1, (side, side))
+            blurred = smooth(grids, self.smoothing.float()).flatten(2)
+            maps = torch.stack([grid_to_map(level, self.image_size, align_corners=True) for level in blurred], dim=1)
+            amap = maps.sum(1)
+            score = (det @ text[1] + 1) / 2
+            # Each level is (logit + 1) / 2, so this is the mean logit of anomalous against normal.
+            anomaly_map = torch.sigmoid(2 * amap / len(self.levels) - 1)
+        details = {"seg": seg, "det": det, "text": text.T, "layer_maps": maps, "amap": amap}
+        return Prediction(anomaly_map, score, details)
+
+    def level_maps(self, slices: torch.Tensor) -> torch.Tensor:
+        """The levels' maps, as the release has them, of slices (B, C, H, W) in [0, 1]: (B, L, H, W)."""
+        maps = self.predict(self.normalize(self.resize(slices))).details["layer_maps"]
+        if maps.shape[-2:] == slices.shape[-2:]:
+            return maps
+        return F.interpolate(maps, slices.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _load_adapter(module: nn.Module, source: str | Path, key: str) -> WeightsRecord:
+    seed = parse_seed(source)
+    if seed is not None:
+        module.load_state_dict(seeded_state_dict(module.state_dict(), seed))
+        return WeightsRecord(name=f"seed:{seed}", sha256="", licence="", activation=None, seed=seed)
+    state, record = adapter_state_dict(source, key)
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"the {key} checkpoint {record.name} does not fit ({str(error).splitlines()[-1].strip()}): check the "
+            "architecture, the numbers of adapted blocks and levels, and projection_relu"
+        ) from error
+    return record

@@ -1,0 +1,272 @@
+"""Normal and abnormal sentences, composed of states and templates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.prompts.definition import Definition, definition_of
+from monai_zsad.prompts.reading import as_flag, as_text, as_texts, check_places
+from monai_zsad.prompts.wording import fill, places
+
+__all__ = ["PromptEnsemble"]
+
+_SHOWN = 3
+
+
+class PromptEnsemble:
+    """The sentences for normal and abnormal that a method compares a picture with.
+
+    A state is a phrase, or a phrase around the place ``{}`` for a name ("{} with a mass"). A template is a text around
+    ``{}`` for the state ("an MRI scan of a {}"); a place ``{image}`` in it takes each of ``images`` in turn. The states
+    change fastest, then the templates, then the images: the first template comes with every state before the second
+    does. AnoCLIP's test-time adaptation depends on the order; this is its release's. MONAI has no class for prompts.
+
+    In a bundle this is ``_target_: monai_zsad.prompts.PromptEnsemble`` with the lists, or
+    ``_target_: monai_zsad.prompts.PromptEnsemble.named`` with ``set_name``, ``anatomy`` and ``modality``, or
+    ``_target_: monai_zsad.prompts.PromptEnsemble.from_yaml`` with ``path``.
+
+    Args:
+        normal: states, or whole sentences if there are no templates.
+        abnormal: likewise.
+        templates: texts with exactly one ``{}``; ``None`` for the states as they are.
+        name: what ``{}`` in a state stands for; then every state has exactly one. ``None`` for states without.
+        images: what ``{image}`` in a template stands for.
+        adapt_articles: whether "a" or "an" right before a place follows the word that comes there ("a {}" becomes
+            "an abnormal brain"). Other text is left as it is.
+        description: one line about the set.
+        source: where the lists come from, for errors.
+
+    Raises:
+        ConfigurationError: naming the list, if it is empty, holds something else than texts, a text lacks its place
+            or has one too many, or two sentences are the same to CLIP (which ignores case and white space).
+
+    Example:
+        >>> ensemble = PromptEnsemble(["normal {}"], ["{} with a mass", "abnormal {}"], ["a CT scan of a {}"], "liver")
+        >>> ensemble.normal
+        ('a CT scan of a normal liver',)
+        >>> ensemble.abnormal
+        ('a CT scan of a liver with a mass', 'a CT scan of an abnormal liver')
+        >>> PromptEnsemble.named("medical", anatomy="brain", modality="FLAIR").abnormal[0]
+        'a FLAIR image of an abnormal brain'
+    """
+
+    def __init__(
+        self,
+        normal: Sequence[str],
+        abnormal: Sequence[str],
+        templates: Sequence[str] | None = None,
+        name: str | None = None,
+        *,
+        images: Sequence[str] | None = None,
+        adapt_articles: bool = True,
+        description: str = "",
+        source: str = "prompts",
+    ) -> None:
+        self.source = source
+        self.description = description
+        self.name = None if name is None else as_text(name, f"{source}: name")
+        self.normal_states = as_texts(normal, f"{source}: normal")
+        self.abnormal_states = as_texts(abnormal, f"{source}: abnormal")
+        self.templates = ("{}",) if templates is None else as_texts(templates, f"{source}: templates")
+        self.images = () if images is None else as_texts(images, f"{source}: images")
+        self.adapt_articles = as_flag(adapt_articles, f"{source}: adapt_articles")
+        self._check_texts()
+        self._sentences = {kind: self._compose(kind) for kind in ("normal", "abnormal")}
+        self._check_duplicates()
+
+    @classmethod
+    def named(
+        cls,
+        set_name: str,
+        *,
+        anatomy: str | None = None,
+        modality: str | None = None,
+        name: str | None = None,
+        states: Sequence[str] | None = None,
+    ) -> PromptEnsemble:
+        """One of the sets that come with the package (:func:`~monai_zsad.prompts.set_names`).
+
+        Args:
+            set_name: its name.
+            anatomy: key or alias (``"brain"``); ``None`` for general words.
+            modality: key or alias (``"flair"``, DICOM's ``"CT"``); ``None`` for general words.
+            name: what the states are about, in place of the set's word.
+            states: library states, in place of the set's: ``["organ", "hemorrhage"]``; ``"findings"`` stands for all
+                that fit anatomy and modality.
+
+        Raises:
+            ConfigurationError: if a name is unknown, or the set has no place for what is given.
+
+        Example:
+            >>> PromptEnsemble.named("aaclip_examination", anatomy="chest", modality="xray").normal[:2]
+            ('a normal chest X-ray.', 'an unremarkable chest X-ray.')
+        """
+        return cls(**Definition.named(set_name).resolve(anatomy, modality, name, states))
+
+    @classmethod
+    def from_yaml(
+        cls,
+        path: str | Path,
+        *,
+        anatomy: str | None = None,
+        modality: str | None = None,
+        name: str | None = None,
+        states: Sequence[str] | None = None,
+    ) -> PromptEnsemble:
+        """A set from a YAML file; the arguments are those of :meth:`named`.
+
+        Keys of the file: ``normal``, ``abnormal``, ``templates``, ``name``, ``images``, ``adapt_articles``,
+        ``description`` as for this class; ``states`` for library states; ``like`` for a named set that gives all keys
+        which the file leaves out. ``python -m monai_zsad prompts show SET --yaml`` writes a file to start from.
+
+        Raises:
+            ConfigurationError: naming file and key, if something in it cannot be used.
+        """
+        return cls(**definition_of(path).resolve(anatomy, modality, name, states))
+
+    @property
+    def normal(self) -> tuple[str, ...]:
+        """The sentences for normal."""
+        return self._sentences["normal"]
+
+    @property
+    def abnormal(self) -> tuple[str, ...]:
+        """The sentences for abnormal."""
+        return self._sentences["abnormal"]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All sentences, the normal ones first."""
+        return self.normal + self.abnormal
+
+    def check_lengths(self, count_tokens: Callable[[str], int], limit: int = 77) -> None:
+        """Refuse sentences that do not fit the text tower.
+
+        Args:
+            count_tokens: number of tokens of a sentence, start and end of text included, such as
+                ``monai_zsad.backbones.tokenizer.count_tokens``.
+            limit: the text tower's context length.
+
+        Raises:
+            ConfigurationError: naming the sentences that are too long; nothing is cut.
+
+        Example:
+            >>> PromptEnsemble(["normal"], ["not normal"]).check_lengths(lambda text: len(text.split()) + 2)
+        """
+        counts = {sentence: count_tokens(sentence) for sentence in self.sentences}
+        if long := [sentence for sentence, count in counts.items() if count > limit]:
+            shown = "; ".join(f"{sentence!r} ({counts[sentence]} tokens)" for sentence in long[:_SHOWN])
+            more = f" and {len(long) - _SHOWN} more" if len(long) > _SHOWN else ""
+            raise ConfigurationError(
+                f"{self.source}: {len(long)} of {len(counts)} sentences are longer than {limit} tokens: {shown}{more}. "
+                "Shorten the state, the template or the name"
+            )
+
+    def describe(self) -> str:
+        """What the set is and how many sentences it has, in a few lines.
+
+        >>> print(PromptEnsemble.named("aaclip").describe())
+        aaclip: AA-CLIP as released; `name` is the release's word for a data set ("scan", "colon endoscopy image")
+        name: scan
+        normal: 3 states x 2 templates = 6 sentences
+        abnormal: 5 states x 2 templates = 10 sentences
+        """
+        lines = [f"{self.source}: {self.description}" if self.description else self.source]
+        lines += [f"name: {self.name}"] if self.name is not None else []
+        lines += [f"images: {', '.join(self.images)}"] if self.images else []
+        count = len(self._full_templates())
+        for kind, states in (("normal", self.normal_states), ("abnormal", self.abnormal_states)):
+            lines.append(
+                f"{kind}: {_number(states, 'state')} x {count} template{'s' * (count != 1)} = "
+                f"{_number(self._sentences[kind], 'sentence')}"
+            )
+        return "\n".join(lines)
+
+    def to_yaml(self) -> str:
+        """The set as a file for :meth:`from_yaml`, which gives the same sentences: a start for an own set.
+
+        >>> print(PromptEnsemble(["normal {}"], ["{} with a mass"], name="liver").to_yaml(), end="")
+        name: liver
+        normal:
+        - normal {}
+        abnormal:
+        - '{} with a mass'
+        """
+        content: dict[str, Any] = {"description": self.description} if self.description else {}
+        content |= {"name": self.name} if self.name is not None else {}
+        content |= {"normal": list(self.normal_states), "abnormal": list(self.abnormal_states)}
+        content |= {"templates": list(self.templates)} if self.templates != ("{}",) else {}
+        content |= {"images": list(self.images)} if self.images else {}
+        content |= {} if self.adapt_articles else {"adapt_articles": False}
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PromptEnsemble) and self._sentences == other._sentences
+
+    def __hash__(self) -> int:
+        return hash((self.normal, self.abnormal))
+
+    def __repr__(self) -> str:
+        return f"PromptEnsemble({self.source!r}, {len(self.normal)} normal, {len(self.abnormal)} abnormal)"
+
+    def _check_texts(self) -> None:
+        if self.name is None:
+            wanted, remedy = 0, " without a name: give name, or write the word in its place"
+        else:
+            wanted, remedy = 1, f" for the name {self.name!r}"
+        for kind, states in (("normal", self.normal_states), ("abnormal", self.abnormal_states)):
+            check_places(states, f"{self.source}: {kind}", subject=wanted, remedy=remedy)
+        check_places(self.templates, f"{self.source}: templates", ("image",), subject=1, remedy=" for the state")
+        for key, texts in (("images", self.images), ("name", () if self.name is None else (self.name,))):
+            check_places(texts, f"{self.source}: {key}", subject=0)
+        with_image = [template for template in self.templates if "image" in places(template)]
+        if with_image and not self.images:
+            raise ConfigurationError(
+                f"{self.source}: images is missing: the template {with_image[0]!r} has a place {{image}}"
+            )
+        if self.images and not with_image:
+            raise ConfigurationError(f"{self.source}: images is given, but no template has a place {{image}} for them")
+
+    def _full_templates(self) -> list[str]:
+        """Templates with their images put in; those without a place for one come once."""
+        found: list[str] = []
+        for number, image in enumerate(self.images or ("",)):
+            for template in self.templates:
+                if "image" in places(template):
+                    # The domain word's article is always right, also in the releases ("an industrial photo").
+                    found.append(fill(template, {"image": image}))
+                elif number == 0:
+                    found.append(template)
+        return found
+
+    def _compose(self, kind: str) -> tuple[str, ...]:
+        states = self.normal_states if kind == "normal" else self.abnormal_states
+        if self.name is not None:
+            states = tuple(fill(state, {"": self.name}, adapt_articles=self.adapt_articles) for state in states)
+        return tuple(
+            fill(template, {"": state}, adapt_articles=self.adapt_articles)
+            for template in self._full_templates()
+            for state in states
+        )
+
+    def _check_duplicates(self) -> None:
+        seen: dict[str, str] = {}
+        for kind, sentences in self._sentences.items():
+            for sentence in sentences:
+                plain = " ".join(sentence.lower().split())
+                if plain in seen:
+                    lists = kind if seen[plain] == kind else f"{seen[plain]} and {kind}"
+                    raise ConfigurationError(
+                        f"{self.source}: {lists}: the sentence {sentence!r} comes twice (case and white space do not "
+                        "count): remove one of the states, templates or images that give it"
+                    )
+                seen[plain] = kind
+
+
+def _number(items: Sequence[str], word: str) -> str:
+    return f"{len(items)} {word}{'s' * (len(items) != 1)}"

@@ -1,0 +1,140 @@
+"""Prompt data from YAML files and configurations: read strictly, with errors that name file and key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.prompts.wording import fill, places
+
+__all__ = ["as_flag", "as_text", "as_texts", "check_keys", "check_places", "closest", "did_you_mean", "read_yaml"]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, which keeps the last of two equal keys, made to refuse them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key.value, str):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigurationError: if the file is missing, is no YAML, has a key twice, or holds something else.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 (a safe loader)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read ({error.strerror or error}): give a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}: is not UTF-8 text: save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"{path}: is no valid YAML ({reason}): a text that begins with {{ or holds a colon needs quotes"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path}: holds {_kind(content)}: needed are keys such as normal: and abnormal:")
+    return content
+
+
+def closest(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three of ``known`` that ``name`` may have meant."""
+    names = list(known)
+    begun = [candidate for candidate in names if name and candidate.startswith(name.lower())]
+    return list(dict.fromkeys(begun + difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)))[:3]
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """The end of an error about an unknown name: near ones, then all."""
+    near = closest(name, known)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{hint}Known are {', '.join(known)}"
+
+
+def check_keys(content: Mapping[Any, Any], known: Collection[str], where: str) -> None:
+    """Refuse keys that are not in ``known``."""
+    for key in content:
+        if key not in known:
+            raise ConfigurationError(f"{where}: unknown key {key!r}; {did_you_mean(str(key), known)}")
+
+
+def as_text(value: object, where: str) -> str:
+    """``value`` if it is a text that is not empty; white space at its ends is dropped."""
+    if not isinstance(value, str):
+        hint = ": put it in quotes" if value is not None else ": give a text"
+        raise ConfigurationError(f"{where} is {_kind(value)}, needed is a text{hint}")
+    if not value.strip():
+        raise ConfigurationError(f"{where} is empty: give a text")
+    return value.strip()
+
+
+def as_texts(value: object, where: str, *, empty: bool = False) -> tuple[str, ...]:
+    """``value`` if it is a list of texts, none empty; the list itself may be empty where ``empty`` says so."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
+        raise ConfigurationError(f"{where} is {_kind(value)}, needed is a list of texts")
+    if not value and not empty:
+        raise ConfigurationError(f"{where} is an empty list: give at least one text")
+    return tuple(as_text(item, f"{where}[{number}]") for number, item in enumerate(value))
+
+
+def as_flag(value: object, where: str) -> bool:
+    """``value`` if it is true or false."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{where} is {_kind(value)}: give true or false")
+    return value
+
+
+def check_places(
+    texts: Iterable[str], where: str, known: Collection[str] = (), *, subject: int | None = None, remedy: str = ""
+) -> None:
+    """Refuse unknown places and lone braces.
+
+    Args:
+        texts: texts to check.
+        where: file and key, for the error.
+        known: names that a place ``{name}`` may have.
+        subject: how often the place ``{}`` must occur; ``None`` for at most once.
+        remedy: end of the error about another number of ``{}``.
+    """
+    for text in texts:
+        found = places(text)
+        rest = fill(text, dict.fromkeys(found, ""))
+        if "{" in rest or "}" in rest:
+            raise ConfigurationError(f"{where}: {text!r} has a brace without its partner: a place is written {{}}")
+        for name in found:
+            if name and name not in known:
+                allowed = ", ".join("{" + word + "}" for word in ("", *known))
+                raise ConfigurationError(f"{where}: {text!r} has an unknown place {{{name}}}: known here are {allowed}")
+        count = found.count("")
+        if count > 1 or (subject is not None and count != subject):
+            needed = "at most one" if subject is None else "exactly one" if subject else "none"
+            written = f"{count or 'no'} place{'s' * (count > 1)} {{}}"
+            raise ConfigurationError(f"{where}: {text!r} has {written}, needed is {needed}{remedy}")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "empty"
+    if isinstance(value, Mapping):
+        # The usual slip: `- {} with a lesion` or `- finding: mass` without quotes.
+        return f"a mapping ({re.sub(r'[{}]', '', str(dict(value)))[:40] or 'empty braces'})"
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"
+    return f"{value!r} ({type(value).__name__})"
