@@ -176,9 +176,10 @@ class AACLIP(ZeroShotNetwork):
         seg, det = self.features(images)
         with without_autocast(images.device):
             text = self.text_anchors.float()[0]
-            normal, anomalous = (_SCALE * (seg @ text.T)).unbind(-1)
+            # The anchors' difference first: similarities near 40 would leave their rounding in a difference below one.
+            logits = _SCALE * (seg @ (text[1] - text[0]))
             side = self.clip.grid_size
-            grids = ((anomalous + 1 - normal) / 2).unflatten(-1, (side, side))
+            grids = ((logits + 1) / 2).unflatten(-1, (side, side))
             blurred = smooth(grids, self.smoothing.float()).flatten(2)
             maps = torch.stack([grid_to_map(level, self.image_size, align_corners=True) for level in blurred], dim=1)
             amap = maps.sum(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -70,6 +70,14 @@ class ZeroShotNetwork(nn.Module, ABC):
         self.text_anchors: torch.Tensor
         self.mean: torch.Tensor
         self.std: torch.Tensor
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ZeroShotNetwork:
+        # ``.to(bfloat16)`` may move anchors and filters, but not round them: similarities are divided by up to 0.01.
+        exact = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)
+        for name, buffer in exact.items():
+            self._buffers[name] = buffer.to(self.get_buffer(name).device)
+        return self
 
     @property
     def image_size(self) -> int:

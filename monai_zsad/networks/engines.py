@@ -60,12 +60,12 @@ def check_engine(engine: str, precision: str, device: str | torch.device) -> Non
         found = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ConfigurationError(f"device={device!r} is no device: use 'cpu', 'cuda' or 'cuda:0'") from error
+    if engine == "openvino" and found.type != "cpu":
+        raise ConfigurationError(f"engine='openvino' computes on the CPU, device is {device}: add --device cpu")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ConfigurationError(
             f"device={device!r} is not on this machine, which has {torch.cuda.device_count()} CUDA devices: use 'cpu'"
         )
-    if engine == "openvino" and found.type != "cpu":
-        raise ConfigurationError(f"engine='openvino' computes on the CPU, device is {device}: add --device cpu")
 
 
 class OpenVINONetwork(nn.Module):

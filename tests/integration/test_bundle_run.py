@@ -408,12 +408,12 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "volume score": ({"volume_score": "median"}, ("'median'", "'top_k_mean', 'max', 'quantile', 'mean'")),
     "average": ({"average": "median"}, ("average='median'", "'probabilities' or 'logits'")),
     "ending": ({"output_ext": ".png"}, ("'.png'", ".nii or .nii.gz")),
-    "device that is not there": ({"device": "cuda:99"}, ["cuda:99", "use 'cpu'"]),
-    "device that is none": ({"device": "gpu"}, ["device='gpu' is no device", "'cuda'"]),
-    "image size in words": ({"image_size": "large"}, ["image_size='large'", "whole number"]),
-    "type of the map": ({"output_dtype": "float31"}, ["output_dtype is 'float31'", "float32"]),
-    "weights as one word": ({"weights": "seed:0"}, ["--weights#clip seed:0"]),
-    "activation": ({"weights_activation": "relu"}, ["weights_activation='relu'", "quick_gelu or gelu"]),
+    "device that is not there": ({"device": "cuda:99"}, ("cuda:99", "use 'cpu'")),
+    "device that is none": ({"device": "gpu"}, ("device='gpu' is no device", "'cuda'")),
+    "image size in words": ({"image_size": "large"}, ("image_size='large'", "whole number")),
+    "type of the map": ({"output_dtype": "float31"}, ("output_dtype is 'float31'", "float32")),
+    "weights as one word": ({"weights": "seed:0"}, ("--weights#clip seed:0",)),
+    "activation": ({"weights_activation": "relu"}, ("weights_activation='relu'", "quick_gelu or gelu")),
 }
 
 

@@ -12,7 +12,7 @@ from monai.inferers import SliceInferer, SlidingWindowInferer
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks import ZeroShotNetwork
-from tests.networks.zoo import BFLOAT16_BOUND, BFLOAT16_TEXT_BOUND, IMAGE_SIZE, NETWORKS
+from tests.networks.zoo import BFLOAT16_BOUND, BFLOAT16_TEXT_BOUND, IMAGE_SIZE, NETWORKS, rounding
 
 NOT_EXPORTED = {"anoclip_adapted": "the adaptation trains at run time: a graph without gradients cannot hold it"}
 
@@ -46,13 +46,13 @@ def test_shape_range_and_constant_score(network: ZeroShotNetwork, height: int, w
     assert out.eq(2).all()
 
 
-def test_a_slice_alone_equals_the_slice_in_a_batch(network: ZeroShotNetwork) -> None:
+def test_a_slice_alone_equals_the_slice_in_a_batch(name: str, network: ZeroShotNetwork) -> None:
     batch = slices()
     batch[1] = 0  # a neighbour that looks different must not matter
     with torch.no_grad():
         together = network(batch)
         alone = torch.cat([network(batch[i : i + 1]) for i in range(len(batch))])
-    torch.testing.assert_close(together, alone, atol=2e-6, rtol=0)
+    torch.testing.assert_close(together, alone, atol=rounding(name), rtol=0)
 
 
 def test_input_untouched_and_calls_equal(network: ZeroShotNetwork) -> None:
@@ -102,7 +102,7 @@ def test_export(name: str, network: ZeroShotNetwork) -> None:
     batch_size = torch.export.Dim("batch", min=1, max=16)
     with torch.no_grad():
         program = torch.export.export(network, (slices(2, 48),), dynamic_shapes=({0: batch_size},))
-        torch.testing.assert_close(program.module()(batch), network(batch), atol=2e-6, rtol=0)
+        torch.testing.assert_close(program.module()(batch), network(batch), atol=rounding(name), rtol=0)
 
 
 def test_onnx(name: str, network: ZeroShotNetwork, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_onnx(name: str, network: ZeroShotNetwork, tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (pred,) = session.run(None, {"image": batch.numpy()})
     with torch.no_grad():
-        np.testing.assert_allclose(pred, network(batch).numpy(), atol=5e-6, rtol=0)
+        np.testing.assert_allclose(pred, network(batch).numpy(), atol=3 * rounding(name), rtol=0)
     vocabulary = network.clip.token_embedding.weight
     vision = (
         sum(p.nbytes for p in network.parameters())
@@ -127,13 +127,13 @@ def test_onnx(name: str, network: ZeroShotNetwork, tmp_path: Path) -> None:
     assert path.stat().st_size < vision * 1.2 + 1e6, "the text tower went along"
 
 
-def test_monai_inferers(network: ZeroShotNetwork) -> None:
+def test_monai_inferers(name: str, network: ZeroShotNetwork) -> None:
     volume = torch.rand(1, 1, 60, 60, 3, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = torch.stack([network(volume[..., i]) for i in range(3)], dim=-1)
         whole = SliceInferer(roi_size=(60, 60), spatial_dim=2)(volume, network)
         windows = SlidingWindowInferer(roi_size=(40, 40), sw_batch_size=2, overlap=0.5)(volume[..., 0], network)
-    torch.testing.assert_close(whole, expected, atol=2e-6, rtol=0)
+    torch.testing.assert_close(whole, expected, atol=rounding(name), rtol=0)
     assert windows.shape == (1, 2, 60, 60)
     assert torch.isfinite(windows).all()
 

@@ -8,23 +8,24 @@ import torch
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks import OpenVINONetwork, with_engine
 from tests.networks.test_contract import slices
-from tests.networks.zoo import BFLOAT16_BOUND, IMAGE_SIZE, NETWORKS, crane
+from tests.networks.zoo import BFLOAT16_BOUND, IMAGE_SIZE, NETWORKS, crane, rounding
 
 openvino = pytest.importorskip("openvino")
 
 
 @pytest.fixture(params=["crane", "crane_plus", "aaclip", "anoclip"])
-def network(request: pytest.FixtureRequest) -> Any:
-    return NETWORKS[request.param]()
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
-def test_openvino_gives_the_same_maps_at_any_size_and_batch(network: Any) -> None:
+def test_openvino_gives_the_same_maps_at_any_size_and_batch(name: str) -> None:
+    network: Any = NETWORKS[name]()
     compiled = with_engine(network, "openvino")
     assert isinstance(compiled, OpenVINONetwork)
     assert (compiled.image_size, compiled.patch_size) == (IMAGE_SIZE, 14)
     with torch.no_grad():
         for batch in (slices(3), slices(1, 40), slices(2, 70, channels=3)):
-            torch.testing.assert_close(compiled(batch), network(batch), atol=5e-6, rtol=0)
+            torch.testing.assert_close(compiled(batch), network(batch), atol=3 * rounding(name), rtol=0)
 
 
 def test_openvino_in_bfloat16() -> None:

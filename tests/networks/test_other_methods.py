@@ -68,8 +68,9 @@ def test_anoclip_temperature_keeps_the_ranking_and_gives_contrast() -> None:
     released = anoclip(temperature=1).predict(IMAGES)
     torch.testing.assert_close(released.anomaly_map, released.details["amap"], atol=1e-6, rtol=0)
     contrast = anoclip().predict(IMAGES).anomaly_map
-    order = released.anomaly_map.flatten().argsort()
-    assert (contrast.flatten()[order].diff() >= -1e-6).all()
+    order = released.details["amap"].flatten().argsort()
+    # A float32 step next to 0.5, 6e-8, becomes up to 6e-6 at a temperature of 0.01.
+    assert (contrast.flatten()[order].diff() >= -1e-5).all()
     assert contrast.std() > 10 * released.anomaly_map.std()
 
 

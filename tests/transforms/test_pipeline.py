@@ -44,7 +44,8 @@ def there_and_back(
     """Source, what a network sees, and the identity network's result on the source's grid."""
     image = MetaTensor(torch.from_numpy(values)[None], affine=torch.from_numpy(affine))
     body = MetaTensor(torch.zeros(image.shape), affine=torch.from_numpy(affine))
-    body[(slice(None), *box)] = 1
+    inside = (slice(None), *box)
+    body[inside] = 1
     keys = ["image", "body"]
     before = Compose(
         [
@@ -75,9 +76,11 @@ def test_without_resampling_every_voxel_comes_back_exactly(grid, spacing, plane,
     image, _, out = there_and_back(values, affine, box, plane, margin * spacing, nearest)
     wide = int(np.ceil(margin))
     kept = torch.zeros(image.shape, dtype=torch.bool)
-    kept[(slice(None), *(slice(max(0, a - wide), b + wide) for a, b in zip(start, stop, strict=True)))] = True
+    widened = (slice(None), *(slice(max(0, a - wide), b + wide) for a, b in zip(start, stop, strict=True)))
+    kept[widened] = True
     inner = torch.zeros_like(kept)
-    inner[(slice(None), *box)] = True
+    box_index = (slice(None), *box)
+    inner[box_index] = True
     assert torch.equal(out.as_tensor()[inner], image.as_tensor()[inner])
     assert torch.equal(out.as_tensor()[kept], image.as_tensor()[kept])
     assert float(out.as_tensor()[~kept].abs().sum()) == 0
