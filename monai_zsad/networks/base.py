@@ -67,6 +67,9 @@ class ZeroShotNetwork(nn.Module, ABC):
         self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("text_anchors", torch.full((1, 2, self.clip.embed_dim), torch.nan))
         self._restored: dict[str, WeightsRecord] = {}
+        # What runs the network, where it is not PyTorch: its precision cannot be read off the parameters.
+        self.engine = "torch"
+        self.engine_precision: str | None = None
         self.text_anchors: torch.Tensor
         self.mean: torch.Tensor
         self.std: torch.Tensor
@@ -148,13 +151,14 @@ class ZeroShotNetwork(nn.Module, ABC):
         return (images.float() * self.std.float() + self.mean.float()).clamp(0, 1)
 
     def describe(self) -> dict[str, Any]:
-        """Method, sizes and weights in plain values, for reports; without paths of this machine."""
+        """Method, sizes, engine and weights in plain values, for reports; without paths of this machine."""
         return {
             "method": type(self).__name__,
             "architecture": self.clip.architecture,
             "activation": self.clip.activation,
             "image_size": self.image_size,
-            "precision": str(self.clip.vision_dtype).removeprefix("torch."),
+            "engine": self.engine,
+            "precision": self.engine_precision or str(self.clip.vision_dtype).removeprefix("torch."),
             "weights": {part: dataclasses.asdict(record) for part, record in self.records.items()},
         }
 

@@ -94,6 +94,7 @@ class OpenVINONetwork(nn.Module):
         if getattr(network, "image_conditioned", False):
             raise ConfigurationError("image-conditioned prompts need the text tower at run time: use engine='torch'")
         network.set_precision(torch.float32)
+        network.engine, network.engine_precision = "openvino", precision
         self.network = network.cpu().eval()
         self.image_size = network.image_size
         self.patch_size = network.patch_size

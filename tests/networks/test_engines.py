@@ -34,11 +34,14 @@ def test_openvino_in_bfloat16() -> None:
         expected = network(slices())
     found = with_engine(network, "openvino", "bfloat16")(slices())
     assert (found - expected).abs().max() < BFLOAT16_BOUND
+    assert network.describe()["engine"] == "openvino"
+    assert network.describe()["precision"] == "bfloat16"
 
 
 def test_torch_engine_sets_the_precision() -> None:
     network: Any = with_engine(crane(), "torch", "bfloat16")
     assert network.clip.vision_dtype == torch.bfloat16
+    assert (network.describe()["engine"], network.describe()["precision"]) == ("torch", "bfloat16")
     assert network.text_anchors.dtype == torch.float32
 
 
