@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,14 @@ ROOT = Path(__file__).resolve().parents[1]
 def shared_folder() -> Path:
     """Folder of development data beside the checkout; ``MONAI_ZSAD_SHARED`` names another place."""
     return Path(os.environ.get("MONAI_ZSAD_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Weights and text features of the tests stay out of the user's cache, and none of the user's come in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MONAI_ZSAD_WEIGHTS", str(tmp_path_factory.mktemp("cache") / "weights"))
+        yield
 
 
 @pytest.fixture(scope="session")

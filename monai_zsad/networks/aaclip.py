@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
 from monai_zsad.backbones.weights_io import WeightsRecord, adapter_state_dict
 from monai_zsad.errors import ConfigurationError, WeightsError
 from monai_zsad.networks.adapters import ImageAdapter, TextAdapter, residual
+from monai_zsad.networks.anchor_cache import cached_text_features
 from monai_zsad.networks.base import Prediction, ZeroShotNetwork, without_autocast
 from monai_zsad.networks.maps import gaussian_weights, grid_to_map, l2_normalize, smooth, smoothing_matrix
 from monai_zsad.prompts import PromptEnsemble
@@ -136,7 +138,15 @@ class AACLIP(ZeroShotNetwork):
     def update_text_anchors(self) -> None:
         """Compute the anchors of the prompts: each sentence's feature normalised, their mean normalised."""
         with torch.no_grad():
-            anchors = [self.encode_prompts(sentences) for sentences in (self.prompts.normal, self.prompts.abnormal)]
+            anchors = [
+                cached_text_features(
+                    self.clip,
+                    [str(self.text_weight), *sentences],
+                    partial(self.encode_prompts, sentences),
+                    self.text_adapter.state_dict(),
+                )
+                for sentences in (self.prompts.normal, self.prompts.abnormal)
+            ]
             self.text_anchors = torch.stack(anchors).unsqueeze(0).to(self.text_anchors)
 
     def encode_prompts(self, sentences: Sequence[str]) -> torch.Tensor:

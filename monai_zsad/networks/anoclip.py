@@ -13,6 +13,7 @@ from monai_zsad.backbones import Activation
 from monai_zsad.backbones.weights_io import WeightsRecord
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks.adaptation import TestTimeAdaptation, adapt_tokens
+from monai_zsad.networks.anchor_cache import cached_text_features
 from monai_zsad.networks.base import Prediction, ZeroShotNetwork, without_autocast
 from monai_zsad.networks.maps import anomaly_probability, grid_to_map, l2_normalize, smooth, smoothing_matrix
 from monai_zsad.networks.views import score_views
@@ -94,10 +95,12 @@ class AnoCLIP(ZeroShotNetwork):
     def update_text_anchors(self) -> None:
         """Compute the anchors, normalised means of the prompts' features as they are, and the adapter's prompts."""
         with torch.no_grad():
-            features = [self.clip.encode_text(list(s)).float() for s in (self.prompts.normal, self.prompts.abnormal)]
+            sentences = [*self.prompts.normal, *self.prompts.abnormal]
+            encoded = cached_text_features(self.clip, sentences, lambda: self.clip.encode_text(sentences).float())
+            features = encoded.split([len(self.prompts.normal), len(self.prompts.abnormal)])
             anchors = torch.stack([l2_normalize(f.mean(0)) for f in features])
             self.text_anchors = anchors.unsqueeze(0).to(self.text_anchors)
-            self.prompt_features = l2_normalize(torch.cat(features)).to(self.prompt_features)
+            self.prompt_features = l2_normalize(encoded).to(self.prompt_features)
 
     def predict(self, images: torch.Tensor) -> Prediction:
         """Map and score of (B, 3, S, S) normalised images.
