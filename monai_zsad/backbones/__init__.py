@@ -42,6 +42,7 @@ _MODULES = (
     "positions",
     "priors",
     "seeds",
+    "text",
     "tokenizer",
     "weights",
     "weights_fetch",

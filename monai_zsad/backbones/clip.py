@@ -7,13 +7,12 @@ inside the blocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from monai_zsad.backbones.architectures import Activation, build_empty_clip, clip_configuration
 from monai_zsad.backbones.attention import (
@@ -25,13 +24,13 @@ from monai_zsad.backbones.attention import (
 )
 from monai_zsad.backbones.positions import PositionResize, resize_positions
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
+from monai_zsad.backbones.text import AfterBlock, TextTower
 from monai_zsad.backbones.weights_io import WeightsRecord, clip_state_dict
 from monai_zsad.errors import ConfigurationError, WeightsError
 
 __all__ = ["CLIPBackbone", "VisionFeatures"]
 
 _POSITIONS = "visual.positional_embedding"
-AfterBlock = Callable[[int, torch.Tensor], torch.Tensor]
 
 
 class VisionFeatures(NamedTuple):
@@ -51,7 +50,7 @@ class VisionFeatures(NamedTuple):
     last_attended: torch.Tensor
 
 
-class CLIPBackbone(nn.Module):
+class CLIPBackbone(TextTower):
     """A frozen ViT CLIP whose parameters carry OpenAI's names, so that released files load strictly.
 
     The parameters are zero until :meth:`load_weights` (or ``load_state_dict``) fills them; building one never
@@ -255,11 +254,6 @@ class CLIPBackbone(nn.Module):
             state[_POSITIONS] = self._native_positions
         return state
 
-    def drop_text_tower(self) -> None:
-        """Free the text tower, which inference with fixed text anchors does not need (29 % of ViT-L's parameters)."""
-        self.transformer = self.token_embedding = self.ln_final = None
-        self.positional_embedding = self.text_projection = None
-
     # ---- vision ----------------------------------------------------------------------------------------------
 
     def vision(
@@ -341,78 +335,6 @@ class CLIPBackbone(nn.Module):
         cls = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         positions = self.visual.positional_embedding.to(patches.dtype)
         return self.visual.ln_pre(torch.cat([cls, patches], dim=1) + positions)
-
-    # ---- text ------------------------------------------------------------------------------------------------
-
-    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
-        """Token ids (P, context length) of ``texts``.
-
-        Raises:
-            ConfigurationError: if a text is longer than the context (nothing is cut silently).
-        """
-        from open_clip.tokenizer import SimpleTokenizer
-
-        tokenizer = SimpleTokenizer(context_length=self.context_length)
-        for text in texts:
-            length = len(tokenizer.encode(text)) + 2
-            if length > self.context_length:
-                raise ConfigurationError(
-                    f"the prompt {text!r} has {length} tokens, {self.context_length} fit: shorten it"
-                )
-        return tokenizer(list(texts)).to(self._text_device())
-
-    def embed_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Token embeddings (P, L, T) of token ids (P, L), without the position embedding."""
-        self._text_device()
-        return self.token_embedding(tokens)
-
-    def text_tokens(
-        self,
-        embeddings: torch.Tensor,
-        end: torch.Tensor,
-        *,
-        before_block: AfterBlock | None = None,
-        after_block: AfterBlock | None = None,
-    ) -> torch.Tensor:
-        """Run the text tower on embedded prompts.
-
-        Args:
-            embeddings: (P, L, T), without the position embedding.
-            end: position of each prompt's end-of-text token (P,).
-            before_block: called as ``before_block(block, x)``; what it returns enters the block (deep prompts).
-            after_block: likewise after each block (residual adapters).
-
-        Returns:
-            The end-of-text token after ``ln_final``, (P, T), not yet projected.
-        """
-        self._text_device()
-        x = embeddings + self.positional_embedding.to(embeddings.dtype)
-        mask = self.attn_mask.to(x.dtype)
-        for number, block in enumerate(self.transformer.resblocks, start=1):
-            if before_block is not None:
-                x = before_block(number, x)
-            x = block(x, attn_mask=mask)
-            if after_block is not None:
-                x = after_block(number, x)
-        x = self.ln_final(x)
-        return x[torch.arange(x.shape[0], device=x.device), end.to(x.device)]
-
-    def encode_text(self, texts: Sequence[str]) -> torch.Tensor:
-        """Text features (P, D) of ``texts``, not normalised."""
-        tokens = self.tokenize(texts)
-        # In portions: a set of a thousand prompts would take gigabytes at once.
-        features = [
-            self.text_tokens(self.embed_tokens(part), part.argmax(-1)) @ self.text_projection
-            for part in tokens.split(64)
-        ]
-        return torch.cat(features)
-
-    def _text_device(self) -> torch.device:
-        if self.token_embedding is None:
-            raise ConfigurationError(
-                "the text tower was dropped from this network: build it anew to compute other text anchors"
-            )
-        return self.token_embedding.weight.device
 
 
 def _qkv(block: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

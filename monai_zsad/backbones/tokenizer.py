@@ -1,4 +1,4 @@
-"""CLIP's tokenizer, for counting the tokens of prompts without building a network."""
+"""CLIP's tokenizer, also for counting the tokens of prompts without building a network."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
 
-__all__ = ["CONTEXT_LENGTH", "count_tokens"]
+__all__ = ["CONTEXT_LENGTH", "count_tokens", "tokenizer"]
 
 #: Token positions of the text towers of OpenAI's and LAION's ViTs, start and end of text included.
 CONTEXT_LENGTH = 77
 
 
 @functools.cache
-def _tokenizer() -> SimpleTokenizer:
+def tokenizer() -> SimpleTokenizer:
+    """CLIP's tokenizer; reading its vocabulary takes a third of a second, so it is read once."""
     from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer()
@@ -27,4 +28,4 @@ def count_tokens(text: str) -> int:
     >>> count_tokens("a CT scan")
     5
     """
-    return len(_tokenizer().encode(text)) + 2
+    return len(tokenizer().encode(text)) + 2
