@@ -193,6 +193,6 @@ class ZeroShotNetwork(nn.Module, ABC):
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Similarities over a temperature of 0.07 and the smoothing of maps need float32."""
-    if torch.is_autocast_enabled(device.type):
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()
