@@ -1,6 +1,7 @@
 """What AnoCLIP's test-time adaptation costs: its time over the encoder's, in one run.
 
-``python -m tests.benchmarks.adaptation_cost [--slices 100] [--batch 4]``. Seeded weights: time does not depend on values.
+``python -m tests.benchmarks.adaptation_cost [--slices 100] [--batch 4]``. Seeded weights: time does not depend on
+their values.
 """
 
 from __future__ import annotations
