@@ -257,7 +257,12 @@ def _references(value: Any) -> set[str]:
 def test_bundles_differ_only_in_network_and_weights(bundle: Path) -> None:
     own, crane = (parser_of(folder, bundle_root=".").get() for folder in (bundle, bundle.parent / "crane"))
     free = {"network_def", "weights", "released_weights"}
-    free |= _references(own["network_def"]) | _references(crane["network_def"])
+    for config in (own, crane):
+        # What the network refers to, and what that refers to: an ensemble of prompts, its set, its anatomy.
+        found = _references(config["network_def"])
+        while further := {name for key in found for name in _references(config[key])} - found:
+            found |= further
+        free |= found
     assert {key: value for key, value in own.items() if key not in free} == {
         key: value for key, value in crane.items() if key not in free
     }
