@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from monai_zsad.backbones.architectures import Activation
     from monai_zsad.backbones.attention import AttentionKind
-    from monai_zsad.backbones.clip import CLIPBackbone, VisionFeatures
+    from monai_zsad.backbones.clip import CLIPBackbone
     from monai_zsad.backbones.positions import PositionResize
     from monai_zsad.backbones.priors import DensePrior, DINOv2Prior
+    from monai_zsad.backbones.vision import VisionFeatures, VisionRequest
 
 __all__ = [
     "Activation",
@@ -23,6 +24,7 @@ __all__ = [
     "DensePrior",
     "PositionResize",
     "VisionFeatures",
+    "VisionRequest",
 ]
 
 _MODULE_OF = {
@@ -32,7 +34,8 @@ _MODULE_OF = {
     "DINOv2Prior": "priors",
     "DensePrior": "priors",
     "PositionResize": "positions",
-    "VisionFeatures": "clip",
+    "VisionFeatures": "vision",
+    "VisionRequest": "vision",
 }
 # Found as attributes too, as if they were imported: configurations write `monai_zsad.backbones.weights.get_entry`.
 _MODULES = (
@@ -44,6 +47,7 @@ _MODULES = (
     "seeds",
     "text",
     "tokenizer",
+    "vision",
     "weights",
     "weights_fetch",
     "weights_io",

@@ -9,45 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from monai_zsad.backbones.architectures import Activation, build_empty_clip, clip_configuration
-from monai_zsad.backbones.attention import (
-    AttentionKind,
-    attention_of,
-    merge_heads,
-    self_correlation_attention,
-    split_heads,
-)
+from monai_zsad.backbones.attention import AttentionKind
 from monai_zsad.backbones.positions import PositionResize, resize_positions
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
 from monai_zsad.backbones.text import AfterBlock, TextTower
+from monai_zsad.backbones.vision import VisionFeatures, VisionRequest, run_blocks
 from monai_zsad.backbones.weights_io import WeightsRecord, clip_state_dict
 from monai_zsad.errors import ConfigurationError, WeightsError
 
-__all__ = ["CLIPBackbone", "VisionFeatures"]
+__all__ = ["CLIPBackbone"]
 
 _POSITIONS = "visual.positional_embedding"
-
-
-class VisionFeatures(NamedTuple):
-    """What one pass through the vision tower gives; block numbers count from 1, token 0 is the class token.
-
-    Attributes:
-        tokens: CLIP's own stream x after the last block, (B, 1 + N, W), before ``ln_post``; (B, 1, W), the class token
-            alone, where the patches were not asked for.
-        layers: x after each block asked for, by block number.
-        path: the second stream y after each block asked for, by block number.
-        last_attended: the last block's input plus its own attention output, before its MLP; tokens as above.
-    """
-
-    tokens: torch.Tensor
-    layers: dict[int, torch.Tensor]
-    path: dict[int, torch.Tensor]
-    last_attended: torch.Tensor
 
 
 class CLIPBackbone(TextTower):
@@ -274,42 +252,34 @@ class CLIPBackbone(TextTower):
 
         Args:
             images: (B, 3, S, S), normalised with CLIP's mean and standard deviation.
-            attention: kind of the second path; ``None`` for no second path.
+            attention: as in :class:`VisionRequest`, like the four that follow.
             first_block: block (from 1) at which the second path starts.
             path_layers: blocks after which y is returned.
             layers: blocks after which x is returned.
-            patches: whether x is wanted for the patches too at the end. Without them the last block computes x for
-                the class token alone, which saves a good half of that block; y and earlier blocks are complete.
+            patches: whether x is wanted for the patches too at the end.
             after_block: called as ``after_block(block, x)`` after every block; what it returns goes on as x
                 (residual adapters).
 
         Returns:
-            Features before ``ln_post``; every tensor is its own.
+            Features before ``ln_post``.
         """
-        x = self._embed(images)
-        y: torch.Tensor | None = None
-        kept: dict[int, torch.Tensor] = {}
-        kept_path: dict[int, torch.Tensor] = {}
-        attended = x
-        for number, block in enumerate(self.visual.transformer.resblocks, start=1):
-            q, k, v = _qkv(block, x)
-            own = slice(None) if patches or number < self.depth else slice(1)
-            found = [merge_heads(attention_of(q[:, :, own], k, v))]
-            if attention is not None and number >= first_block:
-                found.append(merge_heads(self_correlation_attention(q, k, v, attention)))
-            projected = block.attn.out_proj(torch.cat(found, dim=1))
-            count = found[0].shape[1]
-            if len(found) > 1:
-                y = (x if y is None else y) + projected[:, count:]
-            attended = x[:, own] + projected[:, :count]
-            x = attended + block.mlp(block.ln_2(attended))
-            if after_block is not None:
-                x = after_block(number, x)
-            if number in layers:
-                kept[number] = x
-            if y is not None and number in path_layers:
-                kept_path[number] = y
-        return VisionFeatures(x, kept, kept_path, attended)
+        request = VisionRequest(attention, first_block, tuple(path_layers), tuple(layers), patches)
+        return self.vision_features(images, [request], after_block)[0]
+
+    def vision_features(
+        self, images: torch.Tensor, requests: Sequence[VisionRequest], after_block: AfterBlock | None = None
+    ) -> list[VisionFeatures]:
+        """As :meth:`vision` for several requests, in one pass: x, and what their second paths share, is computed once.
+
+        Args:
+            images: (B, 3, S, S), normalised with CLIP's mean and standard deviation.
+            requests: at least one.
+            after_block: see :meth:`vision`.
+
+        Returns:
+            The features of each request. Requests may be given the same tensors: change none in place.
+        """
+        return run_blocks(self.visual.transformer.resblocks, self.embed(images), requests, after_block)
 
     def project(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens (..., W) into the joint space (..., D): ``ln_post``, then ``visual.proj``."""
@@ -326,7 +296,12 @@ class CLIPBackbone(TextTower):
         """Output projection (B, N, W) of the last block's attention."""
         return self.visual.transformer.resblocks[-1].attn.out_proj(attended)
 
-    def _embed(self, images: torch.Tensor) -> torch.Tensor:
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Tokens (B, 1 + N, W) that enter the first block, of normalised images (B, 3, S, S).
+
+        Raises:
+            ConfigurationError: for another size.
+        """
         if images.ndim != 4 or images.shape[1:] != (3, self.image_size, self.image_size):
             raise ConfigurationError(
                 f"images have shape {tuple(images.shape)}; needed (B, 3, {self.image_size}, {self.image_size})"
@@ -335,9 +310,3 @@ class CLIPBackbone(TextTower):
         cls = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         positions = self.visual.positional_embedding.to(patches.dtype)
         return self.visual.ln_pre(torch.cat([cls, patches], dim=1) + positions)
-
-
-def _qkv(block: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
-    q, k, v = (split_heads(part, block.attn.num_heads) for part in projected.chunk(3, dim=-1))
-    return q, k, v

@@ -62,7 +62,7 @@ class TextTower(nn.Module):
         """Run the text tower on embedded prompts.
 
         Args:
-            embeddings: (P, L, T), without the position embedding.
+            embeddings: (P, L, T), without the position embedding; L may be less than the context length.
             end: position of each prompt's end-of-text token (P,).
             before_block: called as ``before_block(block, x)``; what it returns enters the block (deep prompts).
             after_block: likewise after each block (residual adapters).
@@ -71,8 +71,9 @@ class TextTower(nn.Module):
             The end-of-text token after ``ln_final``, (P, T), not yet projected.
         """
         self._text_device()
-        x = embeddings + self.positional_embedding.to(embeddings.dtype)
-        mask = self.attn_mask.to(x.dtype)
+        length = embeddings.shape[1]
+        x = embeddings + self.positional_embedding[:length].to(embeddings.dtype)
+        mask = self.attn_mask[:length, :length].to(x.dtype)
         for number, block in enumerate(self.transformer.resblocks, start=1):
             if before_block is not None:
                 x = before_block(number, x)

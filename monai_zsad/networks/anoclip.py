@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from monai_zsad.backbones import Activation
+from monai_zsad.backbones import Activation, VisionFeatures, VisionRequest
 from monai_zsad.backbones.weights_io import WeightsRecord
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.networks.adaptation import TestTimeAdaptation, adapt_tokens
+from monai_zsad.networks.adaptation import TestTimeAdaptation, TokenAdapter
 from monai_zsad.networks.anchor_cache import cached_text_features
-from monai_zsad.networks.base import Prediction, ZeroShotNetwork, without_autocast
+from monai_zsad.networks.base import Prediction, without_autocast
 from monai_zsad.networks.maps import anomaly_probability, grid_to_map, l2_normalize, smooth, smoothing_matrix
+from monai_zsad.networks.shared import FeatureNetwork
 from monai_zsad.networks.views import score_views
 from monai_zsad.prompts import PromptEnsemble
 
 __all__ = ["AnoCLIP"]
 
 
-class AnoCLIP(ZeroShotNetwork):
+class AnoCLIP(FeatureNetwork):
     """AnoCLIP in the numerics of its release, with a contrast that can be looked at.
 
     The release takes the softmax of cosine similarities without a temperature, so all its values lie within a few
@@ -65,6 +66,7 @@ class AnoCLIP(ZeroShotNetwork):
         self.temperature = temperature
         self.views = views
         self.adaptation = TestTimeAdaptation(**adaptation) if isinstance(adaptation, Mapping) else adaptation
+        self._adapter: TokenAdapter | None = None
         count = len(self.prompts.normal) + len(self.prompts.abnormal)
         self.register_buffer("prompt_features", torch.full((count, self.clip.embed_dim), torch.nan))
         self.prompt_features: torch.Tensor
@@ -102,20 +104,23 @@ class AnoCLIP(ZeroShotNetwork):
             self.text_anchors = anchors.unsqueeze(0).to(self.text_anchors)
             self.prompt_features = l2_normalize(encoded).to(self.prompt_features)
 
-    def predict(self, images: torch.Tensor) -> Prediction:
+    def vision_request(self) -> VisionRequest:
+        """The V-V path, beside all blocks, after the last."""
+        return VisionRequest("vv", 1, (self.clip.depth,), patches=False)
+
+    def predict_from(self, features: VisionFeatures, images: torch.Tensor) -> Prediction:
         """Map and score of (B, 3, S, S) normalised images.
 
         ``details``: ``cls`` (B, D), ``patch`` (B, N, D) as projected, ``text`` (D, 2), the released map ``amap``
         (B, S, S) and ``released_score`` (B,).
         """
-        features = self.clip.vision(images, attention="vv", path_layers=(self.clip.depth,), patches=False)
         patch = self.clip.project(features.path[self.clip.depth][:, 1:])
         cls = self.clip.project(features.tokens[:, 0])
         with without_autocast(images.device):
             text = self.text_anchors.float()[0]
             tokens = patch.float()
             if self.adaptation is not None:
-                tokens = adapt_tokens(tokens, self.prompt_features, text, self.adaptation).tokens
+                tokens = self._token_adapter(self.adaptation, tokens.shape[1])(tokens).tokens
             amap = self.released_map(tokens)
             cls = l2_normalize(cls)
             probability = anomaly_probability(cls @ text.T)
@@ -123,6 +128,13 @@ class AnoCLIP(ZeroShotNetwork):
             probability = torch.stack([probability, *self._view_scores(images)]).mean(0)
         details = {"cls": cls, "patch": patch, "text": text.T, "amap": amap, "released_score": probability}
         return Prediction(self._contrast(amap), self._contrast(probability), details)
+
+    def _token_adapter(self, settings: TestTimeAdaptation, count: int) -> TokenAdapter:
+        """The adapter of these prompts, made when first needed and again when they have changed."""
+        arguments = (self.prompt_features, self.text_anchors[0], settings, count)
+        if self._adapter is None or not self._adapter.fits(*arguments):
+            self._adapter = TokenAdapter(*arguments)
+        return self._adapter
 
     def released_map(self, tokens: torch.Tensor) -> torch.Tensor:
         """The release's map (B, S, S) of patch tokens (B, N, D), near 0.5 everywhere."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from monai_zsad.backbones import Activation
+from monai_zsad.backbones import Activation, VisionFeatures, VisionRequest
 from monai_zsad.networks.base import Prediction, without_autocast
 from monai_zsad.networks.learned import LearnedPromptNetwork
 from monai_zsad.networks.maps import (
@@ -19,11 +19,12 @@ from monai_zsad.networks.maps import (
     smooth,
     smoothing_matrix,
 )
+from monai_zsad.networks.shared import FeatureNetwork
 
 __all__ = ["AnomalyCLIP"]
 
 
-class AnomalyCLIP(LearnedPromptNetwork):
+class AnomalyCLIP(FeatureNetwork, LearnedPromptNetwork):
     """AnomalyCLIP in the numerics of its release.
 
     The release sums the layers' maps; here the anomaly map is their mean, which lies in [0, 1] and ranks pixels alike
@@ -64,16 +65,17 @@ class AnomalyCLIP(LearnedPromptNetwork):
         self.smoothing: torch.Tensor
         self.eval()
 
-    def predict(self, images: torch.Tensor) -> Prediction:
+    def vision_request(self) -> VisionRequest:
+        """The V-V path after every dense layer."""
+        return VisionRequest("vv", self.first_block, self.dense_layers, patches=False)
+
+    def predict_from(self, features: VisionFeatures, images: torch.Tensor) -> Prediction:
         """Map and score of (B, 3, S, S) normalised images.
 
         ``details``: ``cls`` (B, D), ``patch`` (L, B, N, D) as projected, not normalised, ``text`` (1, 2, D),
         ``layer_maps`` (L, B, S, S), their sum
         ``amap`` (B, S, S) and the smoothed sum ``amap_smooth``.
         """
-        features = self.clip.vision(
-            images, attention="vv", first_block=self.first_block, path_layers=self.dense_layers, patches=False
-        )
         projected = [self.clip.project(features.path[layer][:, 1:]) for layer in self.dense_layers]
         # The release takes the class token as it leaves the last block, without ``ln_post``.
         image_feature = features.tokens[:, 0] @ self.clip.visual.proj

@@ -8,7 +8,14 @@ from typing import Any, Literal
 
 import torch
 
-from monai_zsad.backbones import Activation, AttentionKind, DensePrior, DINOv2Prior, VisionFeatures
+from monai_zsad.backbones import (
+    Activation,
+    AttentionKind,
+    DensePrior,
+    DINOv2Prior,
+    VisionFeatures,
+    VisionRequest,
+)
 from monai_zsad.backbones.attention import check_attention_kind
 from monai_zsad.backbones.weights_io import WeightsRecord
 from monai_zsad.errors import ConfigurationError
@@ -24,13 +31,14 @@ from monai_zsad.networks.maps import (
     smooth,
     smoothing_matrix,
 )
+from monai_zsad.networks.shared import FeatureNetwork
 
 __all__ = ["Crane", "CranePlus"]
 
 Average = Literal["probabilities", "logits"]
 
 
-class Crane(LearnedPromptNetwork):
+class Crane(FeatureNetwork, LearnedPromptNetwork):
     """Crane: patch features of self-correlation attention (E-Attn) against learned, object-agnostic prompts.
 
     The defaults are those of the authors' release, from which the published figures come. The dense features are read
@@ -111,19 +119,16 @@ class Crane(LearnedPromptNetwork):
     # Whether CLIP's own stream is read for the patches after its last block.
     _needs_own_patches = False
 
-    def predict(self, images: torch.Tensor) -> Prediction:
+    def vision_request(self) -> VisionRequest:
+        """The second path after every dense layer."""
+        return VisionRequest(self.attention, self.first_block, self.dense_layers, patches=self._needs_own_patches)
+
+    def predict_from(self, features: VisionFeatures, images: torch.Tensor) -> Prediction:
         """Map and score of (B, 3, S, S) normalised images.
 
         ``details``: ``cls`` (B, D), ``patch`` (L, B, N, D), ``text`` (1 or B, 2, D), ``logits`` (L, B, N, 2) and
         ``amap`` (B, S, S), the map before smoothing.
         """
-        features = self.clip.vision(
-            images,
-            attention=self.attention,
-            first_block=self.first_block,
-            path_layers=self.dense_layers,
-            patches=self._needs_own_patches,
-        )
         projected = [self.clip.project(tokens) for tokens in self._dense_tokens(features, images)]
         image_feature = self.clip.project(features.tokens[:, 0])
         with without_autocast(images.device):

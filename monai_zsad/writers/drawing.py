@@ -129,11 +129,11 @@ def slice_label(view: View, index: int) -> str:
 
 
 def colour_bar(figure: Any, grid: Any, heat_range: tuple[float, float], width: float) -> None:
-    """Scale of the map beside the lower row; ``width`` is that of the figure in inches."""
+    """Scale of the map beside the last row; ``width`` is that of the figure in inches."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    low_row = grid[1, 0].get_position(figure)
+    low_row = grid[-1, 0].get_position(figure)
     axes = figure.add_axes((1 - 0.82 / width, low_row.y0 + 0.02, 0.14 / width, low_row.height - 0.04))
     bar = figure.colorbar(ScalarMappable(Normalize(*heat_range), "inferno"), cax=axes)
     bar.set_label("anomaly map (no unit)", color=INK, fontsize=8)

@@ -53,6 +53,17 @@ def test_text_feature_is_open_clips(pair: tuple[CLIPBackbone, Any]) -> None:
     torch.testing.assert_close(ours.encode_text(texts), theirs.encode_text(tokens), atol=2e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_what_follows_the_longest_text_changes_nothing() -> None:
+    clip = seeded()
+    tokens = clip.tokenize(["a normal brain", "a FLAIR image of a brain with a small hyperintense lesion"])
+    end = tokens.argmax(-1)
+    whole = clip.text_tokens(clip.embed_tokens(tokens), end)
+    for length in (int(end.max()) + 1, int(end.max()) + 5):
+        short = clip.text_tokens(clip.embed_tokens(tokens[:, :length]), end)
+        torch.testing.assert_close(short, whole, atol=1e-6 * float(whole.abs().max()), rtol=0)
+
+
 def reference_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, kind: str) -> torch.Tensor:
     """The definition, attention weights and all."""
     if kind == "(q+k+v)^2":

@@ -1,0 +1,181 @@
+"""Several networks on the same slices, with one pass through CLIP for all that can share it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from monai_zsad.backbones import CLIPBackbone, VisionFeatures, VisionRequest
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.networks.base import Prediction, ZeroShotNetwork
+from monai_zsad.networks.maps import map_and_score
+
+__all__ = ["FeatureNetwork", "SharedNetworks", "same_vision"]
+
+
+class FeatureNetwork(ZeroShotNetwork):
+    """A network that reads features beside CLIP's own stream and leaves that stream alone.
+
+    So the pass that gives the features can serve several networks. AA-CLIP, whose adapters change the stream, is none.
+    """
+
+    @abstractmethod
+    def vision_request(self) -> VisionRequest:
+        """What :meth:`predict_from` needs of the pass through the vision tower."""
+
+    @abstractmethod
+    def predict_from(self, features: VisionFeatures, images: torch.Tensor) -> Prediction:
+        """Map and score from what :meth:`vision_request` asked for; ``images`` are those of :meth:`predict`."""
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        """Map and score of (B, 3, S, S) normalised images; ``details`` are those of :meth:`predict_from`."""
+        (features,) = self.clip.vision_features(images, [self.vision_request()])
+        return self.predict_from(features, images)
+
+
+def same_vision(one: CLIPBackbone, other: CLIPBackbone) -> bool:
+    """Whether two backbones give the same features: architecture, input size, activation, precision and weights.
+
+    The weights themselves are compared, since records do not tell how a position embedding was resized.
+    """
+    if one.visual is other.visual:
+        return True
+    alike = one.architecture_config["vision_cfg"] == other.architecture_config["vision_cfg"] and (
+        one.image_size,
+        one.activation,
+    ) == (other.image_size, other.activation)
+    own, theirs = one.visual.state_dict(), other.visual.state_dict()
+    return (
+        alike
+        and own.keys() == theirs.keys()
+        and all(
+            (tensor.dtype, tensor.device) == (theirs[name].dtype, theirs[name].device)
+            and torch.equal(tensor, theirs[name])
+            for name, tensor in own.items()
+        )
+    )
+
+
+class SharedNetworks:
+    """Several networks as one: (B, C, H, W) slices in [0, 1] to a result of each.
+
+    MONAI has ensembles of networks (``EnsembleEvaluator``), each of which computes everything for itself. Here CLIP's
+    own stream, the dearest part, is computed once for all networks that have the same backbone; each then reads its own
+    second path beside it. Results are those of the networks by themselves, up to float32 rounding.
+
+    Args:
+        networks: by name, weights loaded.
+
+    Raises:
+        ConfigurationError: if there is none.
+
+    >>> from monai_zsad.networks import AnomalyCLIP, Crane
+    >>> config = {"embed_dim": 32, "vision_cfg": {"image_size": 28, "layers": 2, "width": 64, "patch_size": 14},
+    ...           "text_cfg": {"width": 32, "heads": 1, "layers": 10}}
+    >>> networks = {"crane": Crane(config, 56), "anomalyclip": AnomalyCLIP(config, 56)}
+    >>> _ = [network.load_weights(clip="seed:0", prompts="seed:0") for network in networks.values()]
+    >>> together = SharedNetworks(networks)
+    >>> together.groups
+    (('crane', 'anomalyclip'),)
+    >>> {name: tuple(pred.shape) for name, pred in together(torch.rand(2, 1, 40, 40)).items()}
+    {'crane': (2, 2, 40, 40), 'anomalyclip': (2, 2, 40, 40)}
+    """
+
+    def __init__(self, networks: Mapping[str, ZeroShotNetwork]) -> None:
+        if not networks:
+            raise ConfigurationError("networks is empty: give at least one, by name")
+        self.networks = dict(networks)
+        groups: list[list[str]] = []
+        for name, network in self.networks.items():
+            for group in groups:
+                first = self.networks[group[0]]
+                shareable = isinstance(network, FeatureNetwork) and isinstance(first, FeatureNetwork)
+                if shareable and same_vision(network.clip, first.clip):
+                    group.append(name)
+                    break
+            else:
+                groups.append([name])
+        self.groups: tuple[tuple[str, ...], ...] = tuple(map(tuple, groups))
+        """Names of the networks that share a pass, in the order in which they run."""
+
+    def predict(self, slices: torch.Tensor) -> dict[str, Prediction]:
+        """What each network says of (B, C, H, W) slices in [0, 1], at its own input size."""
+        found: dict[str, Prediction] = {}
+        for group in self.groups:
+            found |= self._predict_group(group, slices)
+        return {name: found[name] for name in self.networks}
+
+    def __call__(self, slices: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(B, C, H, W) in [0, 1] to (B, 2, H, W) of each network: anomaly map and image score, float32."""
+        return {name: _as_slices(prediction, slices) for name, prediction in self.predict(slices).items()}
+
+    def infer(self, inferer: Callable[[str, nn.Module], torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Whole volumes through all networks by an inferer that takes one network at a time.
+
+        The inferer runs once per network, over the same slices in the same order. In its first run of a group the
+        slices go through all of the group; for the others it is handed what was computed then, kept on the CPU until it
+        asks.
+
+        Args:
+            inferer: runs one network, such as ``lambda name, network: SliceInferer(...)(volume, network)``.
+
+        Returns:
+            What the inferer returns, by network.
+
+        Raises:
+            ConfigurationError: if the inferer asks for other slices the second time.
+        """
+        found: dict[str, torch.Tensor] = {}
+        for group in self.groups:
+            pending: dict[str, deque[torch.Tensor]] = {name: deque() for name in group[1:]}
+            for name in group:
+                found[name] = inferer(name, _Member(self, group, name, pending))
+        return {name: found[name] for name in self.networks}
+
+    def _predict_group(self, group: tuple[str, ...], slices: torch.Tensor) -> dict[str, Prediction]:
+        first = self.networks[group[0]]
+        images = first.normalize(first.resize(slices))
+        if len(group) == 1:
+            return {group[0]: first.predict(images)}
+        members = {name: network for name in group if isinstance(network := self.networks[name], FeatureNetwork)}
+        features = first.clip.vision_features(images, [network.vision_request() for network in members.values()])
+        return {
+            name: network.predict_from(found, images)
+            for (name, network), found in zip(members.items(), features, strict=True)
+        }
+
+
+class _Member(nn.Module):
+    """A network of a group, as an inferer sees it. The first computes for all, the others hand on what waits."""
+
+    def __init__(
+        self, together: SharedNetworks, group: tuple[str, ...], name: str, pending: dict[str, deque[torch.Tensor]]
+    ) -> None:
+        super().__init__()
+        self.network = together.networks[name]
+        self.together, self.group, self.name, self.pending = together, group, name, pending
+        # Inferers read these to lay windows.
+        self.image_size, self.patch_size = self.network.image_size, self.network.patch_size
+
+    def forward(self, slices: torch.Tensor) -> torch.Tensor:
+        if self.name in self.pending:
+            waiting = self.pending[self.name]
+            shape = (2, *slices.shape[-2:])
+            if len(waiting) < len(slices) or any(waiting[i].shape != shape for i in range(len(slices))):
+                raise ConfigurationError(
+                    "the inferer asks for other slices than in its run before: use one that runs all slices in the "
+                    "same order every time, or each network by itself"
+                )
+            return torch.stack([waiting.popleft() for _ in range(len(slices))]).to(slices.device)
+        predictions = self.together._predict_group(self.group, slices)
+        for other, waiting in self.pending.items():
+            waiting.extend(_as_slices(predictions[other], slices).cpu())
+        return _as_slices(predictions[self.name], slices)
+
+
+def _as_slices(prediction: Prediction, slices: torch.Tensor) -> torch.Tensor:
+    return map_and_score(prediction.anomaly_map, prediction.score, slices.shape[-2:])

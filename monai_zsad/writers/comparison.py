@@ -1,0 +1,156 @@
+"""One picture of a slice with the maps of several methods side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from monai.config import NdarrayOrTensor
+
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.writers.drawing import (
+    BACKGROUND,
+    INK,
+    View,
+    colour_bar,
+    draw_slice,
+    grey_range,
+    headline,
+    make_view,
+    slice_label,
+)
+from monai_zsad.writers.files import atomic_path
+from monai_zsad.writers.preview import most_suspicious
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["comparison_figure", "save_comparison_figure", "suspicious_slices"]
+
+_PANEL = 2.8
+
+
+def comparison_figure(
+    scan: NdarrayOrTensor,
+    maps: Mapping[str, NdarrayOrTensor],
+    index: int,
+    *,
+    affine: np.ndarray | None = None,
+    scores: Mapping[str, str] | None = None,
+    title: str = "",
+    limits: tuple[float, float] = (0.0, 1.0),
+    banner: str = "",
+) -> Figure:
+    """Draw a slice of a scan, and beside it the same slice under the map of each method, in one colour scale.
+
+    The slice is shown as a radiologist sees it, as by :func:`~monai_zsad.writers.save_preview`, which shows several
+    slices under one map.
+
+    Args:
+        scan: (X, Y, Z) or (C, X, Y, Z); of several channels the first is shown.
+        maps: by method, on the same grid; of several channels the first.
+        index: of the slice, along the grid's third axis.
+        affine: (4, 4), index to mm in RAS; taken from ``scan`` where that is a ``MetaTensor``.
+        scores: a few words to stand under the name of each method.
+        title: the case.
+        limits: map values where the colours begin and end, the same for all methods.
+        banner: red text over the picture.
+
+    Returns:
+        A figure that belongs to no window; notebooks show it, ``savefig`` writes it.
+
+    Raises:
+        ConfigurationError: if there is no map, the grids differ, no affine is known, the index is outside or the
+            limits are no range.
+        OutputError: if a map holds NaN or infinity.
+
+    Example:
+        >>> volume = np.random.default_rng(0).random((12, 12, 5))
+        >>> figure = comparison_figure(volume, {"crane": volume, "anomalyclip": volume}, 2, affine=np.eye(4))
+        >>> [axes.get_title() for axes in figure.axes][1:3]
+        ['crane', 'anomalyclip']
+    """
+    from matplotlib.figure import Figure
+
+    if not maps:
+        raise ConfigurationError("maps is empty: give at least one method's map")
+    if not limits[0] < limits[1]:
+        raise ConfigurationError(f"limits={limits!r}: give two map values, the smaller first, such as (0.0, 1.0)")
+    views = {name: make_view(scan, heat, affine, None) for name, heat in maps.items()}
+    view = next(iter(views.values()))
+    if not 0 <= index < view.scan.shape[view.axis]:
+        raise ConfigurationError(f"index={index}: the scan has slices 0 to {view.scan.shape[view.axis] - 1}")
+    shown = _shown_index(view, scan, affine, index)
+    grey, _ = grey_range(view.scan)
+    across, down = (
+        length * n for i, (length, n) in enumerate(zip(view.spacing, view.scan.shape, strict=True)) if i != view.axis
+    )
+    height = _PANEL * float(np.clip(down / across, 0.4, 1.8))
+    top = 0.82 + (0.3 if banner else 0.0)
+    size = (_PANEL * (1 + len(maps)) + 1.05, height + top + 0.1)
+    figure = Figure(figsize=size, facecolor=BACKGROUND)
+    grid = figure.add_gridspec(
+        1,
+        1 + len(maps),
+        left=0.1 / size[0],
+        right=1 - 0.95 / size[0],
+        top=1 - top / size[1],
+        bottom=0.08 / size[1],
+        wspace=0.03,
+    )
+    panels = [(slice_label(view, shown), "scan", view)]
+    panels += [((scores or {}).get(name, ""), name, own) for name, own in views.items()]
+    for column, (words, name, own) in enumerate(panels):
+        axes = figure.add_subplot(grid[0, column])
+        draw_slice(axes, own, shown, grey, limits if column else None)
+        heading = "\n".join(line for line in (name, words) if line)
+        axes.set_title(heading, color=INK, fontsize=9, pad=4, parse_math=False)
+    colour_bar(figure, grid, limits, size[0])
+    headline(figure, title, None, banner, size[1])
+    return figure
+
+
+def _shown_index(view: View, scan: NdarrayOrTensor, affine: np.ndarray | None, index: int) -> int:
+    """The slice's index in the view, which may count it from the other end."""
+    grid = np.asarray(scan.affine.cpu().numpy() if affine is None else affine)
+    centre = np.linalg.inv(grid) @ view.affine @ [*((n - 1) / 2 for n in view.scan.shape), 1.0]
+    centre[2] = index
+    return int(np.rint((np.linalg.inv(view.affine) @ grid @ centre)[view.axis]))
+
+
+def save_comparison_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure of :func:`comparison_figure` as a PNG, whole or not at all.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
+    target = Path(path)
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, dpi=110, facecolor=BACKGROUND, metadata={"Software": None})
+    return target
+
+
+def suspicious_slices(maps: Mapping[str, np.ndarray], count: int, spacing_mm: float = 1.0) -> list[int]:
+    """Slices that are suspicious to all methods together, by :func:`~monai_zsad.writers.most_suspicious`.
+
+    Each map is standardised first (its mean taken off, divided by its standard deviation), since a method whose values
+    are larger or spread more would decide alone.
+
+    Args:
+        maps: (X, Y, Z), by method, on one grid.
+        count: how many at most.
+        spacing_mm: distance between slices, along the third axis.
+
+    Example:
+        >>> faint, strong = np.zeros((4, 4, 9)), np.zeros((4, 4, 9))
+        >>> faint[1, 1, 2], strong[1, 1, 7] = 0.01, 0.9
+        >>> suspicious_slices({"a": faint, "b": strong}, 2)
+        [2, 7]
+    """
+    if not maps:
+        raise ConfigurationError("maps is empty: give at least one method's map")
+    total = sum((heat - heat.mean()) / max(float(heat.std()), 1e-6) for heat in maps.values())
+    return most_suspicious(np.asarray(total), 2, count, spacing_mm)
