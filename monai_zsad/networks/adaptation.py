@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
+from torch.optim.adamw import adamw
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.networks.maps import l2_normalize
 
-__all__ = ["Adaptation", "TestTimeAdaptation", "adapt_tokens"]
+__all__ = ["Adaptation", "TestTimeAdaptation", "TokenAdapter", "adapt_tokens"]
+
+TINY = 1e-12  # the smallest length that divides, as in `torch.nn.functional.normalize`
+SHARED_DIRECTIONS = 16  # see `_Gram`; 8 are as exact
 
 
 @dataclass(frozen=True)
@@ -81,52 +85,197 @@ def adapt_tokens(
     start: tuple[torch.Tensor, torch.Tensor] | None = None,
     noise: torch.Tensor | None = None,
 ) -> Adaptation:
-    """Adapt the patch tokens of a batch of slices, each with an adapter of its own.
+    """Adapt tokens (B, N, D) once; keep a :class:`TokenAdapter`, which has the other arguments, for many batches."""
+    return TokenAdapter(prompts, anchors, settings, tokens.shape[1], start=start, noise=noise)(tokens)
 
-    ``adapted(f) = (f + tanh(W l2(f) + b) P) / 2``. The slices' adapters are trained side by side as one batched
-    product: AdamW works element by element and the loss is a sum over slices, so each does what it would do alone.
-    Gradients are needed whatever mode the caller is in, ``inference_mode`` included.
+
+class TokenAdapter:
+    """Adapts the patch tokens of slices, each with an adapter of its own; holds what all slices share.
+
+    A token f becomes ``(f + h P) / 2`` with ``h = tanh(W x + b)`` and ``x = f / |f|``. Of ``c = f + h P`` only the
+    direction counts and, the softmax being one over two anchors, of its similarities only the difference d. With
+    ``u = t_abnormal - t_normal`` and ``G = P P^T``::
+
+        d = c.u / |c|        c.u = f.u + h.Pu        |c|^2 = |f|^2 + h.(Pf + Pc)        Pc = Pf + G h
+        p = sigmoid(d)       loss = mean of  entropy(p_clean) - (log(1 - p_clean) + log p_noisy) / 2
+        dd/dh = Pu / |c| - d Pc / |c|^2
+
+    The gradient is written out because a recorded graph takes twice as long: ``G h`` serves length and gradient,
+    ``Pf`` all steps, products with the noise all slices, and no step allocates large memory. So any mode of the caller
+    will do, ``inference_mode`` included.
 
     Args:
-        tokens: f0 (B, N, D), as projected, not normalised.
         prompts: P (n, D), l2-normalised features of all prompts, normal ones first.
         anchors: (2, D), l2-normalised, normal first.
         settings: steps, learning rate, noise, seed.
-        start: weight (n, D) and bias (n,) of the adapter; ``None`` draws them.
+        count: tokens N of a slice.
+        start: weight W (n, D) and bias b (n,) of the adapter; ``None`` draws them.
         noise: (steps, N, D); ``None`` draws it.
+
+    Arithmetic is in float32, or in float64 if the prompts are; see `_Gram` for a part in bfloat16.
 
     References:
         Deng et al., "AnoVL" (later AnoCLIP), arXiv 2308.15939, section on test-time adaptation.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        # Clones: tensors made in inference mode cannot take part in a backward pass.
-        f0, p, t = (x.detach().float().clone() for x in (tokens, prompts, anchors))
-        batch, count, width = f0.shape
-        weight0, bias0 = start if start is not None else settings.start(len(p), width)
-        drawn = noise if noise is not None else settings.noise(count, width)
-        weight = weight0.to(f0).expand(batch, -1, -1).clone().requires_grad_()
-        bias = bias0.to(f0).expand(batch, -1).clone().requires_grad_()
-        optimizer = torch.optim.AdamW([weight, bias], lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        losses = []
-        for step_noise in drawn.to(f0):
-            both = torch.cat([f0, f0 + step_noise], dim=1)
-            log_p = _log_probability(_adapted(both, weight, bias, p), t)
-            clean, noisy = log_p[:, :count], log_p[:, count:]
-            entropy = -(clean.exp() * clean).sum(-1).mean(-1)
-            contrast = (-noisy[..., 1] - clean[..., 0]).mean(-1)
-            loss = entropy + 0.5 * contrast
-            optimizer.zero_grad()
-            loss.sum().backward()
-            optimizer.step()
-            losses.append(loss.detach())
-        with torch.no_grad():
-            return Adaptation(_adapted(f0, weight, bias, p), torch.stack(losses), weight.detach())
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        prompts: torch.Tensor,
+        anchors: torch.Tensor,
+        settings: TestTimeAdaptation,
+        count: int,
+        *,
+        start: tuple[torch.Tensor, torch.Tensor] | None = None,
+        noise: torch.Tensor | None = None,
+    ) -> None:
+        # Copies: `fits` compares them with buffers that may have changed in place.
+        self.prompts = prompts.to(torch.promote_types(prompts.dtype, torch.float32), copy=True)
+        self.anchors = anchors.to(self.prompts, copy=True)
+        self.settings = settings
+        weight, bias = settings.start(*prompts.shape) if start is None else start
+        drawn = settings.noise(count, prompts.shape[1]) if noise is None else noise
+        self.weight, self.bias, self.noise = (tensor.to(self.prompts) for tensor in (weight, bias, drawn))
+        self.contrast = self.anchors[1] - self.anchors[0]
+        self.prompt_contrast = self.prompts @ self.contrast
+        self.prompt_noise = self.noise @ self.prompts.T
+        self.weight_noise = self.noise[0] @ self.weight.T
+        self.gram = _Gram(self.prompts)
+
+    def fits(self, prompts: torch.Tensor, anchors: torch.Tensor, settings: TestTimeAdaptation, count: int) -> bool:
+        """Whether an adapter made from these arguments alone would be this one."""
+        return (
+            (self.settings, self.noise.shape[1], self.prompts.device) == (settings, count, prompts.device)
+            and torch.equal(self.prompts, prompts.to(self.prompts))
+            and torch.equal(self.anchors, anchors.to(self.anchors))
+        )
+
+    @torch.no_grad()
+    def __call__(self, tokens: torch.Tensor) -> Adaptation:
+        """Adapt the tokens f (B, N, D) of a batch of slices, as projected, not normalised."""
+        f = tokens.to(self.prompts)
+        weight, bias = self.weight.repeat(len(f), 1, 1), self.bias.repeat(len(f), 1, 1)
+        adapted, losses = torch.empty_like(f), f.new_empty(len(f), len(self.noise))
+        # One slice at a time stays in a CPU's cache; an accelerator wants all at once.
+        size = 1 if f.device.type == "cpu" else max(len(f), 1)
+        training = _Training(self, min(size, len(f)))
+        for part in zip(*(tensor.split(size) for tensor in (f, weight, bias, adapted, losses)), strict=True):
+            training.run(*part)
+        return Adaptation(adapted, losses.T, weight)
 
 
-def _adapted(f: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
-    hidden = torch.baddbmm(bias.unsqueeze(1), l2_normalize(f), weight.transpose(1, 2)).tanh()
-    return 0.5 * f + 0.5 * (hidden @ prompts)
+class _Gram:
+    """Products with ``G = P P^T``.
+
+    Sentences have most in common: a few directions make up nearly all of G. Without those it is so small that bfloat16
+    rounds its products by no more than float32 those of the whole, and takes half the time where the processor
+    multiplies bfloat16.
+    """
+
+    def __init__(self, prompts: torch.Tensor, *, bfloat16: bool | None = None) -> None:
+        self.whole = prompts @ prompts.T
+        self.split = _multiplies_bfloat16(prompts) if bfloat16 is None else bfloat16
+        if self.split:
+            values, vectors = torch.linalg.eigh(self.whole)
+            self.shared = vectors[:, -SHARED_DIRECTIONS:] * values[-SHARED_DIRECTIONS:].clamp_min(0).sqrt()
+            self.rest = (self.whole - self.shared @ self.shared.T).bfloat16()
+
+    def add_product(self, other: torch.Tensor, h: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+        """``other + h G``, each (B, M, n)."""
+        if not self.split:
+            return torch.baddbmm(other, h, self.whole.expand(len(h), -1, -1), out=out)
+        torch.add(other, h.bfloat16() @ self.rest, out=out)
+        return out.baddbmm_(h @ self.shared, self.shared.T.expand(len(h), -1, -1))
 
 
-def _log_probability(f: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
-    return torch.log_softmax(l2_normalize(f) @ anchors.T, dim=-1)
+def _multiplies_bfloat16(like: torch.Tensor) -> bool:
+    capable = torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
+    return like.device.type == "cpu" and like.dtype == torch.float32 and capable
+
+
+class _Training:
+    """Trains the adapters of some slices side by side, in buffers that the next slices use again.
+
+    Along the buffers' second axis lie the N clean tokens of a slice, then its N noisy ones.
+    """
+
+    def __init__(self, shared: TokenAdapter, slices: int) -> None:
+        _, count, width = shared.noise.shape
+        prompts, rows, empty = len(shared.prompts), 2 * count, shared.prompts.new_empty
+        self.shared, self.clean, self.noisy = shared, slice(count), slice(count, None)
+        self.x = empty(slices, rows, width)
+        self.f_length, self.f_contrast = empty(slices, rows), empty(slices, rows)
+        self.pf, self.h, self.pc, self.work = (empty(slices, rows, prompts) for _ in range(4))
+        shapes = (slices, prompts, width), (slices, 1, prompts)
+        self.gradients, self.means, self.squares = ([empty(shape) for shape in shapes] for _ in range(3))
+
+    def run(
+        self, f: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, adapted: torch.Tensor, losses: torch.Tensor
+    ) -> None:
+        """Train weight (B, n, D) and bias (B, 1, n) on f (B, N, D); fill adapted (B, N, D) and losses (B, steps)."""
+        shared, settings = self.shared, self.shared.settings
+        prompts, clean, noisy = shared.prompts.expand(len(f), -1, -1), self.clean, self.noisy
+        for moment in (*self.means, *self.squares):
+            moment.zero_()
+        counts = list(torch.zeros(2, device=f.device))
+        self._place(f, clean)
+        torch.bmm(f, prompts.mT, out=self.pf[:, clean])
+        for step, noise in enumerate(shared.noise):
+            self._place(f + noise, noisy)
+            torch.add(self.pf[:, clean], shared.prompt_noise[step], out=self.pf[:, noisy])
+            h = self._first_hidden(f, weight, bias) if step == 0 else _hidden(self.x, weight, bias, out=self.h)
+            losses[:, step] = self._differentiate(h)
+            adamw(
+                [weight, bias], self.gradients, self.means, self.squares, [], counts,
+                fused=True, amsgrad=False, maximize=False, beta1=0.9, beta2=0.999, eps=1e-8,
+                lr=settings.learning_rate, weight_decay=settings.weight_decay,
+            )  # fmt: skip
+        h = _hidden(self.x[:, clean], weight, bias, out=self.h[:, clean])
+        torch.baddbmm(f, h, prompts, beta=0.5, alpha=0.5, out=adapted)
+
+    def _place(self, f: torch.Tensor, where: slice) -> None:
+        length = torch.linalg.vector_norm(f, dim=-1)
+        self.f_length[:, where] = length
+        self.f_contrast[:, where] = f @ self.shared.contrast
+        torch.div(f, length.clamp_min(TINY).unsqueeze(-1), out=self.x[:, where])
+
+    def _first_hidden(self, f: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """``h`` of the first step: its weight is that of all slices, so the product with the noise is there."""
+        fw = torch.bmm(f, weight.mT, out=self.h[:, self.clean])
+        torch.add(fw, self.shared.weight_noise, out=self.h[:, self.noisy])
+        z = self.h.div_(self.f_length.clamp_min(TINY).unsqueeze(-1)).add_(bias)
+        return _tanh_(z.mul_(2))
+
+    def _differentiate(self, h: torch.Tensor) -> torch.Tensor:
+        """Losses (B,) of h (B, 2N, n), and their gradients by weight and bias into ``gradients``."""
+        pu = self.shared.prompt_contrast
+        pc = self.shared.gram.add_product(self.pf, h, out=self.pc)
+        square = self.f_length.square() + torch.add(self.pf, pc, out=self.work).mul_(h).sum(-1)
+        length = square.clamp_min(TINY**2).sqrt()
+        d = (self.f_contrast + h @ pu) / length
+        losses, slope = _losses_and_slope(d)
+        by_pu, by_pc = (slope / length).unsqueeze(-1), (slope * d / length.square()).unsqueeze(-1)
+        by_h = torch.mul(pc, -by_pc, out=self.work).addcmul_(by_pu, pu)
+        by_z = by_h.addcmul_(torch.mul(by_h, h, out=pc), h, value=-1)
+        torch.bmm(by_z.mT, self.x, out=self.gradients[0])
+        torch.sum(by_z, dim=1, keepdim=True, out=self.gradients[1])
+        return losses
+
+
+def _hidden(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+    return _tanh_(torch.baddbmm(bias, x, weight.mT, beta=2, alpha=2, out=out))
+
+
+def _tanh_(double: torch.Tensor) -> torch.Tensor:
+    # tanh(z) = 2 sigmoid(2 z) - 1 from 2 z, in a quarter of the time of PyTorch's tanh.
+    return double.sigmoid_().mul_(2).sub_(1)
+
+
+def _losses_and_slope(d: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses (B,) of the differences d (B, 2N), clean then noisy, and their derivative by d."""
+    clean, noisy = d.chunk(2, dim=1)
+    p = torch.sigmoid(clean)
+    # entropy(p) = softplus(d) - d p, -log(1 - p) = softplus(d), -log p = softplus(-d)
+    losses = (1.5 * F.softplus(clean) - clean * p + 0.5 * F.softplus(-noisy)).mean(1)
+    slopes = [p * (0.5 - clean * (1 - p)), -0.5 * torch.sigmoid(-noisy)]
+    return losses, torch.cat(slopes, dim=1) / clean.shape[1]
