@@ -1,5 +1,6 @@
 """Words for normal and anomalous: data and the code that combines them; strings only."""
 
+from monai_zsad.prompts.concepts import Concept, concepts
 from monai_zsad.prompts.definition import FINDINGS, set_names
 from monai_zsad.prompts.ensemble import PromptEnsemble
 from monai_zsad.prompts.learned import CONTEXT_TOKENS, learned_prompt_texts
@@ -9,10 +10,12 @@ __all__ = [
     "CONTEXT_TOKENS",
     "FINDINGS",
     "Anatomy",
+    "Concept",
     "Modality",
     "PromptEnsemble",
     "State",
     "anatomies",
+    "concepts",
     "learned_prompt_texts",
     "modalities",
     "set_names",

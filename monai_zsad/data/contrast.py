@@ -1,0 +1,82 @@
+"""Random contrasts of real anatomy, so that what is learned is not tied to one sequence."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+__all__ = ["degrade", "random_contrast"]
+
+
+def random_contrast(channels: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+    """One image in [0, 1] with a contrast of its own, from registered ones of the same anatomy.
+
+    A smooth function of the channels' values changes tissues as a whole, as another sequence would. With T1 and T2
+    (the first two channels) a part of the results looks like FLAIR: fluid dark, grey matter brighter than white.
+
+    Args:
+        channels: (C, ...), float32 in about [0, 1].
+        rng: source of randomness.
+        strength: 0 leaves the first channel's contrast alone but for a mild gamma; 1 draws from all.
+
+    Returns:
+        (...), float32 in [0, 1].
+
+    >>> random_contrast(np.linspace(0, 1, 8, dtype=np.float32)[None], np.random.default_rng(0)).shape
+    (8,)
+    """
+    chosen = channels[int(rng.integers(len(channels)))].clip(0, 1)
+    kind = rng.uniform()
+    if kind < 0.45 * strength and len(channels) > 1:
+        chosen = _flair_like(channels[0].clip(0, 1), channels[1].clip(0, 1), rng) * (channels[0] > 0.02)
+    elif kind < 0.6 * strength and len(channels) > 1:
+        weights = rng.uniform(-1, 1, len(channels)).astype(np.float32)
+        mixed = np.tensordot(weights, channels, axes=1)
+        inside = channels[0] > 0.02
+        if inside.any():
+            low, high = np.percentile(mixed[inside], (1, 99))
+            chosen = np.where(inside, (mixed - low) / max(high - low, 1e-3), 0)
+    elif kind < 0.75 * strength:
+        knots = np.linspace(0, 1, 6)
+        values = np.concatenate([[0.0], rng.uniform(0.05, 1, 5)])
+        chosen = np.interp(chosen, knots, gaussian_filter(values, 0.5) * [0, 1, 1, 1, 1, 1]).astype(np.float32)
+    gamma = np.exp(rng.uniform(-0.4, 0.4))
+    return (chosen.clip(0, 1) ** gamma).astype(np.float32)
+
+
+def _flair_like(t1: np.ndarray, t2: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    fluid = 1 / (1 + np.exp(-(t2 - rng.uniform(0.62, 0.8)) / rng.uniform(0.04, 0.1)))
+    soft = rng.uniform(0.6, 0.9) - rng.uniform(0.15, 0.5) * t1 + rng.uniform(-0.1, 0.35) * t2
+    return ((1 - rng.uniform(0.8, 1.0) * fluid) * soft).astype(np.float32)
+
+
+def degrade(image: np.ndarray, rng: np.random.Generator, spacing: tuple[float, ...]) -> np.ndarray:
+    """What scanners add: shading, blur, noise, another scale. Last axis: slices, which are treated alike.
+
+    Args:
+        image: (rows, columns, slices), float32 in about [0, 1].
+        rng: source of randomness.
+        spacing: mm along each axis.
+
+    Returns:
+        (rows, columns, slices), float32 in [0, 1].
+
+    >>> degrade(np.full((32, 32, 3), 0.5, np.float32), np.random.default_rng(0), (1.0, 1.0, 3.0)).shape
+    (32, 32, 3)
+    """
+    from monai_zsad.data.lesions.shapes import waves
+
+    rows, columns, slices = (np.arange(n, dtype=np.float32) * s for n, s in zip(image.shape, spacing, strict=True))
+    coarse = np.stack(np.meshgrid(rows[::16], columns[::16], slices, indexing="ij"))
+    field = waves(coarse, (120.0, 400.0), rng, count=3)
+    full = np.repeat(np.repeat(field, 16, 0), 16, 1)[: image.shape[0], : image.shape[1]]
+    full = gaussian_filter(full, (8, 8, 0))
+    shaded = image * np.exp(np.float32(rng.uniform(0, 0.15)) * full)
+    if rng.uniform() < 0.3:
+        shaded = gaussian_filter(shaded, (*[rng.uniform(0.3, 0.9)] * 2, 0))
+    level = rng.uniform(0, 0.03) if rng.uniform() < 0.8 else rng.uniform(0.03, 0.06)
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    if rng.uniform() < 0.5:
+        noise = gaussian_filter(noise, (0.6, 0.6, 0)) * 1.8
+    noisy = np.abs(shaded + np.float32(level) * noise)
+    return (noisy * np.float32(rng.uniform(0.8, 1.15))).clip(0, 1).astype(np.float32)

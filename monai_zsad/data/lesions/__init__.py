@@ -1,0 +1,26 @@
+"""Synthetic lesions: shapes, painting, and MONAI transforms."""
+
+from __future__ import annotations
+
+from monai_zsad.data.lesions.painting import ATTRIBUTES, KINDS, Lesion, LesionedImage, LesionSettings, paint_lesions
+from monai_zsad.data.lesions.transforms import (
+    LesionedScan,
+    RandLesion,
+    RandLesionD,
+    RandLesiond,
+    RandLesionDict,
+)
+
+__all__ = [
+    "ATTRIBUTES",
+    "KINDS",
+    "Lesion",
+    "LesionSettings",
+    "LesionedImage",
+    "LesionedScan",
+    "RandLesion",
+    "RandLesionD",
+    "RandLesionDict",
+    "RandLesiond",
+    "paint_lesions",
+]

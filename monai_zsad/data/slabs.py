@@ -1,0 +1,135 @@
+"""Slabs: a slice with its neighbours, cut out of a volume at random, as training sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from monai_zsad.errors import ConfigurationError
+
+__all__ = ["Slab", "SlabSettings", "cut_slab"]
+
+# Axes (row, column, through) of each plane in a volume of axes (posterior, left, superior), upright as one looks at it.
+_PLANES = {
+    "axial": ((0, 1), (1, 1), (2, 1)),
+    "coronal": ((2, -1), (1, 1), (0, 1)),
+    "sagittal": ((2, -1), (0, 1), (1, 1)),
+}
+
+
+@dataclass(frozen=True)
+class SlabSettings:
+    """How slabs are cut; pairs are the ends of ranges.
+
+    Args:
+        size: rows and columns in pixels.
+        field_mm: side of the field of view, as a fraction of the body's larger side in the plane.
+        gap_mm: distance between a slice and its neighbours.
+        planes: relative frequency of each plane.
+        tilt_degrees: rotation about the axes within the plane.
+        turn_degrees: rotation within the plane.
+        flip: fraction of slabs that are mirrored left to right.
+    """
+
+    size: int = 192
+    field_mm: tuple[float, float] = (0.8, 1.35)
+    gap_mm: tuple[float, float] = (2.0, 5.0)
+    planes: tuple[tuple[str, float], ...] = (("axial", 0.8), ("coronal", 0.1), ("sagittal", 0.1))
+    tilt_degrees: float = 8.0
+    turn_degrees: float = 15.0
+    flip: float = 0.5
+
+    def __post_init__(self) -> None:
+        if unknown := sorted({name for name, _ in self.planes} - set(_PLANES)):
+            raise ConfigurationError(f"planes name {', '.join(unknown)}: choose from {', '.join(_PLANES)}")
+
+
+class Slab(NamedTuple):
+    """A slab.
+
+    Attributes:
+        images: (C, rows, columns, 3), float32: the slice in the middle, its neighbours beside it.
+        masks: (M, rows, columns, 3), bool.
+        spacing: mm between rows, columns, slices.
+        plane: its plane.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    spacing: tuple[float, float, float]
+    plane: str
+
+
+def cut_slab(
+    volume: torch.Tensor,
+    masks: int,
+    spacing: tuple[float, float, float],
+    rng: np.random.Generator,
+    settings: SlabSettings | None = None,
+) -> Slab:
+    """Cut a slab at a random place, in a random plane, turn and size.
+
+    Args:
+        volume: (C + M, P, L, S), float32, axes towards posterior, left, superior: C images, which are 0 outside of it,
+            and M masks of 0 and 1, the first of them the body.
+        masks: M.
+        spacing: mm between voxels along P, L, S.
+        rng: source of randomness.
+        settings: how slabs are cut.
+
+    >>> slab = cut_slab(torch.ones(2, 20, 20, 9), 1, (2, 2, 5), np.random.default_rng(0), SlabSettings(size=16))
+    >>> slab.images.shape, slab.masks.dtype
+    ((1, 16, 16, 3), dtype('bool'))
+    """
+    settings = settings or SlabSettings()
+    names, chances = zip(*settings.planes, strict=True)
+    plane = str(rng.choice(names, p=np.array(chances) / sum(chances)))
+    axes = _PLANES[plane]
+    steps = np.asarray(spacing, dtype=np.float64)
+    shape = np.array(volume.shape[1:])
+    body = volume[-masks].numpy()
+    # Every fourth voxel tells the body's box well enough, and quickly.
+    occupied = [
+        np.flatnonzero(body[tuple(slice(None, None, 1 if a == axis else 4) for a in range(3))].max(others))
+        for axis, others in enumerate(((1, 2), (0, 2), (0, 1)))
+    ]
+    low = np.array([o[0] if o.size else 0 for o in occupied]) * steps
+    high = np.array([o[-1] + 1 if o.size else n for o, n in zip(occupied, shape, strict=True)]) * steps
+    through = axes[2][0]
+    center = (low + high) / 2
+    center[through] = rng.uniform(low[through], high[through])
+    field = max((high - low)[axes[0][0]], (high - low)[axes[1][0]]) * rng.uniform(*settings.field_mm)
+    for axis, _ in axes[:2]:
+        center[axis] += rng.uniform(-0.08, 0.08) * field
+
+    basis = np.zeros((3, 3))
+    for column, (axis, sign) in enumerate(axes):
+        basis[axis, column] = sign
+    if rng.uniform() < settings.flip:
+        basis[:, 1] *= -1
+    tilt = np.deg2rad(settings.tilt_degrees)
+    turn = np.deg2rad(settings.turn_degrees)
+    basis = basis @ _rotation(rng.uniform(-tilt, tilt), rng.uniform(-tilt, tilt), rng.uniform(-turn, turn))
+
+    pixel, gap = field / settings.size, float(rng.uniform(*settings.gap_mm))
+    rows = (torch.arange(settings.size, dtype=torch.float32) - (settings.size - 1) / 2) * pixel
+    offsets = torch.tensor([-gap, 0.0, gap])
+    local = torch.stack(torch.meshgrid(rows, rows, offsets, indexing="ij"), dim=-1)
+    points = local @ torch.from_numpy(basis.T.astype(np.float32)) + torch.from_numpy(center.astype(np.float32))
+    # Voxel centres lie half a voxel from the volume's border; grid_sample wants the last axis first.
+    grid = (2 * points / torch.from_numpy((steps * shape).astype(np.float32)) - 1).flip(-1).unsqueeze(0)
+    sampled = F.grid_sample(volume[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0].numpy()
+    count = len(volume) - masks
+    return Slab(sampled[:count], sampled[count:] > 0.5, (float(pixel), float(pixel), gap), plane)
+
+
+def _rotation(a: float, b: float, c: float) -> np.ndarray:
+    ca, sa, cb, sb, cc, sc = np.cos(a), np.sin(a), np.cos(b), np.sin(b), np.cos(c), np.sin(c)
+    first = np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]])
+    second = np.array([[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]])
+    third = np.array([[cc, -sc, 0], [sc, cc, 0], [0, 0, 1]])
+    return first @ second @ third

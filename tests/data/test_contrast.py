@@ -1,0 +1,65 @@
+"""Random contrasts and what scanners add."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from monai_zsad.data.contrast import degrade, random_contrast
+
+RNG = np.random.default_rng(0)
+# T1 and T2 of air, fluid, grey matter, white matter.
+T1, T2 = np.array([0, 0.2, 0.55, 0.8], np.float32), np.array([0, 0.95, 0.55, 0.4], np.float32)
+
+
+def test_range_type_and_seed() -> None:
+    channels = RNG.uniform(-0.1, 1.1, (3, 6, 7)).astype(np.float32)
+    before = channels.copy()
+    for seed in range(60):
+        found = random_contrast(channels, np.random.default_rng(seed), strength=seed % 3 / 2)
+        assert found.shape == (6, 7)
+        assert found.dtype == np.float32
+        assert 0 <= found.min() <= found.max() <= 1
+        same = random_contrast(channels, np.random.default_rng(seed), strength=seed % 3 / 2)
+        np.testing.assert_array_equal(found, same)
+    np.testing.assert_array_equal(channels, before)
+
+
+def test_without_strength_the_order_of_tissues_stays() -> None:
+    ramp = np.linspace(0, 1, 50, dtype=np.float32)[None]
+    for seed in range(20):
+        found = random_contrast(ramp, np.random.default_rng(seed), strength=0)
+        assert (np.diff(found) > 0).all()
+        assert (found[0], found[-1]) == (0, 1)
+
+
+def test_contrasts_are_many_and_air_stays_dark() -> None:
+    found = np.stack([random_contrast(np.stack([T1, T2]), np.random.default_rng(seed)) for seed in range(300)])
+    assert (found[:, 0] < 0.06).all()
+    _, fluid, grey, white = found.T
+    assert np.mean((fluid < white) & (white < grey)) > 0.25, "FLAIR-like"
+    assert np.mean((fluid > grey) & (grey > white)) > 0.1, "T2-like"
+    assert np.mean((fluid < grey) & (grey < white)) > 0.1, "T1-like"
+
+
+def test_degraded_slices_are_treated_alike_and_apart() -> None:
+    image = RNG.uniform(0.2, 0.8, (40, 33, 3)).astype(np.float32)
+    before, other = image.copy(), image.copy()
+    other[..., 0] = 0
+    for seed in range(12):
+        found = degrade(image, np.random.default_rng(seed), (1.0, 1.0, 4.0))
+        assert found.shape == image.shape
+        assert found.dtype == np.float32
+        assert 0 <= found.min() <= found.max() <= 1
+        np.testing.assert_array_equal(found, degrade(image, np.random.default_rng(seed), (1.0, 1.0, 4.0)))
+        beside = degrade(other, np.random.default_rng(seed), (1.0, 1.0, 4.0))
+        np.testing.assert_allclose(beside[..., 1:], found[..., 1:], atol=1e-6)
+        assert np.abs(found - image).mean() < 0.25
+    np.testing.assert_array_equal(image, before)
+
+
+def test_noise_is_of_the_size_that_is_said() -> None:
+    flat = np.full((48, 48, 3), 0.5, np.float32)
+    spread = [degrade(flat, np.random.default_rng(seed), (1, 1, 3))[16:32, 16:32, 1].std() for seed in range(40)]
+    assert max(spread) < 0.1
+    assert np.median(spread) == pytest.approx(0.017, abs=0.012)
