@@ -20,6 +20,8 @@ _ROOMS = (
     "data",
     "errors",
     "inferers",
+    "losses",
+    "metrics",
     "networks",
     "prompts",
     "transforms",

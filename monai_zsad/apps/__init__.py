@@ -5,7 +5,22 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-_MODULES = ("bundles", "cli", "convert_cli", "demo", "options", "prompts_cli", "screening", "weights_cli")
+_MODULES = (
+    "bundles",
+    "cli",
+    "compare",
+    "compare_cli",
+    "compared_bundles",
+    "convert_cli",
+    "demo",
+    "options",
+    "prompts_cli",
+    "screening",
+    "small_model",
+    "training",
+    "training_files",
+    "weights_cli",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

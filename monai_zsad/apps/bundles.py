@@ -19,7 +19,15 @@ from monai_zsad.errors import ConfigurationError, OutputError, WeightsError
 from monai_zsad.networks import ZeroShotNetwork
 from monai_zsad.writers import atomic_path
 
-__all__ = ["bundle_network", "convert", "load_weights", "read_records"]
+__all__ = [
+    "build_network",
+    "bundle_network",
+    "convert",
+    "load_weights",
+    "read_bundle",
+    "read_records",
+    "released_weights",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +56,7 @@ def load_weights(
         ConfigurationError: if ``weights`` names a part that the method does not have.
         WeightsError: if weights are unknown, missing, damaged or do not fit.
     """
-    _check_parts(weights, released)
+    check_parts(weights, released)
     if activation not in (None, *get_args(Activation)):
         raise ConfigurationError(f"weights_activation={activation!r}: choose {' or '.join(get_args(Activation))}")
     given = {part: str(source) for part, source in weights.items() if source is not None}
@@ -67,7 +75,12 @@ def load_weights(
     return network.records
 
 
-def _check_parts(weights: Mapping[str, str | None], released: Mapping[str, str | None]) -> None:
+def check_parts(weights: Mapping[str, str | None], released: Mapping[str, str | None]) -> None:
+    """Refuse ``weights`` that name no part, or one that is not among the ``released``.
+
+    Raises:
+        ConfigurationError: naming the parts that there are.
+    """
     if not isinstance(weights, Mapping):
         raise ConfigurationError(
             f"weights={weights!r} names no part: give each its own, such as --weights#{next(iter(released))} {weights}"
@@ -96,6 +109,9 @@ def _load_checkpoint(network: ZeroShotNetwork, path: Path) -> None:
             f"{path} does not fit this network ({str(error).splitlines()[-1].strip()}): "
             "set the architecture it was made for, or make it anew with `python -m monai_zsad convert`"
         ) from error
+    if hasattr(network, "prompts"):
+        # The file's anchors are those of the sentences that it was made with.
+        network.update_text_anchors()
     network.restore_records(records)
 
 
@@ -112,12 +128,16 @@ def bundle_network(bundle: str | os.PathLike[str], **overrides: Any) -> tuple[Ze
     Raises:
         ConfigurationError: if the folder holds no bundle of this project, or a value cannot be used.
     """
-    parser = _read_bundle(bundle, overrides)
-    return _build_network(parser, bundle), _released(parser)
+    parser = read_bundle(bundle, overrides)
+    return build_network(parser, bundle), released_weights(parser)
 
 
-def _read_bundle(bundle: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Any:
-    """MONAI's parser of the bundle's ``inference.yaml``."""
+def read_bundle(bundle: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Any:
+    """MONAI's parser of the bundle's ``inference.yaml``, with values by id in place of the file's.
+
+    Raises:
+        ConfigurationError: if the folder holds no bundle of this project.
+    """
     import yaml
     from monai.bundle import ConfigParser
 
@@ -138,7 +158,12 @@ def _read_bundle(bundle: str | os.PathLike[str], overrides: Mapping[str, Any]) -
     return parser
 
 
-def _build_network(parser: Any, bundle: str | os.PathLike[str]) -> ZeroShotNetwork:
+def build_network(parser: Any, bundle: str | os.PathLike[str]) -> ZeroShotNetwork:
+    """The network of a parsed bundle, weights not loaded.
+
+    Raises:
+        ConfigurationError: if a value cannot be used, or it is no network of this project.
+    """
     try:
         network = parser.get_parsed_content("network_def")
     except RuntimeError as error:
@@ -153,7 +178,8 @@ def _build_network(parser: Any, bundle: str | os.PathLike[str]) -> ZeroShotNetwo
     return network
 
 
-def _released(parser: Any) -> dict[str, str | None]:
+def released_weights(parser: Any) -> dict[str, str | None]:
+    """Source of each part of a parsed bundle's network; None where nothing is published."""
     content = parser.get_parsed_content("released_weights")
     return {part: None if source is None else str(source) for part, source in content.items()}
 
@@ -192,11 +218,11 @@ def convert(
         raise OutputError(f"{target}: its name is needed for what describes the weights; end it in .pt")
     if not overwrite and (existing := [file for file in (target, description) if file.exists()]):
         raise OutputError(f"{existing[0]} exists: add --overwrite to replace it, or give another --output")
-    parser = _read_bundle(bundle, {})
-    released = _released(parser)
+    parser = read_bundle(bundle, {})
+    released = released_weights(parser)
     # Before the network is built, which takes long.
-    _check_parts(weights or {}, released)
-    network = _build_network(parser, bundle)
+    check_parts(weights or {}, released)
+    network = build_network(parser, bundle)
     load_weights(network, weights or {}, released, activation=activation)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -206,14 +232,19 @@ def convert(
         ) from error
     # Both are complete before the first takes its name; the hash inside tells if only one of them did.
     with atomic_path(description) as new_description, atomic_path(target) as new_target:
-        _save(network.portable_state_dict(), new_target, target)
+        save_state(network.portable_state_dict(), new_target, target)
         records = {part: vars(record) for part, record in network.records.items()}
         content = {"sha256": sha256_of(new_target), "weights": records}
         new_description.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return target
 
 
-def _save(state: Mapping[str, torch.Tensor], temporary: Path, target: Path) -> None:
+def save_state(state: Mapping[str, torch.Tensor], temporary: Path, target: Path) -> None:
+    """Write a state dict to the ``temporary`` file of ``target``.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
     try:
         torch.save(state, temporary)
     except RuntimeError as error:

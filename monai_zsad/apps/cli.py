@@ -16,6 +16,7 @@ import typer
 
 from monai_zsad._version import __version__
 from monai_zsad.apps import prompts_cli, weights_cli
+from monai_zsad.apps.compare_cli import compare
 from monai_zsad.apps.convert_cli import convert
 from monai_zsad.apps.demo import demo
 from monai_zsad.errors import ZsadError
@@ -28,6 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(compare)
 app.command()(convert)
 app.command()(demo)
 app.add_typer(prompts_cli.app, name="prompts")

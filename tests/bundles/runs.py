@@ -15,6 +15,12 @@ BUNDLES = sorted(folder for folder in ROOT.iterdir() if folder.is_dir() and fold
 SMALL: dict[str, Any] = {"architecture": ARCHITECTURE, "image_size": IMAGE_SIZE}
 
 
+def small(bundle: Path) -> dict[str, Any]:
+    """Overrides by which a bundle's network is small; the included model's own is."""
+    own = parser_of(bundle)["architecture"]
+    return {"image_size": 64} if isinstance(own, dict) else SMALL
+
+
 def config_file(bundle: Path) -> str:
     return str(bundle / "configs" / "inference.yaml")
 
@@ -34,7 +40,7 @@ def seeded(bundle: Path, seed: int = 0) -> dict[str, str]:
 
 def run_small(bundle: Path, dataset_dir: Path, output_dir: Path, **overrides: Any) -> None:
     """``python -m monai.bundle run`` within this process; its logging configuration is left out."""
-    options = {"progress": False, **SMALL, **seeded(bundle), **overrides}
+    options = {"progress": False, **small(bundle), **seeded(bundle), **overrides}
     monai.bundle.run(
         config_file=config_file(bundle),
         logging_file=False,

@@ -14,7 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from monai_zsad.writers import SaveCased, SavePreviewd, SaveScoresd
-from tests.bundles.runs import BUNDLES, SMALL, config_file, parser_of, run_small
+from tests.bundles.runs import BUNDLES, config_file, parser_of, run_small, small
 from tests.data.samples import write_nifti
 
 WRITERS = (SaveCased, SavePreviewd, SaveScoresd)
@@ -25,7 +25,7 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """A copy of the bundle whose models folder holds a plain state dict."""
     folder = tmp_path_factory.mktemp("bundles") / request.param.name
     shutil.copytree(request.param / "configs", folder / "configs")
-    network = parser_of(folder, **SMALL).get_parsed_content("network_def")
+    network = parser_of(folder, **small(folder)).get_parsed_content("network_def")
     network.load_weights(**dict.fromkeys(parser_of(folder)["released_weights"], "seed:0"))
     (folder / "models").mkdir()
     torch.save(network.portable_state_dict(), folder / "models" / "model.pt")
@@ -36,7 +36,7 @@ def label_run(bundle: Path, data: dict[str, Any], *, writers: bool) -> dict[str,
     """The steps of MONAI Label's inference task, in its order, with this bundle's ids."""
     parser = ConfigParser()
     parser.read_config(config_file(bundle))
-    parser.config.update({"bundle_root": str(bundle), "progress": False, **SMALL})
+    parser.config.update({"bundle_root": str(bundle), "progress": False, **small(bundle)})
     network = parser.get_parsed_content("network_def", instantiate=True)
     state = torch.load(bundle / "models" / "model.pt", map_location="cpu", weights_only=True)
     found = network.load_state_dict(state, strict=False)

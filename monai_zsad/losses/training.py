@@ -1,0 +1,166 @@
+"""The training losses of Crane and AA-CLIP, on what their training networks give.
+
+MONAI's losses take logits and one-hot labels of one map; these methods weigh several maps on the patch grid, the
+image's own label and the text anchors, in published forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.losses.segmentation import anomaly_dice_loss, anomaly_focal_loss, anomaly_segmentation_loss
+
+__all__ = ["AACLIPImageLoss", "AACLIPTextLoss", "CraneLoss", "aaclip_loss"]
+
+
+class CraneLoss(nn.Module):
+    """Crane: dice and focal loss of every layer's map, added up, and cross-entropy of the pooled image feature.
+
+    Args:
+        dice_weight: of the dice loss of ``((1 - p_normal) + p_anomalous) / 2``.
+        focal_weight: of the focal loss.
+        image_weight: of the cross-entropy.
+        layer_weight: of each layer's dice and focal loss. The release adds the losses of four layers, which aliasing
+            makes four times the same one: with its single map, 4 gives the same balance.
+
+    Example:
+        >>> outputs = {"probabilities": torch.full((1, 2, 2, 4, 4), 0.5), "image_logits": torch.zeros(2, 2)}
+        >>> mask = torch.zeros(2, 1, 8, 8)
+        >>> float(CraneLoss(dice_weight=0, focal_weight=0, image_weight=1)(outputs, mask))  # doctest: +ELLIPSIS
+        0.693...
+    """
+
+    def __init__(
+        self,
+        dice_weight: float = 2.0,
+        focal_weight: float = 2.0,
+        image_weight: float = 0.2,
+        layer_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.dice_weight = dice_weight
+        self.focal_weight = focal_weight
+        self.image_weight = image_weight
+        self.layer_weight = layer_weight
+
+    def forward(self, outputs: Mapping[str, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+        """The loss.
+
+        Args:
+            outputs: ``probabilities`` (L, B, 2, g, g), normal first, and ``image_logits`` (B, 2).
+            mask: (B, 1, H, W), 1 where anomalous; an image is anomalous if any pixel is.
+        """
+        mask = _as_mask(mask)
+        loss = self.image_weight * F.cross_entropy(outputs["image_logits"], image_labels(mask))
+        for layer in outputs["probabilities"]:
+            p = F.interpolate(layer, mask.shape[-2:], mode="nearest")
+            dice = anomaly_dice_loss((1 - p[:, :1] + p[:, 1:]) / 2, mask)
+            focal = anomaly_focal_loss(p, mask)
+            loss = loss + self.layer_weight * (self.dice_weight * dice + self.focal_weight * focal)
+        return loss
+
+
+class AACLIPTextLoss(nn.Module):
+    """AA-CLIP, stage 1: segmentation loss, mean over the levels, and the anchors' orthogonality.
+
+    The release adds the losses up in a variable that each level overwrites, so that only its last level is trained;
+    this is the paper's form.
+
+    Args:
+        orthogonality_weight: of the squared mean cosine of the normal and the anomalous anchor.
+
+    Example:
+        >>> outputs = {"logits": torch.zeros(4, 1, 2, 2, 2), "anchors": torch.eye(2).unsqueeze(0)}
+        >>> bool(AACLIPTextLoss()(outputs, torch.zeros(1, 1, 8, 8)) > 0)
+        True
+    """
+
+    def __init__(self, orthogonality_weight: float = 0.1) -> None:
+        super().__init__()
+        self.orthogonality_weight = orthogonality_weight
+
+    def forward(self, outputs: Mapping[str, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+        """The loss.
+
+        Args:
+            outputs: ``logits`` (L, B, 2, g, g), normal first, and ``anchors`` (1 or B, 2, D).
+            mask: (B, 1, H, W), 1 where anomalous.
+        """
+        normal, anomalous = outputs["anchors"].unbind(1)
+        orthogonality = (normal * anomalous).sum(-1).mean() ** 2
+        return level_losses(outputs["logits"], mask).mean() + self.orthogonality_weight * orthogonality
+
+
+class AACLIPImageLoss(nn.Module):
+    """AA-CLIP, stage 2: segmentation loss, summed over the levels, and cross-entropy of the detection feature.
+
+    Args:
+        image_weight: of the cross-entropy.
+        align_corners: of the upsampling, as released; false for a network of subpatches.
+
+    Example:
+        >>> outputs = {"logits": torch.zeros(4, 1, 2, 2, 2), "image_logits": torch.zeros(1, 2)}
+        >>> bool(AACLIPImageLoss()(outputs, torch.zeros(1, 1, 8, 8)) > 0.69)
+        True
+    """
+
+    def __init__(self, image_weight: float = 1.0, align_corners: bool = True) -> None:
+        super().__init__()
+        self.image_weight = image_weight
+        self.align_corners = align_corners
+
+    def forward(self, outputs: Mapping[str, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+        """The loss.
+
+        Args:
+            outputs: ``logits`` (L, B, 2, g, g), normal first, and ``image_logits`` (B, 2).
+            mask: (B, 1, H, W), 1 where anomalous; an image is anomalous if any pixel is.
+        """
+        image = F.cross_entropy(outputs["image_logits"], image_labels(_as_mask(mask)))
+        return level_losses(outputs["logits"], mask, self.align_corners).sum() + self.image_weight * image
+
+
+def aaclip_loss(stage: Literal[1, 2] = 1) -> AACLIPTextLoss | AACLIPImageLoss:
+    """The loss of AA-CLIP's first or second stage.
+
+    Raises:
+        ConfigurationError: for another stage.
+    """
+    if stage not in (1, 2):
+        raise ConfigurationError(f"stage={stage!r}: choose 1 (text adapters) or 2 (image adapters)")
+    return AACLIPTextLoss() if stage == 1 else AACLIPImageLoss()
+
+
+def level_losses(logits: torch.Tensor, mask: torch.Tensor, align_corners: bool = True) -> torch.Tensor:
+    """AA-CLIP's segmentation loss of each level (L,).
+
+    Args:
+        logits: (L, B, 2, g, g), normal first, brought bilinearly to the mask's size before the softmax.
+        mask: (B, 1, H, W), 1 where anomalous.
+        align_corners: of the upsampling; false for a network of subpatches.
+    """
+    mask = _as_mask(mask)
+    losses = []
+    for level in logits:
+        upsampled = F.interpolate(level, mask.shape[-2:], mode="bilinear", align_corners=align_corners)
+        losses.append(anomaly_segmentation_loss(upsampled.softmax(1), mask))
+    return torch.stack(losses)
+
+
+def image_labels(mask: torch.Tensor) -> torch.Tensor:
+    """1 for every image of (B, 1, H, W) with an anomalous pixel, else 0; (B,) whole numbers.
+
+    >>> image_labels(torch.tensor([[[[0.0, 1.0]]], [[[0.0, 0.0]]]]))
+    tensor([1, 0])
+    """
+    return (mask.flatten(1) > 0).any(1).long()
+
+
+def _as_mask(mask: torch.Tensor) -> torch.Tensor:
+    return mask.as_subclass(torch.Tensor).float()
