@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -15,21 +16,15 @@ from monai_zsad.errors import ConfigurationError, ZsadError
 
 __all__ = ["demo"]
 
-# Small enough for a minute on two cores. Random weights, since no model comes with the package yet.
-_OVERRIDES = {
-    "architecture": "ViT-B-16",
-    "image_size": "224",
-    "weights#clip": "seed:0",
-    "weights#prompts": "seed:0",
-}
-_NOTICE = "The network ran on SEEDED RANDOM WEIGHTS: the map and the scores mean nothing; only the way is real."
+# What the sample is; without them the model looks for anything.
+_OVERRIDES = {"anatomy": "brain", "modality": "FLAIR"}
 
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the sample scan and the results.")] = Path(
         "demo_output"
     ),
-    bundle: Annotated[Path, typer.Option(help="Folder of the bundle to run.")] = Path("bundles/crane"),
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle to run.")] = Path("bundles/tiny_screening"),
 ) -> None:
     """Make a sample scan with a known lesion, screen it with a bundle and say where the results lie.
 
@@ -58,11 +53,31 @@ def _report(results: Path, truth: dict[str, Any]) -> None:
     content = json.loads(findings.read_text(encoding="utf-8"))
     ranked = sorted((s for s in content["slice_scores"] if s["scored"]), key=lambda s: -s["score"])[:3]
     folder = findings.parent
+    anomaly_map = folder / content["anomaly_map"]
     print()
-    print(f"Anomaly map: {folder / content['anomaly_map']}   (float32, on the scan's grid)")
+    print(f"Anomaly map: {anomaly_map}   (float32, on the scan's grid)")
     print(f"Findings:    {findings}")
     print(f"Picture:     {next(folder.glob('*_preview.png'))}")
     print(f"Volume score {content['volume_score']:.3f}; highest slices: " + ", ".join(str(s["slice"]) for s in ranked))
-    place = ", ".join(f"{mm:.1f}" for mm in truth["lesion_center_ras_mm"])
-    print(f"The scan's lesion: centre ({place}) mm in RAS, radius {truth['lesion_radius_mm']:.1f} mm")
-    print(f"\n*** {_NOTICE} ***")
+    place, value = _peak(anomaly_map)
+    away = math.dist(place, truth["lesion_center_ras_mm"])
+    print(f"Highest value {value:.3f} at {_text(place)} mm in RAS")
+    center, radius = truth["lesion_center_ras_mm"], truth["lesion_radius_mm"]
+    print(f"The scan's lesion: centre {_text(center)} mm, radius {radius:.1f} mm")
+    inside = "inside the lesion" if away <= radius else "outside of the lesion"
+    print(f"\nThe highest value lies {away:.1f} mm from the lesion's centre, {inside}.")
+
+
+def _peak(path: Path) -> tuple[list[float], float]:
+    """RAS position in mm and value of the map's maximum."""
+    import nibabel
+    import numpy as np
+
+    image = nibabel.load(path)
+    values = np.asanyarray(image.dataobj)
+    index = np.unravel_index(int(values.argmax()), values.shape)
+    return (image.affine @ [*index, 1])[:3].tolist(), float(values[index])
+
+
+def _text(place: list[float]) -> str:
+    return "(" + ", ".join(f"{mm:.1f}" for mm in place) + ")"

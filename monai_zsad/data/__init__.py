@@ -2,23 +2,117 @@
 
 from __future__ import annotations
 
+from monai_zsad.data.anatomy import (
+    Anatomy,
+    PrepareAnatomy,
+    PrepareAnatomyD,
+    PrepareAnatomyd,
+    PrepareAnatomyDict,
+    anatomies,
+)
+from monai_zsad.data.datalists import LAYOUTS, are_volumes, find_labelled, split_cases
 from monai_zsad.data.dataset import ScreeningDataset
 from monai_zsad.data.dicom import read_dicom
 from monai_zsad.data.failures import explain, find_user_error
-from monai_zsad.data.phantom import Phantom, phantom_head, write_sample_scan
+from monai_zsad.data.lesion_slices import LesionSlices
+from monai_zsad.data.lesions import (
+    ATTRIBUTES,
+    KINDS,
+    Lesion,
+    LesionedImage,
+    LesionedScan,
+    LesionSettings,
+    RandLesion,
+    RandLesionD,
+    RandLesiond,
+    RandLesionDict,
+    paint_lesions,
+)
+from monai_zsad.data.phantoms import (
+    Phantom,
+    Tissue,
+    phantom_abdomen,
+    phantom_head,
+    write_dicom_series,
+    write_phantom,
+    write_sample_scan,
+)
+from monai_zsad.data.pictures import (
+    LoadMask,
+    LoadMaskD,
+    LoadMaskd,
+    LoadMaskDict,
+    LoadPicture,
+    LoadPictureD,
+    LoadPictured,
+    LoadPictureDict,
+    RandSaturation,
+    RandSaturationD,
+    RandSaturationd,
+    RandSaturationDict,
+    resize_mask,
+    resize_picture,
+)
 from monai_zsad.data.reader import Scan, ScanReader
+from monai_zsad.data.seeded import ResumableSampler, SeededDataset
+from monai_zsad.data.slabs import SlabSettings
 from monai_zsad.data.studies import IMAGE_SUFFIXES, find_scans
+from monai_zsad.data.validation_slices import ValidationSlices
 
 __all__ = [
+    "ATTRIBUTES",
+    "Anatomy",
     "IMAGE_SUFFIXES",
+    "KINDS",
+    "LAYOUTS",
+    "Lesion",
+    "LesionSettings",
+    "LesionSlices",
+    "LesionedImage",
+    "LesionedScan",
+    "LoadMask",
+    "LoadMaskD",
+    "LoadMaskDict",
+    "LoadMaskd",
+    "LoadPicture",
+    "LoadPictureD",
+    "LoadPictureDict",
+    "LoadPictured",
     "Phantom",
+    "PrepareAnatomy",
+    "PrepareAnatomyD",
+    "PrepareAnatomyDict",
+    "PrepareAnatomyd",
+    "RandLesion",
+    "RandLesionD",
+    "RandLesionDict",
+    "RandLesiond",
+    "RandSaturation",
+    "RandSaturationD",
+    "RandSaturationDict",
+    "RandSaturationd",
+    "ResumableSampler",
     "Scan",
     "ScanReader",
     "ScreeningDataset",
+    "SeededDataset",
+    "SlabSettings",
+    "Tissue",
+    "ValidationSlices",
+    "anatomies",
+    "are_volumes",
     "explain",
+    "find_labelled",
     "find_scans",
     "find_user_error",
+    "paint_lesions",
+    "phantom_abdomen",
     "phantom_head",
     "read_dicom",
+    "resize_mask",
+    "resize_picture",
+    "split_cases",
+    "write_dicom_series",
+    "write_phantom",
     "write_sample_scan",
 ]

@@ -15,7 +15,7 @@ from monai.transforms import MapTransform, Transform
 from scipy import ndimage
 
 from monai_zsad.data.phantoms import phantom_abdomen, phantom_head
-from monai_zsad.errors import InputError
+from monai_zsad.errors import ConfigurationError, InputError
 
 __all__ = ["anatomies", "Anatomy", "PrepareAnatomy", "PrepareAnatomyD", "PrepareAnatomyDict", "PrepareAnatomyd"]
 
@@ -116,6 +116,8 @@ class PrepareAnatomyd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add ``anatomy`` and drop the images."""
         found: Sequence[torch.Tensor] = [data[key] for key in self.key_iterator(dict(data))]
+        if not found:
+            raise ConfigurationError(f"the item has none of {', '.join(map(str, self.keys))}: give at least one image")
         prepare = PrepareAnatomy(data.get("depth_mm", self.depth_mm), data.get("bright_limit", self.bright_limit))
         joined = torch.cat(list(found))
         if isinstance(found[0], MetaTensor):

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from monai_zsad.data.anatomy import Anatomy
 from monai_zsad.data.slabs import SlabSettings, cut_slab
+from monai_zsad.errors import ConfigurationError
 
 __all__ = ["ValidationSlices"]
 
@@ -21,7 +22,8 @@ class ValidationSlices(Dataset):
     """Slices with smooth clusters of balls, brighter or darker than the tissue, in contrasts as they were acquired.
 
     A network that had learned the marks of one generator would fail on another's. The items are the same every time:
-    ``image`` (3, S, S), ``label`` (1, S, S), float32. Every third slice has no lesion.
+    ``image`` (3, S, S), ``label`` (1, S, S), float32. Every third slice has no lesion,
+    nor has one without a place for it.
 
     Args:
         volumes: items with ``anatomy``, none of which is trained on.
@@ -50,6 +52,8 @@ class ValidationSlices(Dataset):
             slabs or SlabSettings(planes=(("axial", 1.0),), field_mm=(1.05, 1.15), tilt_degrees=0, turn_degrees=5),
             size=image_size,
         )
+        if not volumes:
+            raise ConfigurationError("volumes is empty: give at least one volume with its anatomy")
         self.items = []
         for number in range(length):
             rng = np.random.default_rng([seed, number])

@@ -76,6 +76,9 @@ class VolumeSliceInferer(Inferer):
             windows without foreground are skipped, unless ``min_foreground`` is 0.
         overlap: fraction by which neighbouring windows overlap, in [0, 1).
         sw_mode: blending of windows: "gaussian" or "constant".
+        context_mm: distance in mm of the neighbours that a network sees beside each slice: it gets three channels,
+            the slice in the middle and what lies so far below and above it, interpolated between slices; beyond the
+            volume's ends, the last slice. For networks trained so, and volumes of one channel. None: the slice alone.
         smooth_slices_mm: standard deviation in mm of a Gaussian that smooths each plane's map through its slices,
             before fusion. Skipped slices neither give nor take: they stay 0, and the map beside them, or at the
             volume's end, is not darkened. Scores are not smoothed.
@@ -114,6 +117,7 @@ class VolumeSliceInferer(Inferer):
         overlap: float = 0.25,
         sw_mode: str = "gaussian",
         smooth_slices_mm: float | None = None,
+        context_mm: float | None = None,
         device: str | torch.device | None = None,
         output_device: str | torch.device | None = None,
         amp: bool = False,
@@ -129,6 +133,7 @@ class VolumeSliceInferer(Inferer):
         check(is_number(overlap) and 0 <= overlap < 1, "overlap", overlap, "at least 0 and below 1")
         check(sw_mode in ("gaussian", "constant"), "sw_mode", sw_mode, '"gaussian" or "constant"')
         check(is_distance(smooth_slices_mm), "smooth_slices_mm", smooth_slices_mm, "None, or mm above 0")
+        check(is_distance(context_mm), "context_mm", context_mm, "None, or mm above 0")
         check(
             token_spacing_mm is None or roi_size is None,
             "roi_size",
@@ -145,6 +150,7 @@ class VolumeSliceInferer(Inferer):
         self.overlap = overlap
         self.sw_mode = sw_mode
         self.smooth_slices_mm = smooth_slices_mm
+        self.context_mm = context_mm
         self.device = parse_device("device", device)
         self.output_device = parse_device("output_device", output_device)
         self.amp = parse_flag("amp", amp)
@@ -286,7 +292,8 @@ class VolumeSliceInferer(Inferer):
         with tqdm(total=len(indices), desc=plane.name, unit="slice", disable=not self.progress) as bar:
             for start in range(0, len(indices), self.batch_size):
                 chunk = indices[start : start + self.batch_size]
-                both = runner(plane.prepare(slices[chunk].to(device=device, dtype=torch.float32)), window)
+                seen_slices = self._with_context(slices, chunk, plane.through_spacing).to(device, torch.float32)
+                both = runner(plane.prepare(seen_slices), window)
                 maps[chunk] = plane.restore(both[:, :1])[:, 0].to(target.device)
                 scores[chunk] = both[:, 1].amax((1, 2)).to(target.device)
                 del both  # else it would stay beside the next batch's
@@ -294,6 +301,25 @@ class VolumeSliceInferer(Inferer):
         if self.smooth_slices_mm is not None:
             smooth_through_slices(maps, seen, self.smooth_slices_mm / plane.through_spacing)
         return scores
+
+    def _with_context(self, slices: torch.Tensor, chunk: torch.Tensor, through_spacing: float) -> torch.Tensor:
+        """Slices (N, C, rows, columns) of a view of all; with ``context_mm``, neighbours as channels."""
+        if self.context_mm is None:
+            return slices[chunk]
+        if slices.shape[1] != 1:
+            raise ConfigurationError(
+                f"context_mm={self.context_mm} needs volumes of one channel, these have {slices.shape[1]}: use one "
+                "window instead of three, or no context"
+            )
+        last = len(slices) - 1
+        channels = []
+        for offset in (-self.context_mm / through_spacing, 0.0, self.context_mm / through_spacing):
+            place = (chunk + offset).clamp(0, last)
+            low = place.floor().long()
+            share = (place - low).reshape(-1, 1, 1).to(slices.dtype)
+            below, above = slices[low, 0], slices[(low + 1).clamp(max=last), 0]
+            channels.append(below + share * (above - below) if share.any() else below)
+        return torch.stack(channels, dim=1)
 
 
 def _foreground_fractions(volume: torch.Tensor, threshold: float) -> list[torch.Tensor]:

@@ -7,6 +7,8 @@ from monai_zsad.networks.anomalyclip import AnomalyCLIP
 from monai_zsad.networks.base import Prediction, ZeroShotNetwork
 from monai_zsad.networks.crane import Crane, CranePlus
 from monai_zsad.networks.engines import OpenVINONetwork, check_engine, with_engine
+from monai_zsad.networks.screening_clip import ScreeningCLIP
+from monai_zsad.networks.shared import FeatureNetwork, SharedNetworks
 
 __all__ = [
     "AACLIP",
@@ -14,8 +16,11 @@ __all__ = [
     "AnomalyCLIP",
     "Crane",
     "CranePlus",
+    "FeatureNetwork",
     "OpenVINONetwork",
     "Prediction",
+    "ScreeningCLIP",
+    "SharedNetworks",
     "TestTimeAdaptation",
     "ZeroShotNetwork",
     "check_engine",

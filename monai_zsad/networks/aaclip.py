@@ -15,7 +15,7 @@ from monai_zsad.backbones import Activation
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
 from monai_zsad.backbones.weights_io import WeightsRecord, adapter_state_dict
 from monai_zsad.errors import ConfigurationError, WeightsError
-from monai_zsad.networks.adapters import ImageAdapter, TextAdapter, residual
+from monai_zsad.networks.adapters import ImageAdapter, TextAdapter, residual, split_subpatches
 from monai_zsad.networks.anchor_cache import cached_text_features
 from monai_zsad.networks.base import Prediction, ZeroShotNetwork, without_autocast
 from monai_zsad.networks.maps import gaussian_weights, grid_to_map, l2_normalize, smooth, smoothing_matrix
@@ -24,8 +24,8 @@ from monai_zsad.prompts import PromptEnsemble
 __all__ = ["AACLIP"]
 
 # The release scales cosine similarities by this, CLIP's largest logit scale.
-_SCALE = 100.0
-_BLUR = {"medical": (1.5, 4), "industrial": (1.0, 3)}
+SIMILARITY_SCALE = 100.0
+_BLUR = {"medical": (1.5, 4), "industrial": (1.0, 3), "none": (1.0, 0)}
 
 
 class AACLIP(ZeroShotNetwork):
@@ -41,13 +41,18 @@ class AACLIP(ZeroShotNetwork):
         image_size: side S of the input in pixels.
         prompts: sentences whose mean features are the text anchors; ``None`` for the release's with the word "scan".
         domain: ``"medical"`` or ``"industrial"``: the blur of the level maps on the patch grid (9 x 9, sigma 1.5, or
-            7 x 7, sigma 1).
+            7 x 7, sigma 1); ``"none"``, which the release does not have, for no blur.
         levels: blocks whose patch features are compared; ``None`` for the quarters of the depth (6, 12, 18, 24).
         image_blocks: first vision blocks with an adapter.
         text_blocks: first text blocks with an adapter.
         image_weight: share of the adapted tokens in the vision tower.
         text_weight: share of the adapted tokens in the text tower.
         projection_relu: whether the projections end in LeakyReLU.
+        subpatches: k of the k x k parts of each patch that get a feature of their own from the projections, so that
+            maps are finer than the patches. The release has 1; its checkpoints fit that alone. With more, maps are
+            upsampled by pixel centres, not by corners, since each part has a place of its own.
+        score: ``"detection"`` for the detection feature's similarity as released, ``"map"`` for the map's maximum,
+            which the released evaluation takes for medical images.
         activation: of CLIP's MLPs. The release computes exact GELU although OpenAI's weights were trained with
             QuickGELU; ``"quick_gelu"`` gives CLIP as it was trained.
 
@@ -61,18 +66,24 @@ class AACLIP(ZeroShotNetwork):
         image_size: int | None = 518,
         *,
         prompts: PromptEnsemble | None = None,
-        domain: Literal["medical", "industrial"] = "medical",
+        domain: Literal["medical", "industrial", "none"] = "medical",
         levels: Sequence[int] | None = None,
         image_blocks: int = 6,
         text_blocks: int = 3,
         image_weight: float = 0.1,
         text_weight: float = 0.1,
         projection_relu: bool = False,
+        subpatches: int = 1,
+        score: Literal["detection", "map"] = "detection",
         activation: Activation = "gelu",
     ) -> None:
         super().__init__(architecture, image_size, activation=activation, position_resize="bicubic")
         if domain not in _BLUR:
-            raise ConfigurationError(f"domain={domain!r} is unknown: choose 'medical' or 'industrial'")
+            raise ConfigurationError(f"domain={domain!r} is unknown: choose {', '.join(_BLUR)}")
+        if not isinstance(subpatches, int) or subpatches < 1:
+            raise ConfigurationError(f"subpatches={subpatches!r}: give a whole number of at least 1")
+        if score not in ("detection", "map"):
+            raise ConfigurationError(f"score={score!r} is unknown: choose 'detection' or 'map'")
         self.levels = self.clip.check_layers(levels)
         self.prompts = PromptEnsemble.named("aaclip") if prompts is None else prompts
         self.image_weight = image_weight
@@ -84,7 +95,10 @@ class AACLIP(ZeroShotNetwork):
             blocks=image_blocks,
             levels=len(self.levels),
             activated=projection_relu,
+            subpatches=subpatches,
         )
+        self.subpatches = subpatches
+        self.score: Literal["detection", "map"] = score
         self.text_adapter = TextAdapter(self.clip.text_width, self.clip.embed_dim, blocks=text_blocks)
         self.image_adapter.requires_grad_(False)
         self.text_adapter.requires_grad_(False)
@@ -92,7 +106,7 @@ class AACLIP(ZeroShotNetwork):
         sigma, radius = _BLUR[domain]
         self.register_buffer(
             "smoothing",
-            smoothing_matrix(self.clip.grid_size, gaussian_weights(sigma, radius), "reflect"),
+            smoothing_matrix(self.clip.grid_size * subpatches, gaussian_weights(sigma, radius), "reflect"),
             persistent=False,
         )
         self.smoothing: torch.Tensor
@@ -166,12 +180,12 @@ class AACLIP(ZeroShotNetwork):
         """Adapted features of (B, 3, S, S) normalised images.
 
         Returns:
-            Patch features of each level (L, B, N, D), l2-normalised, and the detection feature (B, D).
+            Patch features of each level (L, B, N k k, D), l2-normalised, and the detection feature (B, D).
         """
         found = self.clip.vision(images, layers=(*self.levels, self.clip.depth), after_block=self._adapt_image)
         normed = {layer: self.clip.visual.ln_post(tokens[:, 1:]) for layer, tokens in found.layers.items()}
         seg = [
-            l2_normalize(projection(normed[level]))
+            l2_normalize(split_subpatches(projection(normed[level]), self.clip.grid_size, self.subpatches))
             for level, projection in zip(self.levels, self.image_adapter.seg_proj, strict=True)
         ]
         det = l2_normalize(self.image_adapter.det_proj(normed[self.clip.depth])).mean(1)
@@ -180,22 +194,23 @@ class AACLIP(ZeroShotNetwork):
     def predict(self, images: torch.Tensor) -> Prediction:
         """Map and score of (B, 3, S, S) normalised images.
 
-        ``details``: ``seg`` (L, B, N, D), ``det`` (B, D), ``text`` (D, 2), ``layer_maps`` (B, L, S, S) and their sum
-        ``amap`` (B, S, S), both as the release has them before it scales over a test set.
+        ``details``: ``seg`` (L, B, N k k, D), ``det`` (B, D), ``text`` (D, 2), ``layer_maps`` (B, L, S, S) and their
+        sum ``amap`` (B, S, S), both as the release has them before it scales over a test set.
         """
         seg, det = self.features(images)
         with without_autocast(images.device):
             text = self.text_anchors.float()[0]
             # The anchors' difference first: similarities near 40 would leave their rounding in a difference below one.
-            logits = _SCALE * (seg @ (text[1] - text[0]))
-            side = self.clip.grid_size
+            logits = SIMILARITY_SCALE * (seg @ (text[1] - text[0]))
+            side = self.clip.grid_size * self.subpatches
             grids = ((logits + 1) / 2).unflatten(-1, (side, side))
             blurred = smooth(grids, self.smoothing.float()).flatten(2)
-            maps = torch.stack([grid_to_map(level, self.image_size, align_corners=True) for level in blurred], dim=1)
+            corners = self.subpatches == 1
+            maps = torch.stack([grid_to_map(level, self.image_size, align_corners=corners) for level in blurred], dim=1)
             amap = maps.sum(1)
-            score = (det @ text[1] + 1) / 2
             # Each level is (logit + 1) / 2, so this is the mean logit of anomalous against normal.
             anomaly_map = torch.sigmoid(2 * amap / len(self.levels) - 1)
+            score = anomaly_map.flatten(1).amax(1) if self.score == "map" else (det @ text[1] + 1) / 2
         details = {"seg": seg, "det": det, "text": text.T, "layer_maps": maps, "amap": amap}
         return Prediction(anomaly_map, score, details)
 

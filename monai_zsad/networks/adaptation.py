@@ -13,8 +13,10 @@ from monai_zsad.errors import ConfigurationError
 
 __all__ = ["Adaptation", "TestTimeAdaptation", "TokenAdapter", "adapt_tokens"]
 
+_CAPABILITIES = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+_HAS_BFLOAT16 = torch.backends.mkldnn.is_available() and any(map(_CAPABILITIES.get, ("avx512_bf16", "amx_bf16")))
 TINY = 1e-12  # the smallest length that divides, as in `torch.nn.functional.normalize`
-SHARED_DIRECTIONS = 16  # see `_Gram`; 8 are as exact
+SHARED_DIRECTIONS = 16  # kept in float32 by `_Gram`; 8 are as exact
 
 
 @dataclass(frozen=True)
@@ -165,11 +167,11 @@ class TokenAdapter:
 
 
 class _Gram:
-    """Products with ``G = P P^T``.
+    """Products with ``G = P P^T``, the largest of a step.
 
-    Sentences have most in common: a few directions make up nearly all of G. Without those it is so small that bfloat16
-    rounds its products by no more than float32 those of the whole, and takes half the time where the processor
-    multiplies bfloat16.
+    Sentences have most in common, so a few directions make up nearly all of G. What is left is so small that rounding
+    its products to bfloat16 matters about as little as that of the whole to float32, and takes half the time where the
+    processor multiplies bfloat16. The split is made there, and nowhere else.
     """
 
     def __init__(self, prompts: torch.Tensor, *, bfloat16: bool | None = None) -> None:
@@ -189,8 +191,7 @@ class _Gram:
 
 
 def _multiplies_bfloat16(like: torch.Tensor) -> bool:
-    capable = torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
-    return like.device.type == "cpu" and like.dtype == torch.float32 and capable
+    return _HAS_BFLOAT16 and like.device.type == "cpu" and like.dtype == torch.float32
 
 
 class _Training:

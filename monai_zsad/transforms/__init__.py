@@ -1,4 +1,4 @@
-"""MONAI transforms for screening: windows, orientation, foreground, geometry, volume score.
+"""MONAI transforms for screening: from windows, orientation, foreground and geometry to refined maps and candidates.
 
 Their order in a bundle: upright orientation, intensity, crop, in-plane spacing, square. Intensity comes before the
 square, as padding is 0, which is black only once the values are in [0, 1].
@@ -6,6 +6,12 @@ square, as padding is 0, which is black only once the values are in [0, 1].
 
 from __future__ import annotations
 
+from monai_zsad.transforms.candidates import (
+    LesionCandidates,
+    LesionCandidatesD,
+    LesionCandidatesd,
+    LesionCandidatesDict,
+)
 from monai_zsad.transforms.foreground import BodyMask, BodyMaskD, BodyMaskd, BodyMaskDict
 from monai_zsad.transforms.geometry import (
     BodyCrop,
@@ -31,6 +37,7 @@ from monai_zsad.transforms.intensity import (
     ScanIntensityd,
     ScanIntensityDict,
 )
+from monai_zsad.transforms.lesion_candidate import LesionCandidate
 from monai_zsad.transforms.orientation import (
     DISPLAY_AXCODES,
     UprightOrientation,
@@ -38,6 +45,12 @@ from monai_zsad.transforms.orientation import (
     UprightOrientationd,
     UprightOrientationDict,
     acquisition_plane,
+)
+from monai_zsad.transforms.refinement import (
+    GuidedRefinement,
+    GuidedRefinementD,
+    GuidedRefinementd,
+    GuidedRefinementDict,
 )
 from monai_zsad.transforms.score import VolumeScoreD, VolumeScored, VolumeScoreDict, volume_score
 from monai_zsad.transforms.windows import (
@@ -70,11 +83,20 @@ __all__ = [
     "ForegroundPercentileScaleD",
     "ForegroundPercentileScaleDict",
     "ForegroundPercentileScaled",
+    "GuidedRefinement",
+    "GuidedRefinementD",
+    "GuidedRefinementDict",
+    "GuidedRefinementd",
     "HUWindow",
     "InPlaneSpacing",
     "InPlaneSpacingD",
     "InPlaneSpacingDict",
     "InPlaneSpacingd",
+    "LesionCandidate",
+    "LesionCandidates",
+    "LesionCandidatesD",
+    "LesionCandidatesDict",
+    "LesionCandidatesd",
     "ScanIntensity",
     "ScanIntensityD",
     "ScanIntensityDict",

@@ -156,6 +156,8 @@ def paint_lesions(
     (2, True)
     """
     settings = settings or LesionSettings()
+    if not 0 <= count <= np.iinfo(np.uint8).max:
+        raise ConfigurationError(f"count={count!r}: give a number from 0 to 255, as labels have one byte")
     steps = np.asarray(spacing, dtype=np.float32)
     if image.ndim not in (2, 3) or steps.shape != (image.ndim,) or not (steps > 0).all():
         raise ConfigurationError(
