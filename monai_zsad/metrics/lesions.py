@@ -130,6 +130,7 @@ def lesion_froc(
     fractions: Sequence[float] | None = None,
     min_voxels: int = 10,
     min_overlap: float = 0.1,
+    min_lesion: int = 1,
 ) -> LesionFroc:
     """Free-response curve of one volume, with connected regions as candidates.
 
@@ -141,7 +142,7 @@ def lesion_froc(
     - a candidate is right if it overlaps a lesion and at least ``min_overlap`` of it lies in lesions. Without this one
       region over the whole body would find all lesions with no false positive. Every other candidate is one;
     - a lesion is a connected region (by corners too) of the truth inside the body; it is found if a right candidate
-      overlaps it.
+      overlaps it. Those of fewer than ``min_lesion`` voxels need not be found, nor is a candidate over them false.
 
     Thresholds are quantiles of the map inside the body, so that any monotone change of the map changes nothing.
 
@@ -153,9 +154,10 @@ def lesion_froc(
             scale.
         min_voxels: see above.
         min_overlap: see above.
+        min_lesion: see above.
 
     Raises:
-        ConfigurationError: shapes differ or have not three axes, or there is no body or no lesion inside.
+        ConfigurationError: shapes differ or have not three axes, or no lesion of that size lies inside the body.
 
     >>> anomaly, truth = np.zeros((2, 9, 9, 9))
     >>> anomaly[1:4, 1:4, 1:4] = truth[1:4, 1:4, 1:4] = 1
@@ -166,23 +168,27 @@ def lesion_froc(
         raise ConfigurationError(
             f"map, truth and body have shapes {anomaly.shape}, {truth.shape}, {body.shape}: give three alike (X, Y, Z)"
         )
-    inside = np.asarray(body) > 0
-    if not (inside & (np.asarray(truth) > 0)).any():
-        raise ConfigurationError("no lesion lies inside the body: there is nothing to find")
-    box = ndimage.find_objects(inside.astype(np.uint8))[0]
-    values, inside = np.asarray(anomaly)[box], inside[box]
-    labels, lesions = ndimage.label((np.asarray(truth)[box] > 0) & inside, _TOUCHING)
+    everywhere = np.asarray(body) > 0
+    box = next(iter(ndimage.find_objects(everywhere.astype(np.uint8))), (slice(0),) * 3)
+    values, inside = np.asarray(anomaly)[box], everywhere[box]
+    labels, count = ndimage.label((np.asarray(truth)[box] > 0) & inside, _TOUCHING)
+    wanted = np.bincount(labels.ravel(), minlength=count + 1) >= min_lesion
+    wanted[0] = False
+    if not wanted.any():
+        raise ConfigurationError(
+            f"no lesion of {min_lesion} voxels or more lies inside the body: nothing is to be found"
+        )
     chosen = np.geomspace(1e-5, 0.2, 48) if fractions is None else np.asarray(fractions, dtype=np.float64)
     thresholds = np.unique(np.quantile(values[inside], 1 - chosen, method="higher"))[::-1]
-    found = [_count(values >= t, inside, labels, lesions, min_voxels, min_overlap) for t in thresholds]
+    found = [_count(values >= t, inside, labels, wanted, min_voxels, min_overlap) for t in thresholds]
     sensitivity, false = np.array(found, dtype=np.float64).T
-    return LesionFroc(thresholds, sensitivity, false, lesions)
+    return LesionFroc(thresholds, sensitivity, false, int(wanted.sum()))
 
 
 def _count(
-    above: np.ndarray, inside: np.ndarray, labels: np.ndarray, lesions: int, min_voxels: int, min_overlap: float
+    above: np.ndarray, inside: np.ndarray, labels: np.ndarray, wanted: np.ndarray, min_voxels: int, min_overlap: float
 ) -> tuple[float, int]:
-    """Fraction of lesions found, and number of false candidates."""
+    """Fraction of the wanted lesions that are found, and number of false candidates."""
     candidates, count = ndimage.label(above & inside, _TOUCHING)
     sizes = np.bincount(candidates.ravel(), minlength=count + 1)
     lesion = labels > 0
@@ -191,4 +197,4 @@ def _count(
     right = large & (overlaps > 0) & (overlaps >= min_overlap * sizes)
     large[0] = right[0] = False
     hit = np.unique(labels[lesion & right[candidates]])
-    return len(hit) / lesions, int((large & ~right).sum())
+    return float(wanted[hit].sum() / wanted.sum()), int((large & ~right).sum())

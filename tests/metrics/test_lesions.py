@@ -117,6 +117,19 @@ def test_small_specks_are_no_candidates_and_what_lies_outside_the_body_does_not_
     assert lesion_froc(anomaly, truth, without, fractions=FRACTIONS).lesions == 1
 
 
+def test_specks_of_truth_need_not_be_found_and_are_not_false():
+    anomaly, truth, body = volume_with_candidates()
+    truth[1:4, 10:13, 1:4] = 0
+    truth[2, 11, 2:4] = 1
+    cube(truth, (17, 17, 7), 1, side=1)
+    found = lesion_froc(anomaly, truth, body, fractions=FRACTIONS, min_overlap=0.05)
+    assert (found.lesions, found.at(0)) == (4, 0.75)
+    found = lesion_froc(anomaly, truth, body, fractions=FRACTIONS, min_overlap=0.05, min_lesion=3)
+    assert (found.lesions, found.at(0)) == (2, 1.0)
+    with pytest.raises(ConfigurationError, match="28 voxels"):
+        lesion_froc(anomaly, truth, body, min_lesion=28)
+
+
 def test_lesions_joined_by_a_corner_are_one():
     anomaly, truth = np.zeros((2, 9, 9, 9))
     cube(truth, (0, 0, 0), 1)
