@@ -55,8 +55,9 @@ def show(part: str, found: Any) -> None:
         print(markdown([*found["phantoms"], {"phantom": "mean", "words": "generic", **found["mean of generic"]}], part))
     elif part == "dicom":
         for entry in found["words"]:
-            title = f"dicom, {entry['words']}: threshold {entry['threshold']}, tumour at rank {entry['rank of tumour']}"
-            print(markdown(entry["candidates"], title))
+            row = {key: value for key, value in entry.items() if key != "candidates"}
+            print(markdown([row], "dicom"))
+            print(markdown(entry["candidates"], f"dicom: candidates, {entry['words']}"))
     else:
         print(markdown([found], part))
 

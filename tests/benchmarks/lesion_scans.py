@@ -111,15 +111,28 @@ def tumour(pipeline: Pipeline, data: Path, pictures: Path) -> dict[str, Any]:
         screened = pipeline.screen(record)
         rows, threshold = ranked_candidates(screened)
         rank = next((row["rank"] for row in rows if row["is tumour"]), None)
-        found["words"].append({"words": name, "threshold": threshold, "rank of tumour": rank, "candidates": rows})
+        entry = {"words": name, "threshold": threshold, "rank of tumour": rank, **within_tumour(screened)}
+        found["words"].append(entry | {"candidates": rows})
         if number == 0:
             draw(screened, rows[:5], pictures)
     return found
 
 
+def within_tumour(screened: Screened) -> dict[str, float]:
+    """Mean of the map in the tumour's middle, and the fraction of the body that lies above: what ranks do not tell."""
+    affine = screened.scan.affine.numpy()
+    middle = np.linalg.solve(affine, [*TUMOUR_RAS_MM, 1.0])[:3]
+    offsets = np.indices(screened.anomaly.shape, sparse=True)
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    away = sum(((grid - c) * step) ** 2 for grid, c, step in zip(offsets, middle, steps, strict=True))
+    mean = float(screened.anomaly[away < (0.7 * TUMOUR_RADIUS_MM) ** 2].mean())
+    body = screened.anomaly[np.asarray(BodyMask()(screened.scan))[0] > 0]
+    return {"map in tumour": mean, "body above it": float((body > mean).mean())}
+
+
 def ranked_candidates(screened: Screened, count: int = 10) -> tuple[list[dict[str, Any]], str]:
     """The most suspicious candidates, by the threshold that gives so many: 0.5, else a quantile within the body."""
-    anomaly = MetaTensor(screened.anomaly[None], affine=screened.scan.affine, meta=screened.scan.meta)
+    anomaly = MetaTensor(screened.anomaly[None], affine=screened.scan.affine)
     _, candidates = LesionCandidates(threshold=0.5, max_candidates=count)(anomaly)
     threshold = "0.5"
     if len(candidates) < count:
