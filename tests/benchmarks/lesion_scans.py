@@ -122,10 +122,10 @@ def within_tumour(screened: Screened) -> dict[str, float]:
     """Mean of the map in the tumour's middle, and the fraction of the body that lies above: what ranks do not tell."""
     affine = screened.scan.affine.numpy()
     middle = np.linalg.solve(affine, [*TUMOUR_RAS_MM, 1.0])[:3]
-    offsets = np.indices(screened.anomaly.shape, sparse=True)
     steps = np.linalg.norm(affine[:3, :3], axis=0)
-    away = sum(((grid - c) * step) ** 2 for grid, c, step in zip(offsets, middle, steps, strict=True))
-    mean = float(screened.anomaly[away < (0.7 * TUMOUR_RADIUS_MM) ** 2].mean())
+    x, y, z = ((np.arange(n) - c) * step for n, c, step in zip(screened.anomaly.shape, middle, steps, strict=True))
+    away = np.sqrt(x[:, None, None] ** 2 + y[:, None] ** 2 + z**2)
+    mean = float(screened.anomaly[away < 0.7 * TUMOUR_RADIUS_MM].mean())
     body = screened.anomaly[np.asarray(BodyMask()(screened.scan))[0] > 0]
     return {"map in tumour": mean, "body above it": float((body > mean).mean())}
 
