@@ -56,9 +56,7 @@ def load_weights(
         ConfigurationError: if ``weights`` names a part that the method does not have.
         WeightsError: if weights are unknown, missing, damaged or do not fit.
     """
-    check_parts(weights, released)
-    if activation not in (None, *get_args(Activation)):
-        raise ConfigurationError(f"weights_activation={activation!r}: choose {' or '.join(get_args(Activation))}")
+    check_parts(weights, released, activation)
     given = {part: str(source) for part, source in weights.items() if source is not None}
     if not given and checkpoint is not None and Path(checkpoint).is_file():
         _load_checkpoint(network, Path(checkpoint))
@@ -75,8 +73,10 @@ def load_weights(
     return network.records
 
 
-def check_parts(weights: Mapping[str, str | None], released: Mapping[str, str | None]) -> None:
-    """Refuse ``weights`` that name no part, or one that is not among the ``released``.
+def check_parts(
+    weights: Mapping[str, str | None], released: Mapping[str, str | None], activation: str | None = None
+) -> None:
+    """Refuse ``weights`` that name no part, or one that is not among the ``released``, and an unknown ``activation``.
 
     Raises:
         ConfigurationError: naming the parts that there are.
@@ -89,6 +89,8 @@ def check_parts(weights: Mapping[str, str | None], released: Mapping[str, str | 
         raise ConfigurationError(
             f"weights name {', '.join(unknown)}, which this method does not have: it has {', '.join(released)}"
         )
+    if activation not in (None, *get_args(Activation)):
+        raise ConfigurationError(f"weights_activation={activation!r}: choose {' or '.join(get_args(Activation))}")
 
 
 def _load_checkpoint(network: ZeroShotNetwork, path: Path) -> None:

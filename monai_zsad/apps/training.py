@@ -7,11 +7,10 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from monai_zsad.apps.bundles import check_parts
 from monai_zsad.apps.training_files import TrainingFiles
-from monai_zsad.backbones.architectures import Activation
 from monai_zsad.data.datalists import find_labelled, split_cases
 from monai_zsad.errors import ConfigurationError, InputError, OutputError
 from monai_zsad.inferers.arguments import parse_flag
@@ -138,9 +137,7 @@ def start_training(
         ConfigurationError: if ``weights`` names a part that the method does not have.
         WeightsError: if weights are unknown, missing, damaged or do not fit.
     """
-    check_parts(weights, released)
-    if activation not in (None, *get_args(Activation)):
-        raise ConfigurationError(f"weights_activation={activation!r}: choose {' or '.join(get_args(Activation))}")
+    check_parts(weights, released, activation)
     sources: dict[str, Any] = {part: source for part, source in weights.items() if source is not None}
     sources.setdefault("clip", released["clip"])
     stage_one = None if output_dir is None else Path(output_dir).expanduser() / "text_adapter.pth"

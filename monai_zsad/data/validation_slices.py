@@ -15,7 +15,7 @@ from monai_zsad.data.anatomy import Anatomy
 from monai_zsad.data.slabs import SlabSettings, cut_slab
 from monai_zsad.errors import ConfigurationError
 
-__all__ = ["ValidationSlices"]
+__all__ = ["ValidationSlices", "add_balls"]
 
 
 class ValidationSlices(Dataset):
@@ -62,7 +62,7 @@ class ValidationSlices(Dataset):
             image = slab.images[0]
             label = np.zeros(image.shape[:2], dtype=bool)
             if number % 3 and slab.masks[1][..., 1].any():
-                image, label = _add_balls(image, slab.masks, slab.spacing, rng)
+                image, label = add_balls(image, slab.masks, slab.spacing, rng)
             pixels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, 0)))
             self.items.append({"image": pixels, "label": torch.from_numpy(label[None].astype(np.float32))})
 
@@ -75,9 +75,17 @@ class ValidationSlices(Dataset):
         return dict(self.items[index])
 
 
-def _add_balls(
+def add_balls(
     image: np.ndarray, masks: np.ndarray, spacing: tuple[float, float, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
+    """A slab with clusters of balls, and where they are on its middle slice.
+
+    Args:
+        image: (rows, columns, slices) in [0, 1].
+        masks: of a slab: the body, places for lesions, what may be a lesion already.
+        spacing: mm along each axis.
+        rng: source of randomness.
+    """
     body, places, doubtful = masks
     steps = np.array(spacing)
     grid = np.indices(image.shape, dtype=np.float32)

@@ -97,7 +97,7 @@ class AACLIPTextTraining(_AACLIPStage):
 
     def loss_inputs(self, images: torch.Tensor, names: Sequence[str] | None) -> Outputs:
         """``logits`` (L, B, 2, g, g), normal first, on the patch grid, and ``anchors`` (1 or B, 2, D)."""
-        frozen = self._frozen(images)
+        frozen = self._frozen(images, self._encode)
         anchors = self.anchors(names).float()
         with without_autocast(images.device):
             logits = similarity_logits(frozen["targets"].transpose(0, 1), anchors, 1 / SIMILARITY_SCALE)
@@ -105,7 +105,7 @@ class AACLIPTextTraining(_AACLIPStage):
 
     def screen(self, images: torch.Tensor, names: Sequence[str] | None) -> torch.Tensor:
         """Probability of anomalous, mean over levels, of the visual targets: there is no image adapter yet."""
-        frozen, anchors = self._frozen(images), self.fixed_anchors(names).float()
+        frozen, anchors = self._frozen(images, self._encode), self.fixed_anchors(names).float()
         with without_autocast(images.device):
             logits = similarity_logits(frozen["targets"].transpose(0, 1), anchors, 1 / SIMILARITY_SCALE)
             levels = [grid_to_map(level, self.image_size, align_corners=True) for level in anomaly_probability(logits)]

@@ -25,8 +25,8 @@ __all__ = ["ScreeningCLIP"]
 class ScreeningCLIP(AACLIP):
     """AA-CLIP's maps on a small CLIP that is trained from nothing, for slices with their neighbours.
 
-    A plain ViT of this size, trained for an hour on two cores, found bright spots at the resolution of its tokens and
-    nothing else: it spends that hour on learning what neighbouring pixels are. Here convolutions in front of the
+    A plain ViT of about this size, trained for 1,600 steps, found bright spots at the resolution of its tokens and
+    nothing else: it spends them on learning what neighbouring pixels are. Here convolutions in front of the
     patch embedding see detail from the first step (Xiao et al.), CLIP's blocks give each patch its context, and
     further convolutions bring that context back to the detail, as U-Net does. The text tower, the anchors, the
     comparison of features with words and the map are AA-CLIP's; its adapters have no place here, as nothing was trained

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -122,17 +122,14 @@ class TrainingNetwork(nn.Module, ABC):
                 self._stale = False
             return self.screen(images, names)
 
-    def _frozen(self, images: torch.Tensor) -> Outputs:
+    def _frozen(self, images: torch.Tensor, encode: Callable[[torch.Tensor], Outputs]) -> Outputs:
+        """Frozen features of slices in [0, 1], batch first, as ``encode`` gives them, or kept from another epoch."""
         with torch.no_grad():
             if self._cache_dir is None:
-                return self._encode(images)
+                return encode(images)
             if self._cache is None:
                 self._cache = FeatureCache(self._cache_dir, self._facts())
-            return self._cache(images, self._encode)
-
-    def _encode(self, images: torch.Tensor) -> Outputs:
-        """Frozen features, batch first, of slices in [0, 1]."""
-        raise NotImplementedError
+            return self._cache(images, encode)
 
     def _facts(self) -> Mapping[str, Any]:
         clip = self.network.clip
@@ -211,7 +208,7 @@ class CraneTraining(TrainingNetwork):
     def loss_inputs(self, images: torch.Tensor, names: Sequence[str] | None) -> Outputs:
         """``probabilities`` (L, B, 2, g, g), normal first, on the patch grid, and ``image_logits`` (B, 2)."""
         del names
-        frozen = self._frozen(images)
+        frozen = self._frozen(images, self._encode)
         patch, cls = frozen["patch"].transpose(0, 1), frozen["cls"]
         text = self.learned(self.network.clip, cls if self.image_conditioned else None)
         with without_autocast(images.device):
@@ -229,7 +226,7 @@ class CraneTraining(TrainingNetwork):
     def screen(self, images: torch.Tensor, names: Sequence[str] | None) -> torch.Tensor:
         """As Crane's inference, from kept features where there are any."""
         del names
-        frozen = self._frozen(images)
+        frozen = self._frozen(images, self._encode)
         with without_autocast(images.device):
             prediction = self.network._compare(frozen["patch"].transpose(0, 1), frozen["cls"])
         return map_and_score(prediction.anomaly_map, prediction.score, images.shape[-2:])

@@ -23,7 +23,7 @@ from monai_zsad.data import (
     write_dicom_series,
 )
 from monai_zsad.data.slabs import Slab, cut_slab
-from monai_zsad.data.validation_slices import _add_balls
+from monai_zsad.data.validation_slices import add_balls
 from monai_zsad.metrics import rank_voxels
 from monai_zsad.transforms import BodyMask
 from tests.benchmarks.lesion_pipeline import Pipeline, training_config
@@ -76,7 +76,7 @@ def polar_slice(anatomy: Anatomy, size: int, generator: str, seed: tuple[int, ..
 
 def _balls(slab: Slab, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     before = slab.images[0]
-    image, label = _add_balls(before, slab.masks, slab.spacing, rng)
+    image, label = add_balls(before, slab.masks, slab.spacing, rng)
     regions, count = ndimage.label(label)
     change = ndimage.mean((image - before)[..., 1], regions, range(1, count + 1)) if count else np.zeros(0)
     signs = np.concatenate([[0.0], np.asarray(change)])[regions]

@@ -47,14 +47,11 @@ def learned(file: Path) -> dict[str, torch.Tensor]:
     return content[part]
 
 
-def assert_equal_weights(one: Path, other: Path, atol: float = 0.0, share: float = 1.0) -> None:
-    """At least ``share`` of every tensor's elements agree within ``atol``, and all of them on average."""
+def assert_equal_weights(one: Path, other: Path, atol: float = 0.0) -> None:
     first, second = learned(one), learned(other)
     assert first.keys() == second.keys()
     for name, tensor in first.items():
-        difference = (tensor.double() - second[name].double()).abs()
-        assert (difference <= atol).float().mean() >= share, (name, difference.max())
-        assert difference.mean() <= atol, name
+        torch.testing.assert_close(tensor, second[name], rtol=0, atol=atol)
 
 
 def losses_of(parser: Any) -> list[float]:
@@ -332,13 +329,13 @@ def test_a_loss_that_is_not_finite_ends_the_training(data: Path, tmp_path: Path)
 def test_two_processes_train_as_one_with_twice_the_batch(
     bundle: str, options: dict[str, Any], file: str, data: Path, tmp_path: Path
 ) -> None:
-    settings = {"max_epochs": 2, "validation_fraction": 0.5, **options}
+    # Adam divides by the gradient's size: with its own eps, a gradient that is mere rounding makes a whole step.
+    settings = {"max_epochs": 2, "validation_fraction": 0.5, "eps": 1e-4, **options}
     train(bundle, data, tmp_path / "one", **{**settings, "batch_size": 4})
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     words = command(bundle, data, tmp_path / "two", "multi_gpu_train", **settings)
     assert start([*torchrun, *words], tmp_path / "log").wait(300) == 0, (tmp_path / "log").read_text()
-    # Adam divides by the gradient's size: where that is mere rounding, as in one element of thousands, so is its step.
-    assert_equal_weights(tmp_path / "one" / file, tmp_path / "two" / file, atol=1e-5, share=0.999)
+    assert_equal_weights(tmp_path / "one" / file, tmp_path / "two" / file, atol=1e-5)
     states = [torch.load(next((tmp_path / folder).glob("resume_*.pt")), weights_only=True) for folder in ("one", "two")]
     assert states[0]["best"]["best_metric"] == pytest.approx(states[1]["best"]["best_metric"], abs=1e-3)
     assert not torch.distributed.is_initialized()

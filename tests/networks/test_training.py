@@ -186,12 +186,12 @@ def test_losses_per_level_are_the_releases(shared: Path) -> None:
 
 def test_visual_targets_of_stage_one() -> None:
     training = text_training()
-    frozen = training._frozen(IMAGES)
+    frozen = training._encode(IMAGES)
     assert frozen["targets"].shape == (3, 4, 16, 64)
     patch = frozen["targets"] - frozen["cls"][:, None, None]
     for unit in (patch, frozen["cls"]):
         torch.testing.assert_close(unit.norm(dim=-1), torch.ones(unit.shape[:-1]), rtol=0, atol=1e-5)
-    alone = training._frozen(IMAGES[1:2])["targets"]  # attention over patches, not along the batch
+    alone = training._encode(IMAGES[1:2])["targets"]  # attention over patches, not along the batch
     torch.testing.assert_close(alone, frozen["targets"][1:2], rtol=0, atol=2e-6)
 
 
