@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Weights and text features of the tests stay out of the user's cache, and none of the user's come in."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MONAI_ZSAD_WEIGHTS", str(tmp_path_factory.mktemp("cache") / "weights"))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def interpreter_as_it_was() -> Iterator[None]:
+    """A bundle's run leaves its hook and search path in the interpreter; a module's own fixtures run bundles too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "excepthook", sys.excepthook)
+        patch.setattr(sys, "path", list(sys.path))
         yield
 
 
