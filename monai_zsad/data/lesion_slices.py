@@ -14,11 +14,13 @@ from torch.utils.data import Dataset
 from monai_zsad.data.anatomy import Anatomy
 from monai_zsad.data.contrast import degrade, random_contrast
 from monai_zsad.data.lesions import ATTRIBUTES, LesionSettings, paint_lesions
-from monai_zsad.data.slabs import SlabSettings, cut_slab
+from monai_zsad.data.slabs import Slab, SlabSettings, cut_slab, extract_slab
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.prompts import concepts
 
 __all__ = ["LesionSlices"]
+
+_SMALL_MM2 = 50.0
 
 
 class LesionSlices(Dataset):
@@ -33,11 +35,13 @@ class LesionSlices(Dataset):
 
     An item is a dictionary: ``image`` (3, S, S), a slice in [0, 1] with its neighbours beside it; ``tokens`` (w, T),
     the patches of each window; ``label`` (w, T, k k, concepts) and ``weight`` (w, T, k k, 1), 0 where a voxel may be a
-    lesion that nobody labelled. Two items in a row share the slab that is cut, not what is painted.
+    lesion that nobody labelled and more than 1 in a small lesion, whose few voxels would else count for little. Two
+    items in a row share the slab that is cut, not what is painted.
 
     Args:
-        volumes: items with ``anatomy``, and perhaps ``frequency`` (1 by default) and ``planes`` as in
-            :class:`~monai_zsad.data.slabs.SlabSettings`.
+        volumes: items with ``anatomy``, and perhaps ``frequency`` (1 by default), ``planes`` as in
+            :class:`~monai_zsad.data.slabs.SlabSettings`, and ``extracted``, the fraction of slabs (0 by default) of
+            which only the places for lesions are left, as of a head whose brain was extracted.
         length: items in an epoch.
         image_size: S in pixels.
         patch_size: side of a patch in pixels.
@@ -49,6 +53,7 @@ class LesionSlices(Dataset):
         easy_items: see above.
         max_lesions: of a slice.
         empty: fraction of slices without a lesion.
+        small_weight: largest weight of a voxel, in lesions of a ninth of 50 square mm or less for 3.
         lesions: what they look like.
         slabs: how slices are cut.
 
@@ -77,6 +82,7 @@ class LesionSlices(Dataset):
         easy_items: int = 4000,
         max_lesions: int = 7,
         empty: float = 0.15,
+        small_weight: float = 3.0,
         lesions: LesionSettings | None = None,
         slabs: SlabSettings | None = None,
     ) -> None:
@@ -98,8 +104,10 @@ class LesionSlices(Dataset):
             raise ConfigurationError(f"names={unknown}: unknown concepts; choose from {', '.join(known)}")
         self._members = [[ATTRIBUTES.index(a) for a in known[name].attributes] for name in (names or known)]
         self.easy_items, self.max_lesions, self.empty = easy_items, max_lesions, empty
+        self.small_weight = small_weight
         self.lesions = lesions or LesionSettings()
         self.slabs = replace(slabs or SlabSettings(), size=image_size)
+        self._last: tuple[int, Slab] | None = None
 
     def __len__(self) -> int:
         """Items in an epoch."""
@@ -112,11 +120,7 @@ class LesionSlices(Dataset):
             raise IndexError(index)
         number = epoch * self.length + item
         eased = min(1.0, number / self.easy_items) if self.easy_items else 1.0
-        place = np.random.default_rng([self.seed, 0, number // 2])
-        volume = self.volumes[int(place.choice(len(self.volumes), p=self._chances))]
-        anatomy: Anatomy = volume["anatomy"]
-        slabs = replace(self.slabs, planes=tuple(volume["planes"])) if "planes" in volume else self.slabs
-        slab = cut_slab(anatomy.volume, 3, anatomy.spacing, place, slabs)
+        slab = self._slab(number // 2)
 
         rng = np.random.default_rng([self.seed, 1, number])
         image = random_contrast(slab.images, rng, 0.4 + 0.6 * eased)
@@ -137,9 +141,29 @@ class LesionSlices(Dataset):
         step = self.patch // self.subpatches
         attributes = self._by_token(F.avg_pool2d(known[None], step)[0])
         label = torch.stack([attributes[..., members].amin(-1) for members in self._members], dim=-1)
-        weight = 1 - self._by_token(F.max_pool2d(unsure[None, None], step)[0])
+        importance = torch.from_numpy(self._importance(painted.labels[..., 1], slab.spacing))
+        weight, unsure = (self._by_token(F.max_pool2d(part[None, None], step)[0]) for part in (importance, unsure))
+        weight = weight * (1 - unsure)
         tokens = self._draw_windows(pixels, label, rng)
         return {"image": pixels, "tokens": tokens, "label": label[tokens], "weight": weight[tokens]}
+
+    def _slab(self, number: int) -> Slab:
+        """The slab of this number; the last one is kept, as cutting takes half of an item's time."""
+        if self._last is None or self._last[0] != number:
+            rng = np.random.default_rng([self.seed, 0, number])
+            volume = self.volumes[int(rng.choice(len(self.volumes), p=self._chances))]
+            anatomy: Anatomy = volume["anatomy"]
+            slabs = replace(self.slabs, planes=tuple(volume["planes"])) if "planes" in volume else self.slabs
+            slab = cut_slab(anatomy.volume, 3, anatomy.spacing, rng, slabs)
+            self._last = number, extract_slab(slab, rng) if rng.uniform() < volume.get("extracted", 0) else slab
+        return self._last[1]
+
+    def _importance(self, labels: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+        """Weight of each pixel of a slice: 1, or more in small lesions."""
+        areas = np.bincount(labels.ravel()) * spacing[0] * spacing[1]
+        weights = np.sqrt(_SMALL_MM2 / np.maximum(areas, 1e-3)).clip(1, max(1.0, self.small_weight))
+        weights[0] = 1
+        return weights[labels].astype(np.float32)
 
     def _settings(self, eased: float) -> LesionSettings:
         """Clear and large at first, as set in the end."""

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
 
 from monai_zsad.errors import ConfigurationError
 
-__all__ = ["Slab", "SlabSettings", "cut_slab"]
+__all__ = ["Slab", "SlabSettings", "cut_slab", "extract_slab"]
 
 # Axes (row, column, through) of each plane in a volume of axes (posterior, left, superior), upright as one looks at it.
 _PLANES = {
@@ -125,6 +126,34 @@ def cut_slab(
     sampled = F.grid_sample(volume[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0].numpy()
     count = len(volume) - masks
     return Slab(sampled[:count], sampled[count:] > 0.5, (float(pixel), float(pixel), gap), plane)
+
+
+def extract_slab(slab: Slab, rng: np.random.Generator) -> Slab:
+    """What is left of a head whose brain was extracted: the places for lesions in a smooth outline, 0 around them.
+
+    Args:
+        slab: with masks of the body, of places for lesions and of what is doubtful.
+        rng: of the outline, which runs a little outside or inside of the places' own.
+
+    Returns:
+        The slab, its images scaled to the 99.5th percentile of what is left; as it was if nothing would be left.
+
+    >>> masks = np.stack([np.ones((8, 8, 3)), np.zeros((8, 8, 3)), np.zeros((8, 8, 3))]).astype(bool)
+    >>> masks[1, 2:6, 2:6] = True
+    >>> slab = Slab(np.full((1, 8, 8, 3), 0.5, np.float32), masks, (4.0, 4.0, 4.0), "axial")
+    >>> left = extract_slab(slab, np.random.default_rng(0)).images
+    >>> float(left.min()), float(left.max())
+    (0.0, 1.0)
+    """
+    body, places, doubtful = slab.masks
+    sigma = rng.uniform(2.0, 4.0) / slab.spacing[0]
+    smooth = gaussian_filter(places.astype(np.float32), (sigma, sigma, 0))
+    inside = body & (smooth > rng.uniform(0.1, 0.6))
+    if not inside.any():
+        return slab
+    high = np.percentile(slab.images[:, inside], 99.5, axis=1).reshape(-1, 1, 1, 1)
+    images = (slab.images * inside / np.maximum(high, 1e-3)).clip(0, 1).astype(np.float32)
+    return slab._replace(images=images, masks=np.stack([inside, places & inside, doubtful & inside]))
 
 
 def _rotation(a: float, b: float, c: float) -> np.ndarray:

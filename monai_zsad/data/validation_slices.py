@@ -12,10 +12,12 @@ from scipy.ndimage import gaussian_filter
 from torch.utils.data import Dataset
 
 from monai_zsad.data.anatomy import Anatomy
-from monai_zsad.data.slabs import SlabSettings, cut_slab
+from monai_zsad.data.slabs import SlabSettings, cut_slab, extract_slab
 from monai_zsad.errors import ConfigurationError
 
 __all__ = ["ValidationSlices", "add_balls"]
+
+_RADIUS_MM = (1.5, 9.0)
 
 
 class ValidationSlices(Dataset):
@@ -26,7 +28,8 @@ class ValidationSlices(Dataset):
     nor has one without a place for it.
 
     Args:
-        volumes: items with ``anatomy``, none of which is trained on.
+        volumes: items with ``anatomy``, none of which is trained on, and perhaps ``extracted`` as of
+            :class:`~monai_zsad.data.lesion_slices.LesionSlices`.
         length: number of slices.
         image_size: S in pixels.
         seed: of everything drawn.
@@ -57,8 +60,11 @@ class ValidationSlices(Dataset):
         self.items = []
         for number in range(length):
             rng = np.random.default_rng([seed, number])
-            anatomy: Anatomy = volumes[number % len(volumes)]["anatomy"]
+            volume = volumes[number % len(volumes)]
+            anatomy: Anatomy = volume["anatomy"]
             slab = cut_slab(anatomy.volume, 3, anatomy.spacing, rng, settings)
+            if rng.uniform() < volume.get("extracted", 0):
+                slab = extract_slab(slab, rng)
             image = slab.images[0]
             label = np.zeros(image.shape[:2], dtype=bool)
             if number % 3 and slab.masks[1][..., 1].any():
@@ -97,7 +103,7 @@ def add_balls(
     for _ in range(int(rng.integers(1, 4))):
         center = np.append(candidates[rng.integers(len(candidates))], 1) * steps
         one = np.zeros_like(share)
-        radius = rng.uniform(2.5, 9.0)
+        radius = float(np.exp(rng.uniform(*np.log(_RADIUS_MM))))
         for _ in range(3):
             shifted = center + rng.normal(0, 0.5 * radius, 3)
             distance = sum(((grid[a] * steps[a]) - shifted[a]) ** 2 for a in range(3))

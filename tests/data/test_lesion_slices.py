@@ -58,7 +58,8 @@ def test_an_item_is_what_it_says() -> None:
         assert item["label"].shape == (3, 16, PARTS**2, len(concepts()))
         assert item["weight"].shape == (3, 16, PARTS**2, 1)
         assert 0 <= item["label"].min() <= item["label"].max() <= 1
-        assert set(item["weight"].unique().tolist()) <= {0.0, 1.0}
+        weight = item["weight"][..., 0]
+        assert ((weight == 0) | ((weight >= 1) & (weight <= 3))).all()
         rows, columns = item["tokens"].reshape(3, 4, 4) // SIDE, item["tokens"].reshape(3, 4, 4) % SIDE
         assert 0 <= item["tokens"].min() <= item["tokens"].max() < SIDE**2
         assert (rows.diff(dim=1) == 1).all()
@@ -100,9 +101,12 @@ def test_two_in_a_row_share_a_slab() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "cut_slab", seen)
         items = [data[index] for index in range(3)]
-    np.testing.assert_array_equal(cut[0].images, cut[1].images)
-    assert not np.array_equal(cut[1].images, cut[2].images)
+        again = slices(4)[1]
+    first, second, alone = cut
+    np.testing.assert_array_equal(first.images, alone.images)
+    assert not np.array_equal(first.images, second.images)
     assert not torch.equal(items[0]["image"], items[1]["image"])
+    assert same(items[1], again)
 
 
 def test_labels_are_those_of_the_mask_and_weights_leave_out_what_is_known() -> None:
@@ -124,8 +128,14 @@ def test_labels_are_those_of_the_mask_and_weights_leave_out_what_is_known() -> N
     names = list(concepts())
     step = PATCH // PARTS
     left_out = 0
-    for item, (found, tissue, places), slab_ in zip(items, painted, cut, strict=True):
+    heavy = 0
+    for number, (item, (found, tissue, places)) in enumerate(zip(items, painted, strict=True)):
+        slab_ = cut[number // 2]
         body, allowed, doubtful = slab_.masks
+        labels = found.labels[..., 1]
+        areas = np.bincount(labels.ravel()) * slab_.spacing[0] * slab_.spacing[1]
+        importance = np.sqrt(50 / np.maximum(areas, 1e-3)).clip(1, 3)
+        importance[0] = 1
         assert not (tissue & ~body).any()
         assert not places[doubtful | ~allowed].any()
         bits = found.attribute_masks()[..., 1]
@@ -142,9 +152,26 @@ def test_labels_are_those_of_the_mask_and_weights_leave_out_what_is_known() -> N
                     small = min(bits[1][pixels].mean(), bits[5][pixels].mean())
                     assert float(label[names.index("small_hyperintense")]) == pytest.approx(small)
                     weight = float(item["weight"][window, place, part])
-                    assert weight == 1 - unsure[pixels].any()
+                    wanted = 0 if unsure[pixels].any() else importance[labels[pixels]].max()
+                    assert weight == pytest.approx(wanted)
                     left_out += weight == 0
+                    heavy += weight > 1
     assert left_out
+    assert heavy
+
+
+def test_extracted_heads_have_nothing_around_the_places_for_lesions() -> None:
+    sizes: dict[str, Any] = {"image_size": SIZE, "patch_size": PATCH, "window": 4}
+    plain, extracted = (LesionSlices([VOLUME | extra], 8, **sizes) for extra in ({}, {"extracted": 1.0}))
+    smaller = 0
+    for number in range(4):
+        whole, part = plain._slab(number), extracted._slab(number)
+        outside = ~part.masks[0]
+        assert not part.images[:, outside].any()
+        assert not (part.masks[1:] & outside).any()
+        assert not (part.masks[0] & ~whole.masks[0]).any()
+        smaller += part.masks[0].sum() < whole.masks[0].sum()
+    assert smaller == 4
 
 
 def test_parts_are_ordered_as_the_networks() -> None:
