@@ -257,7 +257,7 @@ class _Training:
         losses, slope = _losses_and_slope(d)
         by_pu, by_pc = (slope / length).unsqueeze(-1), (slope * d / length.square()).unsqueeze(-1)
         by_h = torch.mul(pc, -by_pc, out=self.work).addcmul_(by_pu, pu)
-        by_z = by_h.addcmul_(torch.mul(by_h, h, out=pc), h, value=-1)
+        by_z = torch.ops.aten.tanh_backward.grad_input(by_h, h, grad_input=by_h)
         torch.bmm(by_z.mT, self.x, out=self.gradients[0])
         torch.sum(by_z, dim=1, keepdim=True, out=self.gradients[1])
         return losses
@@ -268,8 +268,8 @@ def _hidden(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, out: t
 
 
 def _tanh_(double: torch.Tensor) -> torch.Tensor:
-    # tanh(z) = 2 sigmoid(2 z) - 1 from 2 z, in a quarter of the time of PyTorch's tanh.
-    return double.sigmoid_().mul_(2).sub_(1)
+    # tanh(z) = 2 sigmoid(2 z) - 1 from 2 z, in a quarter of the time of PyTorch's tanh; one pass for both numbers.
+    return torch.add(double.new_tensor(-1.0), double.sigmoid_(), alpha=2, out=double)
 
 
 def _losses_and_slope(d: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
