@@ -18,7 +18,21 @@ class ConfigurationError(ZsadError, ValueError):
 
 
 class InputError(ZsadError, ValueError):
-    """A scan or folder that cannot be read, or not without guessing."""
+    """A scan or folder that cannot be read, or not without guessing.
+
+    Args:
+        message: names the file or argument, the finding and the remedy.
+        code: stable name of the finding for programs, a key of :data:`monai_zsad.data.REFUSALS` where a reader raises;
+            empty elsewhere.
+
+    Example:
+        >>> InputError("scan.nii: is empty; copy it again", code="empty-file").code
+        'empty-file'
+    """
+
+    def __init__(self, message: str = "", *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class WeightsError(ZsadError, RuntimeError):

@@ -10,6 +10,7 @@ from monai_zsad.data.anatomy import (
     PrepareAnatomyDict,
     anatomies,
 )
+from monai_zsad.data.archives import extract_archive
 from monai_zsad.data.datalists import LAYOUTS, are_volumes, find_labelled, split_cases
 from monai_zsad.data.dataset import ScreeningDataset
 from monai_zsad.data.dicom import read_dicom
@@ -28,6 +29,7 @@ from monai_zsad.data.lesions import (
     RandLesionDict,
     paint_lesions,
 )
+from monai_zsad.data.overview import FoundSeries, find_studies
 from monai_zsad.data.phantoms import (
     Phantom,
     Tissue,
@@ -53,15 +55,19 @@ from monai_zsad.data.pictures import (
     resize_mask,
     resize_picture,
 )
-from monai_zsad.data.reader import Scan, ScanReader
+from monai_zsad.data.reader import ScanReader
+from monai_zsad.data.scan import MAX_VOXELS, ReadOptions, Scan
 from monai_zsad.data.seeded import ResumableSampler, SeededDataset
 from monai_zsad.data.slabs import SlabSettings
 from monai_zsad.data.studies import IMAGE_SUFFIXES, find_scans
 from monai_zsad.data.validation_slices import ValidationSlices
+from monai_zsad.data.verdicts import ACCEPTABLE, REFUSALS, REPAIRS, Repair
 
 __all__ = [
+    "ACCEPTABLE",
     "ATTRIBUTES",
     "Anatomy",
+    "FoundSeries",
     "IMAGE_SUFFIXES",
     "KINDS",
     "LAYOUTS",
@@ -78,11 +84,14 @@ __all__ = [
     "LoadPictureD",
     "LoadPictureDict",
     "LoadPictured",
+    "MAX_VOXELS",
     "Phantom",
     "PrepareAnatomy",
     "PrepareAnatomyD",
     "PrepareAnatomyDict",
     "PrepareAnatomyd",
+    "REFUSALS",
+    "REPAIRS",
     "RandLesion",
     "RandLesionD",
     "RandLesionDict",
@@ -91,6 +100,8 @@ __all__ = [
     "RandSaturationD",
     "RandSaturationDict",
     "RandSaturationd",
+    "ReadOptions",
+    "Repair",
     "ResumableSampler",
     "Scan",
     "ScanReader",
@@ -102,8 +113,10 @@ __all__ = [
     "anatomies",
     "are_volumes",
     "explain",
+    "extract_archive",
     "find_labelled",
     "find_scans",
+    "find_studies",
     "find_user_error",
     "paint_lesions",
     "phantom_abdomen",

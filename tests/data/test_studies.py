@@ -1,8 +1,16 @@
 from __future__ import annotations
 
-import pytest
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
-from monai_zsad.data import find_scans
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from monai_zsad.data import extract_archive, find_scans, find_studies
 from monai_zsad.errors import InputError
 from tests.data.samples import CAPTURE, CT, SEG, write_nifti, write_series
 
@@ -118,3 +126,109 @@ def test_results_beside_the_scans_are_not_taken_for_scans(tmp_path):
     assert len(find_scans(tmp_path)) == 3
     found = find_scans(tmp_path, exclude=tmp_path / "out")
     assert [record["case"] for record in found] == ["other", "scan"]
+
+
+def two_series(folder):
+    write_series(folder / "mix", number=3, prefix="a", SeriesDescription="Ax T2 FLAIR", BodyPartExamined="HEAD")
+    write_series(folder / "mix", number=8, prefix="b", sop_class=CT, modality="CT", SeriesDescription="Bone")
+    return folder / "mix"
+
+
+@pytest.mark.parametrize(("choice", "case"), [("3", "s3"), (8, "s8"), ("mr", "s3"), ("flair", "s3"), ("bone", "s8")])
+def test_a_series_is_chosen(tmp_path, choice, case):
+    folder = two_series(tmp_path)
+    write_nifti(folder / "other.nii")
+    (record,) = find_scans(folder, series=choice)
+    assert record["case"] in ("mix", f"mix_{case}")
+    assert record["modality"] == ("MR" if case == "s3" else "CT")
+
+
+def test_a_series_is_chosen_by_uid_or_refused(tmp_path):
+    folder = two_series(tmp_path)
+    uid = pydicom.dcmread(next(folder.glob("b*"))).SeriesInstanceUID
+    assert find_scans(folder, series=uid)[0]["modality"] == "CT"
+    with pytest.raises(InputError, match=r"no series 'T1'.*3 \(MR\), 8 \(CT\)") as caught:
+        find_scans(folder, series="T1")
+    assert caught.value.code == "no-such-series"
+    assert "FLAIR" not in str(caught.value)
+
+
+def test_studies_are_described_with_what_is_left_out(tmp_path):
+    folder = two_series(tmp_path)
+    write_series(folder, prefix="l", slices=2, number=1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_nifti(folder / "other.nii", affine=np.diag([1.0, 1.5, 3.0, 1.0]))
+    write_nifti(folder / "x" / "bad.nii")
+    (folder / "x" / "bad.nii").write_text("x")
+    found = {(one.modality, one.number, one.path.name): one for one in find_studies(tmp_path)}
+    flair = found["MR", 3, "mix"]
+    assert (flair.description, flair.body_part, flair.files, flair.skipped) == ("Ax T2 FLAIR", "HEAD", 6, "")
+    assert flair.shape == (5, 7, 6)
+    assert flair.spacing_mm == pytest.approx((0.5, 0.75, 2.5))
+    assert "localizer" in flair.warnings[0]
+    assert found["MR", 1, "mix"].skipped == "localizer"
+    assert found["", None, "other.nii"].shape == (8, 9, 5)
+    assert "cannot be read" in found["", None, "bad.nii"].skipped
+    assert len(found) == 5
+
+
+def test_descriptions_stay_out_of_records(tmp_path):
+    assert "FLAIR" not in str(find_scans(two_series(tmp_path)))
+
+
+def test_an_unreadable_slice_between_two_series_is_told(tmp_path):
+    folder = two_series(tmp_path)
+    (folder / "x.dcm").write_bytes(b"")
+    assert [record["warning_codes"] for record in find_scans(folder)] == ["unreadable-beside"] * 2
+
+
+def test_pictures_beside_volumes_are_no_scans(tmp_path):
+    for name in ("a.png", "b.jpg"):
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    assert cases(tmp_path) == ["a", "b"]
+    write_nifti(tmp_path / "scan.nii")
+    assert cases(tmp_path) == ["scan"]
+
+
+def test_an_archive_is_unpacked_and_removed(tmp_path):
+    write_series(tmp_path / "s")
+    source = shutil.make_archive(str(tmp_path / "study one"), "zip", tmp_path / "s")
+    program = "import sys; from monai_zsad.data import find_scans; print(find_scans(sys.argv[1])[0]['image'][0])"
+    (record,) = find_scans(source)
+    assert record["case"] == "study-one"
+    assert len(record["image"]) == 6
+    assert all(Path(file).is_file() for file in record["image"])
+    done = subprocess.run([sys.executable, "-c", program, source], capture_output=True, text=True, check=True)
+    unpacked = Path(done.stdout.splitlines()[-1])
+    assert unpacked.suffix == ".dcm"
+    assert not unpacked.exists()
+    assert not unpacked.parents[1].exists()
+
+
+def test_an_archive_is_unpacked_where_asked_and_within_its_limit(tmp_path):
+    write_nifti(tmp_path / "s" / "a.nii")
+    source = shutil.make_archive(str(tmp_path / "z"), "zip", tmp_path / "s")
+    folder = extract_archive(source, tmp_path / "out")
+    assert folder == tmp_path / "out" / "z"
+    assert (folder / "a.nii").is_file()
+    with pytest.raises(InputError, match="above the limit") as caught:
+        extract_archive(source, tmp_path / "more", max_bytes=100)
+    assert caught.value.code == "too-large"
+    assert not (tmp_path / "more").exists()
+
+
+def test_a_list_gives_ids_and_modalities(tmp_path):
+    write_nifti(tmp_path / "x" / "a.nii")
+    write_series(tmp_path / "s", modality="MR")
+    (tmp_path / "list.csv").write_text("Image;Case;Modality\nx/a.nii;../evil id;ct\ns;;\n")
+    first, second = find_scans(tmp_path / "list.csv")
+    assert first == {"image": str(tmp_path / "x" / "a.nii"), "case": "evil-id", "modality": "CT"}
+    assert (second["case"], second["modality"], len(second["image"])) == ("s", "MR", 6)
+
+
+def test_a_list_entry_with_two_series_is_refused(tmp_path):
+    two_series(tmp_path)
+    (tmp_path / "list.json").write_text('["mix"]')
+    with pytest.raises(InputError, match="holds 2 scans") as caught:
+        find_scans(tmp_path / "list.json")
+    assert caught.value.code == "bad-datalist"
+    assert find_scans(tmp_path / "list.json", series=8)[0]["modality"] == "CT"

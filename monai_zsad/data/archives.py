@@ -1,0 +1,114 @@
+"""Unpacking an archive of scans without letting it write elsewhere or fill the disk."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from monai_zsad.data.scan import most_unpacked
+from monai_zsad.errors import InputError
+
+__all__ = ["MAX_ARCHIVE_BYTES", "extract_archive", "is_archive"]
+
+MAX_ARCHIVE_BYTES = 1 << 34
+"""Unpacked size (16 GiB) up to which archives are taken by default."""
+
+_MOST_MEMBERS = 200_000
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is taken as an archive, by its name."""
+    return path.name.lower().endswith(".zip")
+
+
+def extract_archive(
+    path: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None, max_bytes: int = MAX_ARCHIVE_BYTES
+) -> Path:
+    """Unpack a zip archive.
+
+    Everything is checked in the archive's directory before the first byte is written.
+
+    Args:
+        path: of the archive.
+        folder: an empty or new folder to unpack into; None makes a temporary one, which is removed when Python ends.
+        max_bytes: limit of the unpacked size.
+
+    Returns:
+        A folder with the archive's name, which holds its members.
+
+    Raises:
+        InputError: if the archive is damaged, encrypted, too large, or has links or members outside of its folder.
+
+    Example:
+        >>> source = Path(tempfile.mkdtemp()) / "study.zip"
+        >>> with zipfile.ZipFile(source, "w") as archive:
+        ...     archive.writestr("a/scan.nii", b"...")
+        >>> [file.name for file in extract_archive(source).rglob("*.nii")]
+        ['scan.nii']
+    """
+    source = Path(path).expanduser()
+    try:
+        with zipfile.ZipFile(source) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            _check(source, members, max_bytes)
+            base = _temporary_folder() if folder is None else Path(folder).expanduser()
+            target = base / (source.stem.strip(". ") or "archive")
+            target.mkdir(parents=True, exist_ok=True)
+            if sum(member.file_size for member in members) > shutil.disk_usage(target).free:
+                raise InputError(
+                    f"{source}: does not fit on the disk of {target}; unpack it elsewhere and give its folder",
+                    code="too-large",
+                )
+            for member in members:
+                archive.extract(member, target)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{source}: cannot be unpacked ({error}); copy or export it again", code="damaged") from error
+    return target
+
+
+def _check(source: Path, members: list[zipfile.ZipInfo], max_bytes: int) -> None:
+    for member in members:
+        name = PurePosixPath(member.filename.replace("\\", "/"))
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+            finding = f"its member {member.filename!r} lies outside of its folder"
+        elif kind not in (0, stat.S_IFREG):
+            finding = f"its member {member.filename!r} is a link or device"
+        elif member.flag_bits & 1:
+            finding = f"its member {member.filename!r} is encrypted"
+        else:
+            continue
+        raise InputError(f"{source}: {finding}; unpack it yourself and give the folder", code="unsafe-archive")
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > max_bytes or len(members) > _MOST_MEMBERS:
+        raise InputError(
+            f"{source}: holds {len(members)} files of {unpacked} bytes, above the limit of {max_bytes} bytes; unpack "
+            "it yourself and give the folder",
+            code="too-large",
+        )
+    if unpacked > most_unpacked(source.stat().st_size):
+        raise InputError(
+            f"{source}: its {source.stat().st_size} bytes unpack to {unpacked}, which no scan does; copy it again",
+            code="implausible-compression",
+        )
+
+
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="monai-zsad-"))
+    owner = os.getpid()
+
+    def remove() -> None:
+        # A forked worker inherits the hook, but not the folder.
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder

@@ -1,0 +1,50 @@
+"""Ids of cases: unique in a run, and safe as file names."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+__all__ = ["safe_id", "unique_ids"]
+
+_LONGEST_ID = 100
+
+
+def safe_id(text: str) -> str:
+    """Text as a file name: letters, digits, ``_``, ``.`` and ``-``, at most 100 of them.
+
+    Example:
+        >>> safe_id("../Müller, A (1)")
+        'Müller-A-1'
+    """
+    cleaned = re.sub(r"[^\w.-]+", "-", text).strip(".-_ ")
+    return cleaned[-_LONGEST_ID:].lstrip(".-_ ") or "scan"
+
+
+def unique_ids(paths: Sequence[tuple[str, ...]]) -> list[str]:
+    """Shortest distinct tail of every path, joined by ``_``; a running number where the paths do not differ.
+
+    Example:
+        >>> unique_ids([("anna", "flair"), ("ben", "flair"), ("t1",)])
+        ['anna_flair', 'ben_flair', 't1']
+    """
+    depth = [1] * len(paths)
+    while True:
+        ids = [safe_id("_".join(parts[-count:])) for parts, count in zip(paths, depth, strict=True)]
+        # Compared without case, for file systems that do not tell "A" from "a".
+        counts = Counter(name.casefold() for name in ids)
+        clashing = [i for i, name in enumerate(ids) if counts[name.casefold()] > 1 and depth[i] < len(paths[i])]
+        if not clashing:
+            break
+        for i in clashing:
+            depth[i] += 1
+    taken: set[str] = set()
+    unique = []
+    for name in ids:
+        candidate, number = name, 2
+        while candidate.casefold() in taken or (candidate != name and candidate.casefold() in counts):
+            candidate, number = f"{name}_{number}", number + 1
+        taken.add(candidate.casefold())
+        unique.append(candidate)
+    return unique

@@ -1,0 +1,114 @@
+"""Opening a DICOM file, and whether its pixels can be decoded here."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+from monai_zsad.data.scan import MAX_VOXELS, READ_ERRORS, first_line, most_unpacked
+from monai_zsad.errors import InputError
+
+__all__ = ["limit_deflated", "open_dicom", "require_decodable", "require_decoder"]
+
+_PACKAGES = {
+    "1.2.840.10008.1.2.4.51": "pylibjpeg and pylibjpeg-libjpeg (GPL)",
+    "1.2.840.10008.1.2.4.57": "pylibjpeg and pylibjpeg-libjpeg (GPL)",
+    "1.2.840.10008.1.2.4.70": "pylibjpeg and pylibjpeg-libjpeg (GPL)",
+    "1.2.840.10008.1.2.4.201": "pylibjpeg and pylibjpeg-openjpeg",
+    "1.2.840.10008.1.2.4.202": "pylibjpeg and pylibjpeg-openjpeg",
+    "1.2.840.10008.1.2.4.203": "pylibjpeg and pylibjpeg-openjpeg",
+}
+"""Packages that decode what pydicom does not decode by itself, by transfer syntax."""
+
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+
+
+def open_dicom(file: Path, max_voxels: int = MAX_VOXELS) -> Any:
+    """The data set of a file.
+
+    Raises:
+        InputError: if it is empty, damaged or no DICOM, or unpacks to more than a scan can.
+    """
+    import pydicom
+
+    try:
+        if file.stat().st_size == 0:
+            raise InputError(f"{file}: is empty; copy or export it again", code="empty-file")
+        limit_deflated(file, max_voxels)
+        # Its warnings would quote what they find odd, a birth date, say.
+        with pydicom.config.disable_value_validation():
+            return pydicom.dcmread(file)
+    except READ_ERRORS as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{file}: is damaged or no scan ({first_line(error)}); copy or export it again", code="damaged"
+        ) from error
+
+
+def limit_deflated(file: Path, max_voxels: int = MAX_VOXELS) -> None:
+    """A deflated file is unpacked as a whole when it is opened, even for its header: bound that before.
+
+    Raises:
+        InputError: if it unpacks to more than a scan can.
+    """
+    from pydicom.filereader import read_dataset
+
+    with file.open("rb") as stream:
+        if stream.read(132)[128:] != b"DICM":
+            return
+        meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)  # noqa: ARG005
+        if str(meta.get("TransferSyntaxUID", "")) != _DEFLATED:
+            return
+        size = file.stat().st_size
+        limit = min(8 * max_voxels, most_unpacked(size))
+        unpacker, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while not unpacker.eof and (chunk := unpacker.unconsumed_tail or stream.read(1 << 16)):
+            count += len(unpacker.decompress(chunk, 1 << 20))
+            if count > limit:
+                raise InputError(
+                    f"{file}: its {size} bytes unpack to more than {limit}, which no scan does; export it again",
+                    code="implausible-compression",
+                )
+
+
+def require_decoder(dataset: Any, file: Path) -> None:
+    """Refuse a compression for which no decoder is installed.
+
+    Raises:
+        InputError: naming the compression, and the packages that decode it.
+    """
+    from pydicom.pixels.decoders.base import get_decoder
+
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None or not syntax.is_compressed:
+        return
+    try:
+        available = get_decoder(syntax).is_available
+    except NotImplementedError:
+        available = False
+    if not available:
+        package = _PACKAGES.get(str(syntax))
+        remedy = f"install {package}, or " if package else ""
+        raise InputError(
+            f"{file}: is compressed as {syntax.name} and no decoder is installed; {remedy}export it uncompressed",
+            code="no-codec",
+        )
+
+
+def require_decodable(dataset: Any, file: Path) -> None:
+    """Refuse pixels that cannot be decoded.
+
+    Raises:
+        InputError: naming the decoder's reason.
+    """
+    try:
+        _ = dataset.pixel_array
+    except READ_ERRORS as error:
+        package = _PACKAGES.get(str(dataset.file_meta.get("TransferSyntaxUID", "")))
+        remedy = f"; install {package}," if package else "; copy it again"
+        raise InputError(
+            f"{file}: its pixels cannot be decoded ({first_line(error)}){remedy} or export it uncompressed",
+            code="no-codec" if package else "undecodable",
+        ) from error

@@ -1,0 +1,200 @@
+"""NRRD and MetaImage files as scans, through MONAI's ``ITKReader`` and checks of their text header."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.utils import MetaKeys
+
+from monai_zsad.data.scan import READ_ERRORS, ReadOptions, Scan, first_line, require_volume
+from monai_zsad.data.verdicts import Repair
+from monai_zsad.errors import InputError
+
+__all__ = ["itk_geometry", "read_itk"]
+
+_HEADER_BYTES = 1 << 16
+_MOST_TRAILING_BYTES = 1 << 12
+_DATA_KEYS = ("data file", "datafile", "elementdatafile")
+_PATIENT_SPACES = {
+    "right-anterior-superior",
+    "left-anterior-superior",
+    "left-posterior-superior",
+    "ras",
+    "las",
+    "lps",
+}
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Fields of a text header (keys in lower case), and where its data lie."""
+
+    fields: dict[str, str]
+    data: Path
+    offset: int
+
+
+def read_itk(path: Path, options: ReadOptions) -> Scan:
+    """Read a ``.nrrd``, ``.nhdr``, ``.mha`` or ``.mhd`` file.
+
+    Args:
+        path: of the file.
+        options: see :class:`~monai_zsad.data.ScanReader`.
+
+    Returns:
+        The scan, with ITK's geometry turned to RAS.
+
+    Raises:
+        InputError: damaged, too large, not one real volume, without geometry, or with data in another folder.
+    """
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty; copy or export it again", code="empty-file")
+    try:
+        return _read(path, options)
+    except READ_ERRORS as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path}: cannot be read ({first_line(error, last=True)}); copy or export it again", code="damaged"
+        ) from error
+
+
+def _read(path: Path, options: ReadOptions) -> Scan:
+    from monai.data import ITKReader
+
+    header = _parse(path)
+    shape, components, item_bytes = _declared(path)
+    if components != 1:
+        raise InputError(
+            f"{path}: has {components} values per voxel; give a scan with one real number per voxel", code="not-real"
+        )
+    kept = require_volume(path, shape, options.volume)
+    options.require_size(path, kept[:3])
+    repairs = _check_space(header, path, options)
+    repairs += _check_data(header, path, math.prod(shape) * item_bytes, options)
+    reader = ITKReader()
+    values, meta = reader.get_data(reader.read(path))
+    values = values.reshape(kept)
+    if len(kept) == 4:
+        values = values[..., options.volume]
+    affine = np.asarray(meta[MetaKeys.ORIGINAL_AFFINE], dtype=np.float64)
+    return Scan(values.astype(np.float32), affine, "", repairs)
+
+
+def itk_geometry(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Shape in voxels and spacing in mm, from the header alone."""
+    io = _information(path)
+    axes = range(io.GetNumberOfDimensions())
+    return tuple(int(io.GetDimensions(axis)) for axis in axes), tuple(float(io.GetSpacing(axis)) for axis in axes)
+
+
+def _information(path: Path) -> Any:
+    import itk
+
+    io: Any = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
+    if io is None:
+        raise ValueError("no NRRD or MetaImage header")
+    io.SetFileName(str(path))
+    io.ReadImageInformation()
+    return io
+
+
+def _declared(path: Path) -> tuple[tuple[int, ...], int, int]:
+    """Shape, values per voxel and bytes of a voxel as the header declares them."""
+    io = _information(path)
+    shape = tuple(int(io.GetDimensions(axis)) for axis in range(io.GetNumberOfDimensions()))
+    components = int(io.GetNumberOfComponents())
+    return shape, components, int(io.GetComponentSize()) * components
+
+
+def _parse(path: Path) -> _Header:
+    """A header may name any file of the machine as its data; only a plain name beside the header is followed."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEADER_BYTES)
+    fields: dict[str, str] = {}
+    offset = 0
+    for line in head.splitlines(keepends=True):
+        offset += len(line)
+        key, separator, value = line.decode("latin-1").replace(":=", "=").replace("=", ":", 1).partition(":")
+        if separator and not line.startswith(b"#"):
+            fields.setdefault(key.strip().lower(), value.strip())
+        if not line.strip() or key.strip().lower() == "elementdatafile":
+            break
+    target = next((fields[key] for key in _DATA_KEYS if key in fields), "LOCAL")
+    if target.upper() == "LOCAL":
+        return _Header(fields, path, offset)
+    if Path(target).name != target or target.upper().startswith("LIST"):
+        raise InputError(
+            f"{path}: its data lie in another file ({target}); write the scan as one file", code="detached-data"
+        )
+    data = path.parent / target
+    if not data.is_file() or data.resolve().parent != path.resolve().parent:
+        raise InputError(
+            f"{path}: its data file {target} is missing or a link to elsewhere; put it beside the header",
+            code="detached-data",
+        )
+    return _Header(fields, data, 0)
+
+
+def _check_space(header: _Header, path: Path, options: ReadOptions) -> list[Repair]:
+    """ITK takes 1 mm and identity where nothing is stated."""
+    fields = header.fields
+    units = fields.get("space units", "").replace('"', " ").split()
+    if any(unit not in ("mm", "none", "???") for unit in units):
+        raise InputError(
+            f"{path}: its spacing is in {units[0]}, not mm; write it with a spacing in mm", code="wrong-unit"
+        )
+    if "ndims" in fields:
+        stated = "elementspacing" in fields or "elementsize" in fields
+        missing = "" if stated else "ElementSpacing"
+    else:
+        space = fields.get("space", "").lower().removesuffix("-time").removesuffix("t")
+        stated = space in _PATIENT_SPACES and "space directions" in fields
+        missing = "" if stated else "space (e.g. left-posterior-superior) with space directions"
+    if not missing:
+        return []
+    finding = f"its header does not state {missing}"
+    return [options.refuse(path, "no-geometry", finding, "export it again with its geometry")]
+
+
+def _check_data(header: _Header, path: Path, declared: int, options: ReadOptions) -> list[Repair]:
+    """Packed data are unpacked to their end, where the checksum stands: ITK reads a damaged stream without a word."""
+    fields = header.fields
+    stored = header.data.stat().st_size - header.offset
+    packed = fields.get("encoding", "").lower() in ("gzip", "gz") or fields.get("compresseddata", "").lower() == "true"
+    plain = fields.get("encoding", "raw").lower() == "raw" and not packed
+    skips = any(key.replace(" ", "") in ("byteskip", "lineskip", "headersize") for key in fields)
+    repairs = options.require_plausible(path, declared, stored) if packed else []
+    if skips or not (packed or plain):
+        return repairs
+    present = _unpacked_size(header, declared) if packed else stored
+    if present < declared:
+        raise ValueError(f"truncated: {present} of {declared} bytes")
+    extra = present - declared
+    if extra > _MOST_TRAILING_BYTES:
+        raise InputError(
+            f"{path}: holds more data than its header declares ({declared} bytes); copy or export it again",
+            code="size-mismatch",
+        )
+    if extra:
+        repairs.append(Repair("trailing-bytes", f"{path}: {extra} bytes after the last voxel were ignored"))
+    return repairs
+
+
+def _unpacked_size(header: _Header, declared: int) -> int:
+    unpacker = zlib.decompressobj(wbits=47)
+    count = 0
+    with header.data.open("rb") as stream:
+        stream.seek(header.offset)
+        while (chunk := stream.read(1 << 16)) and count <= declared + _MOST_TRAILING_BYTES:
+            count += len(unpacker.decompress(chunk))
+            if unpacker.eof:
+                return count
+    if count <= declared:
+        raise ValueError("truncated: its packed data end early")
+    return count

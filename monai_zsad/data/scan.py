@@ -1,0 +1,217 @@
+"""A scan as read, the limits within which it is read, and the checks that hold for every format."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from monai_zsad.data.verdicts import Repair
+from monai_zsad.errors import InputError
+
+__all__ = [
+    "MAX_VOXELS",
+    "READ_ERRORS",
+    "ReadOptions",
+    "Scan",
+    "check_geometry",
+    "check_values",
+    "first_line",
+    "most_unpacked",
+    "require_volume",
+]
+
+MAX_VOXELS = 2**29
+"""Voxels of the largest volume that is read by default: 512 x 512 x 2048, 2 GiB as float32."""
+
+READ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+"""What the format libraries raise on damaged files."""
+
+_MOST_REPAIRED = 0.01
+_SMALL_BYTES = 1 << 26
+_MOST_COMPRESSED = 200
+
+
+@dataclass
+class Scan:
+    """A volume as read from its files.
+
+    Attributes:
+        values: (X, Y, Z) float32; HU for CT, arbitrary units otherwise.
+        affine: (4, 4) float64, voxel index to mm in RAS.
+        modality: DICOM's code, or an empty string where the format does not tell.
+        repairs: what was noticed and repaired.
+    """
+
+    values: np.ndarray
+    affine: np.ndarray
+    modality: str = ""
+    repairs: list[Repair] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        """One sentence per repair."""
+        return [repair.sentence for repair in self.repairs]
+
+    @property
+    def warning_codes(self) -> list[str]:
+        """One code per repair, in the order of :attr:`warnings`."""
+        return [repair.code for repair in self.repairs]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a reader may do, see :class:`~monai_zsad.data.ScanReader` for the arguments."""
+
+    volume: int | None = None
+    max_voxels: int = MAX_VOXELS
+    accept: frozenset[str] = frozenset()
+
+    def refuse(self, where: Path, code: str, finding: str, remedy: str) -> Repair:
+        """A warning where the finding is accepted.
+
+        Raises:
+            InputError: where it is not.
+        """
+        if code in self.accept:
+            return Repair(code, f"{where}: {finding}; accepted as asked for")
+        raise InputError(f"{where}: {finding}; {remedy}, or read it with ScanReader(accept={code!r})", code=code)
+
+    def require_size(self, where: Path, shape: Sequence[int]) -> None:
+        """Refuse a volume above the limit before memory is taken.
+
+        Raises:
+            InputError: naming the size and the limit.
+        """
+        voxels = math.prod(int(length) for length in shape)
+        if voxels > self.max_voxels:
+            raise InputError(
+                f"{where}: has {_by(shape)} voxels, more than the limit of {self.max_voxels}; crop or resample it, or "
+                "raise the limit with ScanReader(max_voxels=...)",
+                code="too-large",
+            )
+
+    def require_plausible(self, where: Path, unpacked: int, stored: int) -> list[Repair]:
+        """Refuse a compressed file that unpacks to more than 200 times its size, from 64 MiB on; scans reach 30 times.
+
+        Args:
+            where: named in the message.
+            unpacked: bytes that the header declares.
+            stored: bytes of the compressed file.
+
+        Returns:
+            A warning where this is accepted (masks), else nothing.
+
+        Raises:
+            InputError: naming both sizes.
+        """
+        if unpacked <= most_unpacked(stored):
+            return []
+        finding = f"its {stored} bytes unpack to {unpacked}, which no scan does"
+        return [self.refuse(where, "implausible-compression", finding, "copy or export it again")]
+
+
+def most_unpacked(stored: int) -> int:
+    """Bytes that a compressed file of ``stored`` bytes may unpack to: 200 times as many, or 64 MiB.
+
+    Scans reach 30 times their compressed size; only what nobody has scanned is beyond this.
+    """
+    return max(_SMALL_BYTES, _MOST_COMPRESSED * stored)
+
+
+def require_volume(path: Path, shape: Sequence[int], volume: int | None = None) -> tuple[int, ...]:
+    """Shape without trailing axes of length one; 3D, or 4D where one of its volumes is chosen.
+
+    Raises:
+        InputError: if it is neither, or the chosen volume does not exist.
+    """
+    kept = [int(size) for size in shape]
+    while len(kept) > 3 and kept[-1] == 1:
+        kept.pop()
+    several = len(kept) == 4 and min(kept) > 0
+    if several and volume is not None:
+        if not 0 <= volume < kept[3]:
+            raise InputError(
+                f"{path}: has volumes 0 to {kept[3] - 1}, not volume={volume}; choose one of them",
+                code="no-such-volume",
+            )
+        return tuple(kept)
+    if len(kept) != 3 or min(kept) <= 0:
+        remedy = "give one 3D volume, e.g. one time point of it"
+        if several:
+            remedy += ", or choose it with ScanReader(volume=0)"
+        raise InputError(f"{path}: is {len(kept)}-dimensional ({_by(kept)}); {remedy}", code="not-3d")
+    return tuple(kept)
+
+
+def check_geometry(scan: Scan, path: Path) -> None:
+    """Refuse an affine that is not finite or gives voxels no volume.
+
+    Raises:
+        InputError: naming the spacing.
+    """
+    if not np.isfinite(scan.affine).all():
+        raise InputError(
+            f"{path}: its affine is not finite; export the scan again with its geometry", code="bad-affine"
+        )
+    lengths = np.linalg.norm(scan.affine[:3, :3], axis=0)
+    if (lengths < 1e-6).any() or abs(np.linalg.det(scan.affine[:3, :3] / np.maximum(lengths, 1e-6))) < 1e-3:
+        spacing = " x ".join(f"{length:g}" for length in lengths)
+        raise InputError(
+            f"{path}: its voxels have no volume (spacing {spacing} mm); export it with its geometry", code="bad-affine"
+        )
+
+
+def check_values(scan: Scan, path: Path, options: ReadOptions) -> Scan:
+    """Replace few non-finite voxels by the lowest value; refuse many, and constant volumes.
+
+    Raises:
+        InputError: naming the share of bad voxels, or the constant.
+    """
+    finite = np.isfinite(scan.values)
+    bad = finite.size - int(np.count_nonzero(finite))
+    if bad == finite.size:
+        raise InputError(f"{path}: no voxel has a finite value; export the scan again", code="non-finite")
+    if bad > _MOST_REPAIRED * finite.size:
+        share = f"{100 * bad / finite.size:.1f} %"
+        raise InputError(
+            f"{path}: {share} of the voxels are NaN or infinite; replace them by the background's value",
+            code="non-finite",
+        )
+    values, repairs = scan.values, list(scan.repairs)
+    lowest = float(values.min() if bad == 0 else values[finite].min())
+    if bad:
+        sentence = f"{path}: {bad} NaN or infinite voxels were replaced by the lowest value, {lowest:g}"
+        repairs.append(Repair("non-finite-replaced", sentence))
+        values = np.where(finite, values, np.float32(lowest))
+    if float(values.max()) == lowest:
+        finding = f"every voxel has the value {lowest:g}, so there is nothing to see"
+        repairs.append(options.refuse(path, "constant", finding, "export the scan again"))
+    return Scan(values, scan.affine, scan.modality, repairs)
+
+
+def first_line(error: BaseException, *, last: bool = False) -> str:
+    """First (or last) line of an error's message, or its type where there is none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1 if last else 0] if lines else type(error).__name__
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(str(length) for length in shape)

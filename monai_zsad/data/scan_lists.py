@@ -1,0 +1,103 @@
+"""Lists of scans in CSV and JSON files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai_zsad.errors import InputError
+
+__all__ = ["LIST_SUFFIXES", "ListedScan", "read_scan_list"]
+
+LIST_SUFFIXES = (".csv", ".tsv", ".json")
+"""Endings (lower case) of files that list scans."""
+
+_EXPECTED = 'a column or key "image" (a path), and if wanted "case" and "modality"'
+
+
+@dataclass(frozen=True)
+class ListedScan:
+    """One entry of a list.
+
+    Attributes:
+        images: a volume file, a folder with one DICOM series, or the files of one.
+        case: id as given, or an empty string.
+        modality: DICOM's code as given, or an empty string.
+    """
+
+    images: tuple[Path, ...]
+    case: str = ""
+    modality: str = ""
+
+
+def read_scan_list(path: Path) -> list[ListedScan]:
+    r"""Read a CSV file with a header line, or a JSON list of objects (or an object that holds one list).
+
+    Args:
+        path: of the list; relative paths in it start from its folder.
+
+    Returns:
+        Its entries, in order.
+
+    Raises:
+        InputError: naming the row or entry that cannot be used.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "scans.csv"
+        >>> _ = file.write_text("image,case\nanna/flair.nii.gz,anna\n")
+        >>> read_scan_list(file)[0].case
+        'anna'
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = _json_rows(text) if path.suffix.lower() == ".json" else _csv_rows(text)
+    except (OSError, ValueError, TypeError, csv.Error, RecursionError) as error:
+        raise _unusable(path, str(error)) from error
+    if not rows:
+        raise _unusable(path, "no entries")
+    return [_entry(row, f"entry {number}", path) for number, row in enumerate(rows, start=1)]
+
+
+def _csv_rows(text: str) -> list[Any]:
+    head = text.splitlines()[0] if text else ""
+    delimiter = max(",;\t", key=head.count)
+    return [
+        {str(key).strip().lower(): value for key, value in row.items() if key is not None}
+        for row in csv.DictReader(text.splitlines(), delimiter=delimiter)
+    ]
+
+
+def _json_rows(text: str) -> list[Any]:
+    content = json.loads(text)
+    if isinstance(content, Mapping):
+        lists = [value for value in content.values() if isinstance(value, list)]
+        if len(lists) != 1:
+            raise ValueError("expected a list of entries, or an object with one list")
+        content = lists[0]
+    if not isinstance(content, list):
+        raise TypeError("expected a list of entries")
+    return content
+
+
+def _entry(row: Any, name: str, path: Path) -> ListedScan:
+    if isinstance(row, str):
+        row = {"image": row}
+    if not isinstance(row, Mapping):
+        raise _unusable(path, f"{name} is no object")
+    given = row.get("image")
+    listed: list[Any] = given if isinstance(given, list) else [given]
+    images = [image.strip() for image in listed if isinstance(image, str) and image.strip()]
+    if not images or len(images) < len(listed):
+        raise _unusable(path, f"{name} has no image")
+    case, modality = ("" if row.get(key) is None else str(row[key]).strip() for key in ("case", "modality"))
+    folder = path.parent
+    return ListedScan(tuple(folder / Path(image).expanduser() for image in images), case, modality.upper())
+
+
+def _unusable(path: Path, reason: str) -> InputError:
+    return InputError(f"{path}: cannot be used as a list of scans ({reason}); give {_EXPECTED}", code="bad-datalist")
