@@ -6,6 +6,13 @@ square, as padding is 0, which is black only once the values are in [0, 1].
 
 from __future__ import annotations
 
+from monai_zsad.transforms.calibrated import (
+    CalibratedCandidates,
+    CalibratedCandidatesD,
+    CalibratedCandidatesd,
+    CalibratedCandidatesDict,
+    ScoreCalibration,
+)
 from monai_zsad.transforms.candidates import (
     LesionCandidates,
     LesionCandidatesD,
@@ -78,6 +85,10 @@ __all__ = [
     "CTWindowD",
     "CTWindowDict",
     "CTWindowd",
+    "CalibratedCandidates",
+    "CalibratedCandidatesD",
+    "CalibratedCandidatesDict",
+    "CalibratedCandidatesd",
     "DISPLAY_AXCODES",
     "ForegroundPercentileScale",
     "ForegroundPercentileScaleD",
@@ -101,6 +112,7 @@ __all__ = [
     "ScanIntensityD",
     "ScanIntensityDict",
     "ScanIntensityd",
+    "ScoreCalibration",
     "SquarePad",
     "SquarePadD",
     "SquarePadDict",

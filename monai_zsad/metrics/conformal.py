@@ -1,0 +1,118 @@
+"""Split conformal p-values: how unusual a score is, judged by the scores of reference scans taken as normal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil
+
+import numpy as np
+
+from monai_zsad.errors import ConfigurationError
+
+__all__ = ["conformal_p_values", "conformal_threshold", "smallest_reference_count"]
+
+
+def conformal_p_values(reference: Sequence[float] | np.ndarray, scores: Sequence[float] | np.ndarray) -> np.ndarray:
+    """P-value of each score: (1 + number of reference scores that are at least as high) / (n + 1).
+
+    If a scan is normal, that is, exchangeable with the n reference scans, its p-value is at most alpha with a
+    probability of at most alpha, whatever the distribution of the scores and however small n. The probability is
+    marginal: over the drawing of the reference scans as well as of the scan. With given reference scans the rate
+    varies about it; for scores without ties it follows a beta distribution with the parameters k and n + 1 - k, where
+    k = floor((n + 1) alpha). Ties count against the score, which can only lower the rate. No p-value is below
+    1 / (n + 1).
+
+    References:
+        Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World, 2005. Papadopoulos et al., Inductive Confidence
+        Machines for Regression, ECML 2002 (the split form). Angelopoulos, Bates, Conformal Prediction: A Gentle
+        Introduction, 2023. Bates et al., Testing for Outliers with Conformal p-values, Annals of Statistics 2023.
+
+    Args:
+        reference: (n,) scores of the reference scans, one per scan; minus infinity where a scan has none.
+        scores: (m,) scores of the same kind, higher is more suspicious.
+
+    Returns:
+        (m,) float64, within [1 / (n + 1), 1].
+
+    Raises:
+        ConfigurationError: no reference scores, NaN or plus infinity.
+
+    Example:
+        >>> conformal_p_values([0.1, 0.2, 0.3, 0.4], [0.5, 0.3, 0.0]).tolist()
+        [0.2, 0.6, 1.0]
+    """
+    ordered = _ordered(reference)
+    wanted = _finite("scores", scores)
+    as_high = ordered.size - np.searchsorted(ordered, wanted, side="left")
+    return (1 + as_high) / (ordered.size + 1)
+
+
+def conformal_threshold(reference: Sequence[float] | np.ndarray, alpha: float) -> float:
+    """The score above which a normal scan lies with a probability of at most ``alpha``.
+
+    It is the ceil((n + 1) (1 - alpha))-th smallest reference score. A score is above it exactly where its p-value is at
+    most ``alpha``; the guarantee is that of :func:`conformal_p_values`.
+
+    Args:
+        reference: (n,), see :func:`conformal_p_values`.
+        alpha: rate of false positives, within (0, 1).
+
+    Returns:
+        The threshold; minus infinity where so many reference scans have no score that any score is above it.
+
+    Raises:
+        ConfigurationError: alpha is out of range, or there are too few reference scores for it; says how many are
+            needed.
+
+    Example:
+        >>> conformal_threshold(range(19), 0.05)
+        18.0
+        >>> conformal_threshold(range(18), 0.05)
+        Traceback (most recent call last):
+        monai_zsad.errors.ConfigurationError: alpha=0.05 needs at least 19 reference scans, there are 18: ...
+    """
+    ordered = _ordered(reference)
+    needed = smallest_reference_count(alpha)
+    if ordered.size < needed:
+        raise ConfigurationError(
+            f"alpha={alpha!r} needs at least {needed} reference scans, there are {ordered.size}: add scans, or choose "
+            f"alpha={ceil(10_000 / (ordered.size + 1)) / 10_000} or larger."
+        )
+    return float(ordered[ceil((ordered.size + 1) * (1 - _exact(alpha))) - 1])
+
+
+def smallest_reference_count(alpha: float) -> int:
+    """How many reference scans a rate of false positives needs: the smallest n with 1 / (n + 1) <= alpha.
+
+    Raises:
+        ConfigurationError: alpha is not within (0, 1).
+
+    Example:
+        >>> smallest_reference_count(0.05), smallest_reference_count(0.01)
+        (19, 99)
+    """
+    return ceil(1 / _exact(alpha)) - 1
+
+
+def _exact(alpha: float) -> Fraction:
+    """The number as it is written; in floating point, (n + 1) (1 - alpha) may pass a whole number by a last digit."""
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
+        raise ConfigurationError(f"alpha={alpha!r}: give a rate of false positives between 0 and 1, such as 0.05.")
+    return Fraction(repr(float(alpha)))
+
+
+def _ordered(reference: Sequence[float] | np.ndarray) -> np.ndarray:
+    values = _finite("reference", reference)
+    if values.size == 0:
+        raise ConfigurationError("reference is empty: give the score of at least one reference scan.")
+    return np.sort(values)
+
+
+def _finite(name: str, scores: Sequence[float] | np.ndarray) -> np.ndarray:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1:
+        raise ConfigurationError(f"{name} has the shape {values.shape}: a flat list of scores is needed.")
+    if bad := int(np.count_nonzero(np.isnan(values) | (values == np.inf))):
+        raise ConfigurationError(f"{name} holds {bad} values that are NaN or infinite: check the network's weights.")
+    return values
