@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 from monai_zsad.writers.comparison import comparison_figure, save_comparison_figure, suspicious_slices
+from monai_zsad.writers.dicom import SaveDicom, SaveDicomD, SaveDicomd, SaveDicomDict
 from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.findings import (
+    FINDINGS_COLUMNS,
+    FINDINGS_SCHEMA_VERSION,
+    SaveFindingsD,
+    SaveFindingsd,
+    SaveFindingsDict,
+    findings,
+    findings_rows,
+    findings_schema,
+)
+from monai_zsad.writers.index import write_index
+from monai_zsad.writers.labels import SaveLabelsD, SaveLabelsd, SaveLabelsDict, save_segmentation
+from monai_zsad.writers.manifest import (
+    Fingerprint,
+    SaveManifestD,
+    SaveManifestd,
+    SaveManifestDict,
+    clean_temporaries,
+    content_hash,
+    fingerprint,
+    is_complete,
+    verify_manifest,
+)
 from monai_zsad.writers.nifti import AtomicNibabelWriter, SaveCase, SaveCaseD, SaveCased, SaveCaseDict
 from monai_zsad.writers.preview import SavePreviewD, SavePreviewd, SavePreviewDict, most_suspicious, save_preview
+from monai_zsad.writers.report import SaveReportD, SaveReportd, SaveReportDict, report
 from monai_zsad.writers.scores import (
     SCHEMA_VERSION,
     SEEDED_WARNING,
@@ -19,24 +44,54 @@ from monai_zsad.writers.scores import (
 __all__ = [
     "AtomicNibabelWriter",
     "CaseLayout",
+    "FINDINGS_COLUMNS",
+    "FINDINGS_SCHEMA_VERSION",
+    "Fingerprint",
     "SCHEMA_VERSION",
     "SEEDED_WARNING",
     "SaveCase",
     "SaveCaseD",
     "SaveCaseDict",
     "SaveCased",
+    "SaveDicom",
+    "SaveDicomD",
+    "SaveDicomDict",
+    "SaveDicomd",
+    "SaveFindingsD",
+    "SaveFindingsDict",
+    "SaveFindingsd",
+    "SaveLabelsD",
+    "SaveLabelsDict",
+    "SaveLabelsd",
+    "SaveManifestD",
+    "SaveManifestDict",
+    "SaveManifestd",
     "SavePreviewD",
     "SavePreviewDict",
     "SavePreviewd",
+    "SaveReportD",
+    "SaveReportDict",
+    "SaveReportd",
     "SaveScoresD",
     "SaveScoresDict",
     "SaveScoresd",
     "atomic_path",
+    "clean_temporaries",
     "comparison_figure",
+    "content_hash",
+    "findings",
+    "findings_rows",
+    "findings_schema",
+    "fingerprint",
+    "is_complete",
     "is_seeded",
     "most_suspicious",
+    "report",
     "save_comparison_figure",
     "save_preview",
+    "save_segmentation",
     "scores",
     "suspicious_slices",
+    "verify_manifest",
+    "write_index",
 ]

@@ -1,7 +1,8 @@
-"""Parts of the preview picture: turning a scan upright, ranges of grey and colour, slices, labels."""
+"""Parts of pictures: turning a scan upright, ranges of grey and colour, slices, contours, labels."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 BACKGROUND, INK = "#101216", "#e8eaed"
 _WARN, _SIDES = "#d93025", "#8ab4f8"
+_MOST_SUSPICIOUS, _LEAST_SUSPICIOUS = np.array([1.0, 0.23, 0.19]), np.array([1.0, 0.84, 0.04])
 # Letters at the left, right, top and bottom of the picture, by the axis through the plane.
 _EDGES = (("A", "P", "S", "I"), ("R", "L", "S", "I"), ("R", "L", "A", "P"))
 _AXIS_LETTERS = ("LR", "PA", "IS")
@@ -26,7 +28,7 @@ _AXIS_LETTERS = ("LR", "PA", "IS")
 
 @dataclass(frozen=True)
 class View:
-    """Scan and map (X, Y, Z) with axes nearest to R, A, S, and the axis through the plane that is shown.
+    """Scan, map and candidate labels (X, Y, Z) with axes nearest to R, A, S, and the axis through the shown plane.
 
     ``affine`` leads from their index to mm, ``source_affine`` from that of the scan's file; both RAS.
     """
@@ -36,11 +38,17 @@ class View:
     affine: np.ndarray
     source_affine: np.ndarray
     axis: int
+    labels: np.ndarray | None = None
 
     @property
     def spacing(self) -> list[float]:
         """Distance of neighbouring voxels along the three axes, mm."""
         return [float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0)]
+
+    def index_of(self, point: Sequence[float]) -> int:
+        """Index of the shown slice nearest to a point (x, y, z) in mm, RAS."""
+        index = (np.linalg.inv(self.affine) @ [*point, 1.0])[self.axis]
+        return int(np.clip(np.rint(index), 0, self.scan.shape[self.axis] - 1))
 
 
 def _array(volume: NdarrayOrTensor) -> np.ndarray:
@@ -48,8 +56,36 @@ def _array(volume: NdarrayOrTensor) -> np.ndarray:
     return array[0] if array.ndim == 4 else array
 
 
-def make_view(scan: NdarrayOrTensor, heat: NdarrayOrTensor, affine: np.ndarray | None, plane: str | None) -> View:
-    """Check that scan and map lie on one grid, and turn both to the axes nearest to R, A, S."""
+def on_grid(volume: NdarrayOrTensor, like: NdarrayOrTensor) -> NdarrayOrTensor:
+    """The first channel of a volume (C, X, Y, Z) on the grid of another, by trilinear interpolation where they differ.
+
+    A scan as the network saw it, cropped and resampled, is shown so under a map that is back on the scan's grid; what
+    it does not cover has its smallest value.
+    """
+    from scipy import ndimage
+
+    if not (isinstance(volume, MetaTensor) and isinstance(like, MetaTensor)):
+        return volume
+    own, wanted = volume.affine.cpu().numpy(), like.affine.cpu().numpy()
+    if volume.shape[-3:] == like.shape[-3:] and np.allclose(own, wanted, atol=1e-3):
+        return volume
+    values = _array(volume)
+    # MONAI's ResampleToMatch needs a grid of three numbers per voxel, gigabytes for a large CT.
+    matrix = np.linalg.inv(own) @ wanted
+    shape = tuple(like.shape[-3:])
+    moved = ndimage.affine_transform(values, matrix, output_shape=shape, order=1, cval=float(values.min()))
+    source = like.meta.get("original_affine")
+    return MetaTensor(moved[None], affine=like.affine, meta={} if source is None else {"original_affine": source})
+
+
+def make_view(
+    scan: NdarrayOrTensor,
+    heat: NdarrayOrTensor,
+    affine: np.ndarray | None,
+    plane: str | None,
+    labels: NdarrayOrTensor | None = None,
+) -> View:
+    """Check that scan, map and labels lie on one grid, and turn them to the axes nearest to R, A, S."""
     from nibabel import orientations
 
     if plane is not None and plane not in PLANES:
@@ -65,6 +101,9 @@ def make_view(scan: NdarrayOrTensor, heat: NdarrayOrTensor, affine: np.ndarray |
         raise ConfigurationError("scan and map have different affines: save the preview before Invertd, or of a copy")
     if not np.isfinite(values).all():
         raise OutputError("the anomaly map holds NaN or infinity: no preview; run in float32 (amp off)")
+    marked = None if labels is None else _array(labels)
+    if marked is not None and marked.shape != image.shape:
+        raise ConfigurationError(f"scan {image.shape} and labels {marked.shape} are not two volumes on one grid")
     turn = orientations.io_orientation(grid)
     source = scan.meta.get("original_affine") if isinstance(scan, MetaTensor) else None
     return View(
@@ -73,6 +112,7 @@ def make_view(scan: NdarrayOrTensor, heat: NdarrayOrTensor, affine: np.ndarray |
         affine=grid @ orientations.inv_ornt_aff(turn, image.shape),
         source_affine=grid if source is None else np.asarray(source, dtype=np.float64),
         axis=int(turn[2, 0]) if plane is None else PLANES[plane],
+        labels=None if marked is None else orientations.apply_orientation(marked, turn),
     )
 
 
@@ -114,6 +154,46 @@ def draw_slice(
     axes.set_axis_off()
     for letter, (x, y) in zip(_EDGES[axis], ((0.03, 0.5), (0.97, 0.5), (0.5, 0.965), (0.5, 0.035)), strict=True):
         axes.text(x, y, letter, transform=axes.transAxes, color=_SIDES, fontsize=9, ha="center", va="center")
+
+
+def suspicion_colours(peaks: Sequence[float]) -> list[tuple[float, float, float]]:
+    """RGB in [0, 1] of each candidate, from red for the highest peak score to yellow for the lowest."""
+    scores = np.asarray(peaks, dtype=np.float64)
+    spread = float(np.ptp(scores)) if scores.size else 0.0
+    share = (scores - scores.min()) / spread if spread > 0 else np.ones(scores.shape)
+    mixed = _LEAST_SUSPICIOUS + share[:, None] * (_MOST_SUSPICIOUS - _LEAST_SUSPICIOUS)
+    return [(float(red), float(green), float(blue)) for red, green, blue in mixed]
+
+
+def draw_contours(axes: Any, view: View, index: int, colours: Mapping[int, Any], numbers: bool = True) -> None:
+    """Draw the outlines of the view's labels in a slice; ``colours`` by label, which stands beside its outline."""
+    from matplotlib.patheffects import withStroke
+
+    if view.labels is None:
+        return
+    marked = upright(view.labels, view.axis, index)
+    limits = axes.get_xlim(), axes.get_ylim()
+    for label in (int(value) for value in np.unique(marked) if value):
+        # A margin closes outlines at the picture's edge.
+        own = np.pad(marked == label, 1).astype(np.float32)
+        rows, columns = (np.arange(length) - 1 for length in own.shape)
+        colour = colours.get(label, "white")
+        axes.contour(columns, rows, own, levels=[0.5], colors=[colour], linewidths=1.3)
+        if numbers:
+            ys, xs = np.nonzero(marked == label)
+            beside = (2, 2) if xs.max() < 0.9 * marked.shape[1] else (-10, 2)
+            axes.annotate(
+                str(label),
+                (float(xs.max()), float(ys.min())),
+                xytext=beside,
+                textcoords="offset points",
+                color=colour,
+                fontsize=9,
+                weight="bold",
+                path_effects=[withStroke(linewidth=2.5, foreground=BACKGROUND)],
+            )
+    axes.set_xlim(limits[0])
+    axes.set_ylim(limits[1])
 
 
 def slice_label(view: View, index: int) -> str:

@@ -126,10 +126,11 @@ class SaveCase(Transform):
         writer.set_data_array(
             values[0] if single else values, channel_dim=None if single else 0, squeeze_end_dims=False
         )
-        if single:
-            # The writer has no way to say "no channel axis at all"; it has appended one of length 1.
-            writer.data_obj = writer.data_obj[..., 0]
         writer.set_metadata({"affine": affine, "original_affine": affine}, resample=False)
+        if single:
+            # The writer has no way to say "no channel axis at all"; it has appended one of length 1. Without it, it
+            # would have taken the volume for a slice, and a sagittal affine without its third axis is singular.
+            writer.data_obj = writer.data_obj[..., 0]
         writer.write(path)
         _logger.info("wrote %s", path)
         return img

@@ -15,11 +15,13 @@ from monai_zsad.writers.drawing import (
     BACKGROUND,
     INK,
     colour_bar,
+    draw_contours,
     draw_slice,
     grey_range,
     headline,
     make_view,
     map_range,
+    on_grid,
     slice_label,
 )
 from monai_zsad.writers.files import CaseLayout, atomic_path
@@ -42,6 +44,7 @@ def save_preview(
     volume_score: float | None = None,
     limits: tuple[float, float] | None = None,
     banner: str = "",
+    labels: NdarrayOrTensor | None = None,
 ) -> Path:
     """Write a PNG: the most suspicious slices, above the scan alone, below it with the map as a heat map.
 
@@ -62,6 +65,7 @@ def save_preview(
         limits: map values where the colours begin and end. Default: the median inside the body, and the largest
             value; the colour bar shows them.
         banner: red text over the picture.
+        labels: (X, Y, Z) or (1, X, Y, Z), lesion candidates on the same grid, outlined in both rows.
 
     Returns:
         ``path``.
@@ -79,7 +83,7 @@ def save_preview(
     """
     from matplotlib.figure import Figure
 
-    view = make_view(scan, anomaly_map, affine, plane)
+    view = make_view(scan, anomaly_map, affine, plane, labels)
     chosen = most_suspicious(view.heat, view.axis, slices, spacing_mm=view.spacing[view.axis])
     grey, body = grey_range(view.scan)
     heat_range = limits or map_range(view.heat, body)
@@ -105,6 +109,7 @@ def save_preview(
         for row in (0, 1):
             axes = figure.add_subplot(grid[row, column])
             draw_slice(axes, view, index, grey, heat_range if row else None)
+            draw_contours(axes, view, index, {}, numbers=row == 0)
             if row == 0:
                 axes.set_title(slice_label(view, index), color=INK, fontsize=9, pad=4)
     colour_bar(figure, grid, heat_range, size[0])
@@ -144,10 +149,9 @@ class SavePreviewd(MapTransform):
 
     MONAI's ``blend_images`` and ``matshow3d`` show arrays: not upright, not in proportion, without sides or scale.
 
-    The map and the scan have to lie on one grid. So it stands either before ``Invertd``, where ``image`` is what the
-    network saw and ``pred`` is still on its grid (no further resampling; the usual place), or after it with a copy of
-    the scan as it was loaded (``CopyItemsd(keys="image", names="scan")`` right after ``LoadImaged``) as ``image_key``.
-    Positions are those of the affine, so both show the same millimetres.
+    It stands either before ``Invertd``, where ``image`` is what the network saw and ``pred`` is still on its grid (no
+    further resampling), or after it, where ``image`` is resampled to the grid of ``pred`` and candidates can be
+    outlined. Positions are those of the affine, so both show the same millimetres.
 
     Args:
         keys: the anomaly map; of several channels the first.
@@ -159,6 +163,7 @@ class SavePreviewd(MapTransform):
         slices: see :func:`save_preview`.
         limits: see :func:`save_preview`.
         output_postfix: of the PNG.
+        labels_key: of the candidates' label map, on the grid of the map; None draws no outlines.
         allow_missing_keys: do nothing where the data have no such key.
 
     Example:
@@ -183,6 +188,7 @@ class SavePreviewd(MapTransform):
         limits: tuple[float, float] | None = None,
         output_postfix: str = "preview",
         allow_missing_keys: bool = False,
+        labels_key: str | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.image_key = image_key
@@ -191,6 +197,7 @@ class SavePreviewd(MapTransform):
         self.plane = plane
         self.slices = slices
         self.limits = limits
+        self.labels_key = labels_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the picture and return the data unchanged."""
@@ -198,7 +205,7 @@ class SavePreviewd(MapTransform):
         for key in self.key_iterator(d):
             case, volume_score = str(d["case"]), d.get("volume_score")
             save_preview(
-                d[self.image_key],
+                on_grid(d[self.image_key], d[key]),
                 d[key],
                 self.layout.filename(subject=case),
                 plane=self.plane,
@@ -207,6 +214,7 @@ class SavePreviewd(MapTransform):
                 volume_score=None if volume_score is None else float(volume_score),
                 limits=self.limits,
                 banner=f"NOT A RESULT: {SEEDED_WARNING}" if is_seeded(described(self.meta)) else "",
+                labels=None if self.labels_key is None else d[self.labels_key],
             )
         return d
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-import numpy as np
-import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from monai_zsad._version import __version__
-from monai_zsad.errors import OutputError
+from monai_zsad.writers.facts import plain, require, scan_facts, software, warnings_of
 from monai_zsad.writers.files import CaseLayout, atomic_path
 
 __all__ = [
@@ -84,26 +79,24 @@ def scores(data: Mapping[Hashable, Any], key: Hashable = "pred", model: Mapping[
         OutputError: if a score is missing, or a value is not finite.
 
     Example:
+        >>> import torch
+        >>> from monai.data import MetaTensor
         >>> pred = MetaTensor(torch.zeros(1, 2, 3, 4), affine=torch.diag(torch.tensor([-1.0, -1.0, 3.0, 1.0])))
         >>> result = scores({"case": "anna", "pred": pred, "volume_score": 0.5, "slice_scores": []})
         >>> result["scan"]["orientation"], result["scan"]["spacing_mm"]
         ('LPS', [1.0, 1.0, 3.0])
     """
-    import monai
-
-    for needed in ("case", "volume_score", "slice_scores"):
-        if data.get(needed) is None:
-            raise OutputError(f"no {needed!r} in the data: put the transform that scores slices before the writers")
+    require(data, dict.fromkeys(("case", "volume_score", "slice_scores"), "the transform that scores slices"))
     result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "case": data["case"]}
     result["volume_score"] = data["volume_score"]
     if data.get("volume_score_method") is not None:
         result["volume_score_method"] = data["volume_score_method"]
     result["slice_scores"] = data["slice_scores"]
-    result["scan"] = _scan(data, key)
+    result["scan"] = scan_facts(data, key)
     result["model"] = dict(model or {})
-    result["software"] = {"monai_zsad": __version__, "monai": monai.__version__, "torch": torch.__version__}
-    result["warnings"] = ([SEEDED_WARNING] if is_seeded(model) else []) + _warnings(data, key)
-    return _plain(result, "scores")
+    result["software"] = software()
+    result["warnings"] = ([SEEDED_WARNING] if is_seeded(model) else []) + warnings_of(data, key)
+    return plain(result, "scores")
 
 
 class SaveScoresd(MapTransform):
@@ -127,6 +120,8 @@ class SaveScoresd(MapTransform):
     Example:
         >>> import tempfile
         >>> from pathlib import Path
+        >>> import torch
+        >>> from monai.data import MetaTensor
         >>> folder = tempfile.mkdtemp()
         >>> pred = MetaTensor(torch.zeros(1, 2, 3, 4), affine=torch.eye(4))
         >>> data = {"case": "anna", "pred": pred, "volume_score": 0.5, "slice_scores": []}
@@ -168,51 +163,3 @@ class SaveScoresd(MapTransform):
 
 
 SaveScoresD = SaveScoresDict = SaveScoresd
-
-
-def _scan(data: Mapping[Hashable, Any], key: Hashable) -> dict[str, Any]:
-    import nibabel
-
-    volume = data[key]
-    affine = volume.affine.cpu().numpy() if isinstance(volume, MetaTensor) else np.eye(4)
-    meta = _meta(data, key)
-    return {
-        "shape": list(volume.shape[1:]),
-        "spacing_mm": [round(float(length), 6) for length in np.linalg.norm(affine[:3, :3], axis=0)],
-        "orientation": "".join(nibabel.aff2axcodes(affine)),
-        "modality": data.get("modality") or meta.get("modality") or None,
-        "intensity": data.get("intensity") or meta.get("intensity") or None,
-    }
-
-
-def _meta(data: Mapping[Hashable, Any], key: Hashable) -> Mapping[str, Any]:
-    """What the reader and the preprocessing noted; after ``Invertd`` some of it stands with the image alone."""
-    meta: dict[str, Any] = {}
-    for volume in (data.get("image"), data[key]):
-        if isinstance(volume, MetaTensor):
-            meta.update(volume.meta)
-    return meta
-
-
-def _warnings(data: Mapping[Hashable, Any], key: Hashable) -> list[str]:
-    """Sentences from the reader (joined by line breaks in the meta data) and from the data themselves."""
-    found: list[str] = []
-    for source in (_meta(data, key).get("warnings"), data.get("warnings")):
-        lines = source.splitlines() if isinstance(source, str) else source or []
-        found += [str(line) for line in lines if str(line) and str(line) not in found]
-    return found
-
-
-def _plain(value: Any, name: str) -> Any:
-    """Numbers, lists and dictionaries that JSON knows; refuses NaN and infinity by name."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, f"{name}.{key}") for key, item in value.items()}
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        return _plain(value.tolist(), name)
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{name}[{i}]") for i, item in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise OutputError(f"{name} is {value}: not written; run in float32 (amp off) and check the weights")
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return str(value)

@@ -1,0 +1,101 @@
+"""What the DICOM results share: who made them, by which algorithm, in which codes, and what must be said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from monai_zsad._version import __version__
+from monai_zsad.writers.dicom.source import SourceSeries
+from monai_zsad.writers.scores import SEEDED_WARNING, is_seeded
+
+if TYPE_CHECKING:
+    from pydicom.sr.coding import Code
+
+__all__ = ["Algorithm", "algorithm", "anomaly_score", "identity", "no_candidate", "remarks", "screening_result"]
+
+_PRODUCT = "monai-zsad"
+_SCHEME = "99MONAIZSAD"
+_RESEARCH = "Research output, not for clinical use"
+_TITLES = {"seg": "Lesion candidates", "pm": "Anomaly map", "sr": "Lesion candidate measurements"}
+_LONGEST = 64
+_LARGEST_NUMBER = 2**31 - 1
+
+
+class Algorithm(NamedTuple):
+    """Name, version and parameters of a model, as DICOM describes algorithms."""
+
+    name: str
+    version: str
+    parameters: dict[str, str]
+
+
+def algorithm(model: Mapping[str, Any]) -> Algorithm:
+    """The algorithm that a bundle's description of its model stands for.
+
+    Example:
+        >>> algorithm({"method": "Crane", "weights": {"clip": {"name": "ViT-L-14-336:openai"}}})[::2]
+        ('monai-zsad Crane', {'weights.clip': 'ViT-L-14-336:openai'})
+    """
+    method = str(model.get("method") or "").strip()
+    parameters = {name: str(model[name]) for name in ("architecture", "precision", "image_size") if model.get(name)}
+    weights = model.get("weights")
+    for part, record in (weights if isinstance(weights, Mapping) else {}).items():
+        name = record.get("name") if isinstance(record, Mapping) else record
+        parameters[f"weights.{part}"] = str(name)
+    return Algorithm(f"{_PRODUCT} {method}".strip()[:_LONGEST], __version__, parameters)
+
+
+def remarks(model: Mapping[str, Any]) -> list[str]:
+    """Sentences that must stand in every object."""
+    return [_RESEARCH, *([SEEDED_WARNING] if is_seeded(model) else [])]
+
+
+def anomaly_score() -> Code:
+    """The quantity of the map; no published terminology has one."""
+    return _own("anomaly-score", "Anomaly score")
+
+
+def screening_result() -> Code:
+    """The question that :func:`no_candidate` answers."""
+    return _own("screening-result", "Result of screening")
+
+
+def no_candidate() -> Code:
+    """That nothing exceeded the threshold, which is not the finding that nothing is there."""
+    return _own("no-candidate", "No lesion candidate above the threshold")
+
+
+def _own(value: str, meaning: str) -> Code:
+    from pydicom.sr.coding import Code
+
+    return Code(value, _SCHEME, meaning)
+
+
+def identity(source: SourceSeries, model: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Arguments of highdicom's constructors that say what an object is and who made it, with new UIDs.
+
+    Args:
+        source: the series it was made from; its number decides that of the object's own series.
+        model: the bundle's description of its model.
+        kind: ``"seg"``, ``"pm"`` or ``"sr"``.
+    """
+    from highdicom import UID
+    from highdicom.coding_schemes import CodingSchemeIdentificationItem
+
+    title = f"{_TITLES[kind]} (not for clinical use)"
+    if is_seeded(model):
+        title = f"RANDOM WEIGHTS, meaningless: {_TITLES[kind]}"
+    number = 100 * abs(int(source.images[0].get("SeriesNumber") or 0)) + 1 + list(_TITLES).index(kind)
+    return {
+        "series_instance_uid": UID(),
+        "sop_instance_uid": UID(),
+        "series_number": number if number <= _LARGEST_NUMBER else 1 + list(_TITLES).index(kind),
+        "instance_number": 1,
+        "series_description": title[:_LONGEST],
+        "manufacturer": _PRODUCT,
+        "manufacturer_model_name": algorithm(model).name,
+        "software_versions": __version__,
+        "device_serial_number": "N/A",
+        "coding_schemes": [CodingSchemeIdentificationItem(_SCHEME, name=_PRODUCT, version=__version__)],
+    }

@@ -1,0 +1,79 @@
+"""The anomaly map as a DICOM Parametric Map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.writers.dicom.identity import anomaly_score, identity, remarks
+from monai_zsad.writers.dicom.source import SourceSeries, header_errors
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["MAP_TYPES", "dicom_parametric_map"]
+
+MAP_TYPES = ("float32", "uint16")
+"""Types that the map's values can be stored in."""
+
+
+def dicom_parametric_map(
+    values: np.ndarray, source: SourceSeries, model: Mapping[str, Any], dtype: str = "float32"
+) -> Dataset:
+    """A DICOM Parametric Map of the score, one frame for each of the source's.
+
+    Args:
+        values: (X, Y, Z), finite, without units, on the source's grid; as a rule within [0, 1].
+        source: see :func:`read_source`.
+        model: the bundle's description of its model.
+        dtype: ``"float32"`` keeps every value; ``"uint16"``, which more viewers show, is half as large and stores
+            [0, 1], or the map's own range where that is wider, in steps of 1 / 65535 of it; a real world value mapping
+            gives the values back.
+
+    Returns:
+        highdicom's ``ParametricMap``, not yet written.
+
+    Raises:
+        ConfigurationError: for another ``dtype``.
+        OutputError: if a value is not finite, or the source's header cannot be used.
+    """
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    if dtype not in MAP_TYPES:
+        raise ConfigurationError(f"dtype={dtype!r}: accepted are {' and '.join(map(repr, MAP_TYPES))}")
+    if bad := values.size - int(np.count_nonzero(np.isfinite(values))):
+        raise OutputError(f"{bad} of {values.size} values of the map are NaN or infinite; run in float32 (amp off)")
+    low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
+    slope, intercept = 1.0, 0.0
+    stored, first, last = values.astype(np.float32), low, high
+    if dtype == "uint16":
+        first, last = 0, np.iinfo(np.uint16).max
+        slope, intercept = (high - low) / last, low
+        stored = np.rint((values.astype(np.float64) - low) / slope).astype(np.uint16)
+    mapping = highdicom.pm.RealWorldValueMapping(
+        lut_label="SCORE",
+        lut_explanation="Anomaly score, larger is more suspicious",
+        unit=codes.UCUM.NoUnits,
+        value_range=(first, last),
+        slope=slope,
+        intercept=intercept,
+        quantity_definition=highdicom.sr.CodedConcept.from_code(anomaly_score()),
+    )
+    window = highdicom.VOILUTTransformation(window_center=(first + last) / 2, window_width=float(last - first))
+    with header_errors("DICOM parametric map"):
+        result = highdicom.pm.ParametricMap(
+            source_images=source.images,
+            pixel_array=source.frames(stored),
+            contains_recognizable_visual_features=False,
+            real_world_value_mappings=[mapping],
+            voi_lut_transformations=[window],
+            content_label="ANOMALY_MAP",
+            content_description=remarks(model)[-1],
+            **identity(source, model, "pm"),
+        )
+        source.identify(result)
+    return result

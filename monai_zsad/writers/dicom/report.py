@@ -1,0 +1,135 @@
+"""Measurements of the lesion candidates as a DICOM structured report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from monai_zsad.errors import OutputError
+from monai_zsad.writers.dicom.identity import (
+    algorithm,
+    anomaly_score,
+    identity,
+    no_candidate,
+    remarks,
+    screening_result,
+)
+from monai_zsad.writers.dicom.segmentation import Candidate
+from monai_zsad.writers.dicom.source import SourceSeries, header_errors
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["dicom_report"]
+
+
+def dicom_report(
+    candidates: Sequence[Candidate],
+    source: SourceSeries,
+    model: Mapping[str, Any],
+    segmentation: Dataset | None = None,
+    parametric_map: Dataset | None = None,
+) -> Dataset:
+    """A Comprehensive 3D SR of template TID 1500: volume, peak and mean score of each candidate.
+
+    A measurement group refers to its segment and carries the segment's tracking identifier; the scores name the
+    parametric map as their source image. Without candidates the report says that there is none above the threshold.
+    It is marked preliminary and unverified.
+
+    Args:
+        candidates: in the order of the segments.
+        source: see :func:`read_source`.
+        model: the bundle's description of its model.
+        segmentation: of :func:`dicom_segmentation`; needed where there are candidates.
+        parametric_map: of :func:`dicom_parametric_map`.
+
+    Returns:
+        highdicom's ``Comprehensive3DSR``, not yet written.
+
+    Raises:
+        OutputError: if candidates and segments differ in number, or the source's header cannot be used.
+    """
+    import highdicom
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    segments = [] if segmentation is None else list(segmentation.SegmentSequence)
+    if len(segments) != len(candidates):
+        raise OutputError(f"{len(candidates)} candidates, but {len(segments)} segments: write both from one run")
+    about = identity(source, model, "sr")
+    device = sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+            uid=highdicom.UID(),
+            name=about["manufacturer_model_name"],
+            manufacturer_name=about["manufacturer"],
+            model_name=about["manufacturer_model_name"],
+        ),
+    )
+    procedures = {"CT": codes.LN.CTUnspecifiedBodyRegion, "MR": codes.LN.MRIUnspecifiedBodyRegion}
+    with header_errors("DICOM structured report"):
+        report = sr.MeasurementReport(
+            observation_context=sr.ObservationContext(observer_device_context=device),
+            procedure_reported=procedures.get(str(source.images[0].get("Modality")), codes.SCT.ImagingProcedure),
+            imaging_measurements=[
+                _group(candidate, segmentation, segment, parametric_map, model)
+                for candidate, segment in zip(candidates, segments, strict=True)
+            ]
+            or [_nothing_found()],
+            title=codes.DCM.ImagingMeasurementReport,
+        )
+        for sentence in remarks(model):
+            report[0].ContentSequence.append(
+                sr.TextContentItem(codes.DCM.Comment, sentence, relationship_type=sr.RelationshipTypeValues.CONTAINS)
+            )
+        results = [result for result in (segmentation, parametric_map) if result is not None]
+        document = sr.Comprehensive3DSR(
+            evidence=[*source.images, *results], content=report[0], is_complete=True, **about
+        )
+        source.identify(document)
+    return document
+
+
+def _group(
+    candidate: Candidate, segmentation: Dataset | None, segment: Dataset, parametric_map: Dataset | None, model: Any
+) -> Any:
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    score = sr.CodedConcept.from_code(anomaly_score())
+    maps = [sr.SourceImageForMeasurement.from_source_image(parametric_map)] if parametric_map is not None else None
+    made_by = algorithm(model)
+    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=segment.TrackingUID, identifier=segment.TrackingID),
+        referenced_segment=sr.ReferencedSegment.from_segmentation(segmentation, int(segment.SegmentNumber)),
+        finding_category=codes.SCT.MorphologicallyAbnormalStructure,
+        finding_type=codes.SCT.Lesion,
+        algorithm_id=sr.AlgorithmIdentification(
+            name=made_by.name,
+            version=made_by.version,
+            parameters=[f"{name}={value}" for name, value in made_by.parameters.items()] or None,
+        ),
+        measurements=[
+            sr.Measurement(name=codes.SCT.Volume, value=candidate.volume_mm3, unit=codes.UCUM.CubicMillimeter),
+            *(
+                sr.Measurement(
+                    name=score, value=value, unit=codes.UCUM.NoUnits, derivation=derivation, referenced_images=maps
+                )
+                for value, derivation in (
+                    (candidate.peak_score, codes.SCT.Maximum),
+                    (candidate.mean_score, codes.SCT.Mean),
+                )
+            ),
+        ],
+    )
+
+
+def _nothing_found() -> Any:
+    import highdicom
+    from highdicom import sr
+
+    question, answer = (sr.CodedConcept.from_code(code()) for code in (screening_result, no_candidate))
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=highdicom.UID(), identifier="No lesion candidate"),
+        qualitative_evaluations=[sr.QualitativeEvaluation(question, answer)],
+    )

@@ -1,0 +1,208 @@
+"""The DICOM files that a scan was read from, matched by position with the slices of its volume."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from monai.data.utils import orientation_ras_lps
+
+from monai_zsad.errors import OutputError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["SourceSeries", "read_source", "header_errors"]
+
+# Shares of a pixel and of the slice distance; the scan's reader allows slices to jitter by 5 % of their distance.
+_IN_PLANE, _ALONG = 0.1, 0.25
+_SET_ASIDE = ("PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime")
+_NEEDED = ("PatientID", "AccessionNumber", "StudyID", "ReferringPhysicianName")
+# Free text about hospital and machine, which highdicom would copy as contributing equipment, specimen and reference.
+_LEFT_OUT = (
+    *("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName", "DeviceSerialNumber"),
+    *("ContainerIdentifier", "IssuerOfTheContainerIdentifierSequence", "AlternateContainerIdentifierSequence"),
+    *("ContainerTypeCodeSequence", "ContainerDescription", "ContainerComponentSequence", "SpecimenDescriptionSequence"),
+    "PositionReferenceIndicator",
+)
+
+
+@dataclass(frozen=True)
+class SourceSeries:
+    """Headers of a source series and how its frames lie in the volume.
+
+    Attributes:
+        images: headers without pixels: one of each slice, in the order of the volume's third axis, or a single one of
+            a multi-frame file.
+        order: of each frame of ``images``, its index along the volume's third axis.
+        identity: values of patient and study that are not in ``images``: highdicom and pydicom quote odd ones in logs
+            and errors. :meth:`identify` puts them into a result, as they are.
+    """
+
+    images: list[Dataset]
+    order: np.ndarray
+    identity: dict[str, Any]
+
+    def identify(self, result: Dataset) -> None:
+        """Give a result the values of patient and study that were set aside."""
+        for keyword, value in self.identity.items():
+            # The library hands elements on by reference; setting a value in place would change the header's, too.
+            if keyword in result:
+                delattr(result, keyword)
+            setattr(result, keyword, value)
+
+    def frames(self, values: np.ndarray) -> np.ndarray:
+        """Values (X, Y, Z) as (frames, rows, columns), one frame for each of the source's, in its order."""
+        return np.ascontiguousarray(values.transpose(2, 1, 0)[self.order])
+
+
+@contextlib.contextmanager
+def header_errors(what: str) -> Iterator[None]:
+    """Turn what highdicom and pydicom say about an unusable header into an error with a remedy.
+
+    Values are not validated on the way: pydicom warns of an odd one by quoting it, so that a birth date reaches the
+    log. They stay as the source has them.
+
+    Raises:
+        OutputError: instead of the libraries' bare errors.
+    """
+    from pydicom.config import disable_value_validation
+
+    try:
+        with disable_value_validation():
+            yield
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise OutputError(
+            f"{what}: cannot be made of this source ({reason}); repair the source's header, or write no DICOM results"
+        ) from error
+
+
+def read_source(
+    files: Sequence[str | os.PathLike[str]], affine: np.ndarray, shape: Sequence[int]
+) -> SourceSeries | None:
+    """Read the headers of a series and find the file, or frame, of every slice of a volume.
+
+    The match is by position, so neither the order of the files nor their numbers matter; files that belong to no slice
+    (a duplicate that the reader set aside) are left out.
+
+    Args:
+        files: all files of the series.
+        affine: (4, 4), index of the volume to mm, RAS; X runs along the columns, Y along the rows.
+        shape: (X, Y, Z) of the volume.
+
+    Returns:
+        the series; ``None`` where the files are not DICOM.
+
+    Raises:
+        OutputError: if a file cannot be read, or the volume does not lie on the grid of the files.
+    """
+    from pydicom.misc import is_dicom
+
+    paths = [Path(file) for file in files]
+    try:
+        if not paths or any(path.is_dir() or not is_dicom(path) for path in paths):
+            return None
+    except OSError as error:
+        raise OutputError(f"{paths[0].parent}: the scan's files cannot be read again ({error.strerror})") from error
+    where = paths[0] if len(paths) == 1 else paths[0].parent
+    with header_errors(str(where)):
+        headers = [_header(path) for path in paths]
+        identity = {keyword: headers[0].get(keyword) for keyword in _SET_ASIDE}
+        for header in headers:
+            for keyword in _SET_ASIDE:
+                setattr(header, keyword, None)
+        multi_frame = "PerFrameFunctionalGroupsSequence" in headers[0]
+        if multi_frame and len(headers) > 1:
+            raise OutputError(f"{where}: holds several multi-frame files; DICOM results need one of them alone")
+        planes = _frame_planes(headers[0]) if multi_frame else [_plane(header) for header in headers]
+        nearest = _match(planes, headers[0], orientation_ras_lps(np.array(affine, dtype=np.float64)), shape, where)
+    if multi_frame:
+        if len(planes) != len(nearest):
+            raise OutputError(f"{where}: has {len(planes)} frames, the map {len(nearest)} slices; give one volume")
+        return SourceSeries(headers, np.argsort(nearest), identity)
+    images = [headers[index] for index in nearest]
+    with header_errors(str(where)):
+        _unify(images, float(np.linalg.norm(np.asarray(affine)[:3, 2])))
+    return SourceSeries(images, np.arange(len(images)), identity)
+
+
+def _header(path: Path) -> Dataset:
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, NotImplementedError) as error:
+        raise OutputError(f"{path}: the scan's file cannot be read again; keep it until the run ends") from error
+    for keyword in _NEEDED:
+        if keyword not in header:
+            setattr(header, keyword, None)
+    for keyword in _LEFT_OUT:
+        if keyword in header:
+            delattr(header, keyword)
+    return header
+
+
+def _plane(groups: Dataset) -> np.ndarray:
+    """Position, direction along the columns, direction along the rows of a slice, (3, 3), in mm, LPS."""
+    down, across = (float(length) for length in groups.PixelSpacing)
+    cosines = np.array([float(value) for value in groups.ImageOrientationPatient])
+    position = np.array([float(value) for value in groups.ImagePositionPatient])
+    return np.stack([position, cosines[:3] * across, cosines[3:] * down])
+
+
+def _frame_planes(header: Dataset) -> list[np.ndarray]:
+    from pydicom import Dataset
+
+    shared = header.SharedFunctionalGroupsSequence[0]
+    planes = []
+    for frame in header.PerFrameFunctionalGroupsSequence:
+        merged = Dataset()
+        for group in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"):
+            merged.update((frame if group in frame else shared)[group][0])
+        planes.append(_plane(merged))
+    return planes
+
+
+def _match(
+    planes: Sequence[np.ndarray], header: Dataset, affine: np.ndarray, shape: Sequence[int], where: Path
+) -> np.ndarray:
+    """Of each slice of the volume, the index of its frame."""
+    size = (int(header.Columns), int(header.Rows))
+    if tuple(shape[:2]) != size:
+        raise OutputError(
+            f"{where}: has slices of {size[0]} x {size[1]} pixels, the map of {shape[0]} x {shape[1]}; "
+            "bring the map back to the scan's grid first (Invertd)"
+        )
+    across, down = planes[0][1:]
+    off = [np.linalg.norm(affine[:3, i] - step) * (size[i] - 1) for i, step in enumerate((across, down))]
+    slices = affine[:3, 3] + np.arange(shape[2])[:, None] * affine[:3, 2]
+    distances = np.linalg.norm(slices[:, None] - np.stack([plane[0] for plane in planes])[None], axis=-1)
+    nearest = distances.argmin(axis=1)
+    step = float(np.linalg.norm(affine[:3, 2]))
+    farthest = float(distances.min(axis=1).max())
+    if max(off) > _IN_PLANE * min(np.linalg.norm(across), np.linalg.norm(down)) or farthest > _ALONG * step:
+        raise OutputError(
+            f"{where}: the map is not on the grid of these files (a slice is {farthest:.2f} mm, a corner "
+            f"{max(off):.2f} mm off); bring it back to the scan's grid first (Invertd), and leave DICOM results out "
+            "for a resampled scan"
+        )
+    return nearest
+
+
+def _unify(images: Sequence[Dataset], step: float) -> None:
+    """One orientation and distance for all slices, as the library wants them equal to the last digit."""
+    for image in images:
+        image.ImageOrientationPatient = images[0].ImageOrientationPatient
+        image.PixelSpacing = images[0].PixelSpacing
+        if len(images) > 1:
+            # Headers carry a negative or a wrong distance; positions are what counts.
+            image.SpacingBetweenSlices = f"{step:.8g}"
+        if not image.get("SliceThickness"):
+            image.SliceThickness = f"{step:.8g}"

@@ -1,0 +1,250 @@
+"""Results of a DICOM scan as DICOM objects beside it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+
+from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.writers.dicom.parametric_map import MAP_TYPES, dicom_parametric_map
+from monai_zsad.writers.dicom.report import dicom_report
+from monai_zsad.writers.dicom.segmentation import Candidate, dicom_segmentation
+from monai_zsad.writers.dicom.source import SourceSeries, header_errors, read_source
+from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.scores import described
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["KINDS", "SaveDicom", "SaveDicomD", "SaveDicomDict", "SaveDicomd"]
+
+KINDS = ("seg", "pm", "sr")
+"""DICOM objects that can be written: Segmentation, Parametric Map, Structured Report."""
+
+_logger = logging.getLogger(__name__)
+
+
+class SaveDicom(Transform):
+    """Write ``<output_dir>/<case>/<case>_seg.dcm``, ``_pm.dcm`` and ``_sr.dcm`` for a scan that was read from DICOM.
+
+    MONAI writes no DICOM: ``SaveImage`` has writers for NIfTI, NRRD and pictures only. The objects are highdicom's: a
+    binary Segmentation with a segment for each lesion candidate, a Parametric Map of the score, and a Comprehensive 3D
+    SR (TID 1500) with the candidates' measurements. They lie in the source's frame of reference and name its images;
+    patient and study are copied from it, as the standard asks for, but neither hospital nor machine. Each object is a
+    series of its own, with new UIDs at every write, and says that it is not for clinical use and, of seeded weights,
+    that it means nothing.
+
+    Of a scan without candidates there is no segmentation, since that needs a segment: the report says that none was
+    found, and the segmentation of an earlier run is removed.
+
+    Args:
+        output_dir: folder of the run.
+        kinds: some of :data:`KINDS`; ``"sr"`` needs ``"seg"``, whose segments it refers to.
+        meta: the bundle's description of its model, or a function that returns it (see ``SaveScoresd``).
+        map_dtype: how the map is stored, see :func:`dicom_parametric_map`.
+        strict: refuse a scan that was not read from DICOM; else that is logged and nothing is written.
+
+    Raises:
+        ConfigurationError: if a kind or type is unknown, or ``"sr"`` stands without ``"seg"``.
+
+    Example:
+        >>> save = SaveDicom("out", kinds=("pm",))
+        >>> save.layouts["pm"].filename(subject="anna").name
+        'anna_pm.dcm'
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str] = "./",
+        kinds: Sequence[str] = KINDS,
+        meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        map_dtype: str = "float32",
+        strict: bool = False,
+    ) -> None:
+        kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        if not kinds or not set(kinds) <= set(KINDS):
+            raise ConfigurationError(f"kinds={kinds!r}: give some of {', '.join(map(repr, KINDS))}")
+        if "sr" in kinds and "seg" not in kinds:
+            raise ConfigurationError(f"kinds={kinds!r}: the report refers to the segmentation; add 'seg'")
+        if map_dtype not in MAP_TYPES:
+            raise ConfigurationError(f"map_dtype={map_dtype!r}: accepted are {' and '.join(map(repr, MAP_TYPES))}")
+        self.meta = meta
+        self.map_dtype = map_dtype
+        self.strict = strict
+        self.layouts = {kind: CaseLayout(output_dir, kind, ".dcm", makedirs=True) for kind in KINDS if kind in kinds}
+
+    def __call__(
+        self,
+        img: NdarrayOrTensor,
+        labels: NdarrayOrTensor | None,
+        candidates: Sequence[Candidate],
+        source_files: Sequence[str | os.PathLike[str]],
+        case: str,
+    ) -> NdarrayOrTensor:
+        """Write the objects and pass the map on.
+
+        Args:
+            img: (1, X, Y, Z) map on the scan's grid, with its affine (RAS, mm).
+            labels: (1, X, Y, Z) label map of the candidates, on the same grid; may be ``None`` for ``kinds=("pm",)``.
+            candidates: see :class:`~monai_zsad.writers.dicom.segmentation.Candidate`, most suspicious first.
+            source_files: all files that the scan was read from.
+            case: id of the case.
+
+        Returns:
+            ``img`` itself.
+
+        Raises:
+            OutputError: if a value is not finite, label map and map differ in shape, the map is not on the grid of the
+                files, the source's header cannot be used, a file cannot be written, or, where ``strict``, the scan
+                was not read from DICOM.
+        """
+        values = _values(img, case)
+        affine = img.affine.cpu().numpy() if isinstance(img, MetaTensor) else None
+        if affine is None:
+            raise OutputError(f"case {case!r}: the map has no affine; give it as a MetaTensor")
+        source = read_source(source_files, affine, values.shape)
+        if source is None:
+            reason = f"case {case!r}: the scan was not read from DICOM files, so no DICOM results can be written"
+            if self.strict:
+                raise OutputError(f"{reason}; leave SaveDicomd out, or give a DICOM series")
+            _logger.warning("%s", reason)
+            return img
+        model = described(self.meta)
+        # Everything is made before anything is written, so that a report never stands beside another run's segments.
+        results: dict[str, Dataset | None] = {}
+        if "pm" in self.layouts:
+            results["pm"] = dicom_parametric_map(values, source, model, self.map_dtype)
+        if "seg" in self.layouts:
+            results["seg"] = _segmentation(labels, candidates, source, model, values.shape, case)
+        if "sr" in self.layouts:
+            results["sr"] = dicom_report(candidates, source, model, results["seg"], results.get("pm"))
+        for kind, result in results.items():
+            self._write(kind, result, case)
+        return img
+
+    def _write(self, kind: str, result: Dataset | None, case: str) -> None:
+        path = self.layouts[kind].filename(subject=case)
+        if result is None:
+            path.unlink(missing_ok=True)
+            _logger.info("case %r: no lesion candidates, so no %s", case, path.name)
+            return
+        with atomic_path(path) as temporary, header_errors(path.name):
+            result.save_as(temporary, enforce_file_format=True)
+        _logger.info("wrote %s", path)
+
+
+class SaveDicomd(MapTransform):
+    """Dictionary form of :class:`SaveDicom`.
+
+    It reads the map's key, ``"<key>_labels"`` and ``"<key>_candidates"`` as ``LesionCandidatesd`` adds them,
+    ``"case"``, and the paths of the scan's files, which the reader noted as ``source_files`` in the meta data.
+
+    Args:
+        keys: the anomaly map, on the scan's grid. One key, as a case has one file of each kind.
+        output_dir: see :class:`SaveDicom`.
+        kinds: see :class:`SaveDicom`.
+        meta: see :class:`SaveDicom`.
+        map_dtype: see :class:`SaveDicom`.
+        strict: see :class:`SaveDicom`.
+        image_key: the scan, whose meta data tell its files where those of the map do not.
+        case_key: where the case id stands.
+        allow_missing_keys: do nothing where the data have no such key.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> scan = Path(tempfile.mkdtemp()) / "scan.nii"
+        >>> _ = scan.write_bytes(bytes(400))
+        >>> pred = MetaTensor(torch.zeros(1, 2, 3, 4), affine=torch.eye(4), meta={"source_files": str(scan)})
+        >>> SaveDicomd(keys="pred", output_dir="out", kinds="pm", strict=True)({"case": "anna", "pred": pred})
+        Traceback (most recent call last):
+        ...
+        monai_zsad.errors.OutputError: case 'anna': the scan was not read from DICOM files...
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | os.PathLike[str] = "./",
+        kinds: Sequence[str] = KINDS,
+        meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        map_dtype: str = "float32",
+        strict: bool = False,
+        image_key: str = "image",
+        case_key: str = "case",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.saver = SaveDicom(output_dir, kinds, meta, map_dtype, strict)
+        self.image_key = image_key
+        self.case_key = case_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the objects of every key and return the data unchanged.
+
+        Raises:
+            OutputError: if the candidates are missing, or what :class:`SaveDicom` refuses.
+        """
+        d = dict(data)
+        for key in self.key_iterator(d):
+            labels, candidates = d.get(f"{key}_labels"), d.get(f"{key}_candidates")
+            if "seg" in self.saver.layouts and (labels is None or candidates is None):
+                raise OutputError(
+                    f"no '{key}_labels' and '{key}_candidates' in the data: put LesionCandidatesd before SaveDicomd, "
+                    "or give kinds=('pm',)"
+                )
+            self.saver(d[key], labels, candidates or [], self._files(d, key), str(d[self.case_key]))
+        return d
+
+    def _files(self, data: Mapping[Hashable, Any], key: Hashable) -> list[str]:
+        for name in (key, self.image_key):
+            found = data[name].meta.get("source_files") if isinstance(data.get(name), MetaTensor) else None
+            if found:
+                return str(found).splitlines()
+        return []
+
+
+SaveDicomD = SaveDicomDict = SaveDicomd
+
+
+def _values(img: NdarrayOrTensor, case: str) -> np.ndarray:
+    """The map (X, Y, Z) float32, checked."""
+    values = img.detach().cpu().float().numpy() if isinstance(img, torch.Tensor) else np.asarray(img)
+    if values.ndim != 4 or values.shape[0] != 1:
+        raise OutputError(f"case {case!r}: the map has the shape {tuple(values.shape)}; give (1, X, Y, Z)")
+    if bad := values.size - int(np.count_nonzero(np.isfinite(values))):
+        raise OutputError(
+            f"case {case!r}: DICOM not written, {bad} of {values.size} values are NaN or infinite; "
+            "run in float32 (amp off)"
+        )
+    return values[0]
+
+
+def _segmentation(
+    labels: NdarrayOrTensor | None,
+    candidates: Sequence[Candidate],
+    source: SourceSeries,
+    model: Mapping[str, Any],
+    shape: Sequence[int],
+    case: str,
+) -> Dataset | None:
+    if not candidates:
+        return None
+    array = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
+    if array.shape != (1, *shape):
+        raise OutputError(
+            f"case {case!r}: the label map has the shape {tuple(array.shape)}, the map {(1, *shape)}; write both on "
+            "the scan's grid"
+        )
+    whole = array[0].astype(np.uint16)
+    if array.dtype.kind != "u" and not np.array_equal(whole, array[0]):
+        raise OutputError(f"case {case!r}: the label map holds values other than whole numbers from 0 to 65535")
+    return dicom_segmentation(whole, candidates, source, model)

@@ -1,0 +1,312 @@
+"""The manifest of a case: what was written, from what and by what; with it, and only then, the case is complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from monai_zsad.errors import OutputError
+from monai_zsad.writers.facts import plain, require, software
+from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.scores import described
+
+__all__ = [
+    "Fingerprint",
+    "SaveManifestD",
+    "SaveManifestDict",
+    "SaveManifestd",
+    "clean_temporaries",
+    "content_hash",
+    "fingerprint",
+    "is_complete",
+    "verify_manifest",
+]
+
+SCHEMA = "monai-zsad/manifest"
+SCHEMA_VERSION = 1
+
+# Names that atomic_path gives.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.(?P<name>.+)", re.DOTALL)
+# The coarsest time stamps of a file system in use (FAT).
+_GRAIN_NS = 2_000_000_000
+_BLOCK = 1 << 20
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What decides a case's result; two cases with the same one have the same result.
+
+    Attributes:
+        model: SHA-256 of the model's description.
+        configuration: SHA-256 of the run's settings.
+        input: SHA-256 over those of the scan's files, whatever their order and names; ``None`` if they are not known.
+    """
+
+    model: str
+    configuration: str
+    input: str | None
+
+
+def fingerprint(
+    model: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    source_files: str | Sequence[str | os.PathLike[str]] | None = None,
+) -> Fingerprint:
+    """The fingerprint of a case, before or after it is run.
+
+    Args:
+        model: the bundle's description of its model, or a function that returns it, once its weights are loaded.
+        settings: what else decides the result: plane, window, thresholds and so on, not folders.
+        source_files: paths of the files that the scan is read from, as a list or joined by line breaks.
+
+    Example:
+        >>> fingerprint({"method": "crane"}) == fingerprint(lambda: {"method": "crane"}, {})
+        True
+        >>> fingerprint({"method": "crane"}).input is None
+        True
+    """
+    return Fingerprint(content_hash(described(model)), content_hash(settings or {}), _input_hash(source_files))
+
+
+def content_hash(content: Mapping[str, Any]) -> str:
+    """SHA-256 of plain values, whatever the order of their keys.
+
+    Example:
+        >>> content_hash({"a": 1, "b": (2, 3)}) == content_hash({"b": [2, 3], "a": 1})
+        True
+    """
+    text = json.dumps(plain(content, "content"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class SaveManifestd(MapTransform):
+    """Write ``<output_dir>/<case>/<case>_manifest.json``, after all other writers of a case.
+
+    MONAI's writers note at most the names of what they wrote, so that a later run cannot tell a finished case from one
+    that was interrupted or made otherwise. The manifest names every file of the case's folder that was written since
+    this transform was made, with size and SHA-256, and the :class:`Fingerprint`; descriptions and paths stand in it as
+    hashes only. It holds no date: equal runs write equal manifests.
+
+    Args:
+        keys: the anomaly map. One key, as a case has one manifest.
+        output_dir: folder of the run.
+        meta: the bundle's description of its model, or a function that returns it, as for :class:`SaveScoresd`.
+        settings: see :func:`fingerprint`.
+        image_key: the scan, whose meta data name its files under ``source_files``, joined by line breaks.
+        allow_missing_keys: do nothing where the data have no such key.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from monai_zsad.writers import SaveCased
+        >>> folder = tempfile.mkdtemp()
+        >>> data = {"case": "anna", "pred": torch.zeros(1, 2, 3, 4)}
+        >>> last = SaveManifestd(keys="pred", output_dir=folder, meta={"method": "crane"})
+        >>> _ = last(SaveCased(keys="pred", output_dir=folder)(data))
+        >>> verify_manifest(folder, "anna")
+        []
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | os.PathLike[str] = "./",
+        meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        image_key: str = "image",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.layout = CaseLayout(output_dir, "manifest", ".json", makedirs=True)
+        self.meta = meta
+        self.settings = dict(settings or {})
+        self.image_key = image_key
+        self._since = time.time_ns()
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the manifest and return the data unchanged.
+
+        Raises:
+            OutputError: if there is no case id or no file of the case, or the manifest cannot be written.
+        """
+        d = dict(data)
+        for key in self.key_iterator(d):
+            require(d, {"case": "find_scans"})
+            case = str(d["case"])
+            path = self.layout.filename(subject=case)
+            made_by = fingerprint(self.meta, self.settings, self._source_files(d, key))
+            with atomic_path(path) as temporary:
+                temporary.touch()
+                # The time stamps of a file server need not follow this machine's clock.
+                since = self._since + temporary.stat().st_mtime_ns - time.time_ns() - _GRAIN_NS
+                written = _written(path, since)
+                if not written:
+                    raise OutputError(f"{path}: this run has written no file of the case; put the other writers before")
+                content = {
+                    "schema": SCHEMA,
+                    "schema_version": SCHEMA_VERSION,
+                    "case": case,
+                    "files": {name: _facts(path.parent / name) for name in written},
+                    "fingerprint": asdict(made_by),
+                    "software": software(),
+                }
+                temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        return d
+
+    def _source_files(self, data: Mapping[Hashable, Any], key: Hashable) -> Any:
+        volumes = [volume for volume in (data.get(self.image_key), data[key]) if isinstance(volume, MetaTensor)]
+        return next((volume.meta["source_files"] for volume in volumes if volume.meta.get("source_files")), None)
+
+
+SaveManifestD = SaveManifestDict = SaveManifestd
+
+
+def verify_manifest(output_dir: str | os.PathLike[str], case: str) -> list[str]:
+    """What is wrong with a case's manifest and the files that it names; nothing, if the list is empty.
+
+    Example:
+        >>> import tempfile
+        >>> verify_manifest(tempfile.mkdtemp(), "anna")
+        ['anna_manifest.json: cannot be read (No such file or directory)']
+    """
+    return _verified(output_dir, case)[1]
+
+
+def is_complete(output_dir: str | os.PathLike[str], case: str, fingerprint: Fingerprint) -> bool:
+    """Whether a case need not be run again: its manifest verifies, and model, configuration and input are the same.
+
+    A case whose input is not known counts as incomplete, as another scan may bear its name.
+    """
+    content, problems = _verified(output_dir, case)
+    return not problems and fingerprint.input is not None and content.get("fingerprint") == asdict(fingerprint)
+
+
+def clean_temporaries(output_dir: str | os.PathLike[str]) -> list[Path]:
+    """Remove what a killed run left under temporary names, in the folder and in those of its cases.
+
+    Call it before a run starts, when no other run writes to the folder.
+
+    Returns:
+        the files that were removed.
+
+    Raises:
+        OutputError: if one cannot be removed.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / ".0123abcd.summary.json").touch()
+        >>> [path.name for path in clean_temporaries(folder)]
+        ['.0123abcd.summary.json']
+    """
+    folder = Path(output_dir).expanduser()
+    removed = []
+    try:
+        parents = [folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.is_symlink())]
+        for parent in parents if folder.is_dir() else []:
+            for path in sorted(parent.iterdir()):
+                match = _TEMPORARY.fullmatch(path.name)
+                # In a case's folder, only what this package names so.
+                ours = match and (parent == folder or match["name"].startswith(f"{parent.name}_"))
+                if ours and path.is_file() and not path.is_symlink():
+                    path.unlink(missing_ok=True)
+                    removed.append(path)
+    except FileNotFoundError:
+        return removed
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or folder}: left by an interrupted run, cannot be removed ({error.strerror}); remove it"
+        ) from error
+    return removed
+
+
+def _verified(output_dir: str | os.PathLike[str], case: str) -> tuple[dict[str, Any], list[str]]:
+    path = CaseLayout(output_dir, "manifest", ".json").filename(subject=case)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return {}, [f"{path.name}: cannot be read ({error.strerror})"]
+    except ValueError as error:
+        return {}, [f"{path.name}: is no JSON ({error})"]
+    problems = []
+    if not isinstance(content, dict) or not isinstance(content.get("files"), dict) or not content["files"]:
+        return {}, [f"{path.name}: lists no files"]
+    for name, expected in {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "case": case}.items():
+        if content.get(name) != expected:
+            problems.append(f"{path.name}: {name} is {content.get(name)!r}, not {expected!r}")
+    for name, facts in content["files"].items():
+        if problem := _difference(path.parent, name, facts):
+            problems.append(f"{name}: {problem}")
+    return content, problems
+
+
+def _difference(folder: Path, name: str, facts: Any) -> str | None:
+    """How a file differs from its entry in the manifest."""
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts:
+        return "lies outside the case's folder"
+    path = folder / name
+    if not path.is_file():
+        return "is missing"
+    if not isinstance(facts, dict):
+        return "has no size and hash in the manifest"
+    try:
+        # The size first: most differences show without reading.
+        size = path.stat().st_size
+        if size != facts.get("bytes"):
+            return f"has {size} bytes, not {facts.get('bytes')}"
+        found = _sha256(path)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if found == facts.get("sha256") else f"has the SHA-256 {found}, not {facts.get('sha256')}"
+
+
+def _written(manifest: Path, since: int) -> list[str]:
+    """Names, relative to the case's folder, of the files changed since a time in ns."""
+    folder = manifest.parent
+    files = [path for path in folder.rglob("*") if path.is_file() and path != manifest]
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in files
+        if not _TEMPORARY.fullmatch(path.name) and path.stat().st_mtime_ns >= since
+    )
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _input_hash(source_files: str | Sequence[str | os.PathLike[str]] | None) -> str | None:
+    names = source_files.split("\n") if isinstance(source_files, str) else source_files or []
+    try:
+        hashes = sorted(_sha256(Path(name).expanduser()) for name in names if str(name))
+    except OSError as error:
+        _logger.warning(
+            "%s cannot be read again (%s): the manifest tells no input, and the case will not count as complete",
+            error.filename,
+            error.strerror,
+        )
+        return None
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,142 @@
+"""One page per case for a person: findings, pictures, and what they were made by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.writers.drawing import PLANES, make_view, on_grid
+from monai_zsad.writers.facts import require
+from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.findings import findings
+from monai_zsad.writers.scores import described
+
+__all__ = ["SaveReportD", "SaveReportDict", "SaveReportd", "report"]
+
+
+def report(
+    data: Mapping[Hashable, Any],
+    content: Mapping[str, Any],
+    key: str = "pred",
+    image_key: str = "image",
+    plane: str | None = None,
+    pictures: int = 6,
+    limits: tuple[float, float] | None = None,
+) -> str:
+    """The report of a case as one HTML page, which loads nothing: style and pictures (PNG) are part of it.
+
+    Args:
+        data: with the scan, the map and the candidates' labels under ``<key>_labels``.
+        content: of :func:`~monai_zsad.writers.findings` for the same data.
+        key: the anomaly map (1, X, Y, Z), affine in RAS, mm.
+        image_key: the scan (C, X, Y, Z), of which the first channel is shown; where it lies on another grid, as after
+            the preprocessing, it is resampled to that of the map.
+        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None is that of the scan's own slices.
+        pictures: how many key slices at most.
+        limits: map values where the colours begin and end; None as for :func:`~monai_zsad.writers.save_preview`.
+
+    Raises:
+        ConfigurationError: an unknown plane, or labels on another grid.
+        OutputError: if something is missing, or the map is not finite.
+
+    Example:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> pred = MetaTensor(torch.rand(1, 12, 12, 5), affine=torch.eye(4))
+        >>> data = {"case": "anna", "pred": pred, "image": pred, "volume_score": 0.5}
+        >>> data = {**data, "pred_labels": torch.zeros(1, 12, 12, 5), "pred_candidates": []}
+        >>> page = report(data, findings(data), pictures=1)
+        >>> "<h1>anna</h1>" in page, "http:" in page
+        (True, False)
+    """
+    from monai_zsad.writers.key_slices import key_slices
+    from monai_zsad.writers.report_page import report_page
+
+    require(data, {image_key: "what loads the scan", f"{key}_labels": "LesionCandidatesd"})
+    view = make_view(on_grid(data[image_key], data[key]), data[key], None, plane, data[f"{key}_labels"])
+    return report_page(content, key_slices(view, content["candidates"], pictures, limits))
+
+
+class SaveReportd(MapTransform):
+    """Write ``<output_dir>/<case>/<case>_report.html``, by :func:`findings` and :func:`report`.
+
+    MONAI writes no documents; its ``blend_images`` and ``matshow3d`` make pictures without sides, scale or numbers.
+    It stands behind ``LesionCandidatesd``, before :class:`~monai_zsad.writers.SaveFindingsd`.
+
+    Args:
+        keys: the anomaly map, on the scan's grid.
+        output_dir: folder of the run.
+        meta: the bundle's description of its model, as for :class:`~monai_zsad.writers.SaveScoresd`; random weights in
+            it are said in red.
+        settings: see :func:`~monai_zsad.writers.findings`.
+        image_key: see :func:`report`.
+        plane: see :func:`report`.
+        pictures: see :func:`report`.
+        limits: see :func:`report`.
+        output_postfix: of the page.
+        allow_missing_keys: do nothing where the data have no such key.
+
+    Raises:
+        ConfigurationError: an unknown plane, or less than one picture.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> pred = MetaTensor(torch.rand(1, 12, 12, 5), affine=torch.eye(4))
+        >>> data = {"case": "anna", "pred": pred, "image": pred, "volume_score": 0.5}
+        >>> data = {**data, "pred_labels": torch.zeros(1, 12, 12, 5), "pred_candidates": []}
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = SaveReportd(output_dir=folder, pictures=1)(data)
+        >>> [file.name for file in Path(folder, "anna").iterdir()]
+        ['anna_report.html']
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "pred",
+        output_dir: str | os.PathLike[str] = "./",
+        meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        image_key: str = "image",
+        plane: str | None = None,
+        pictures: int = 6,
+        limits: tuple[float, float] | None = None,
+        output_postfix: str = "report",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if plane is not None and plane not in PLANES:
+            raise ConfigurationError(f"plane is {plane!r}; give one of {', '.join(PLANES)}, or None for the scan's own")
+        if isinstance(pictures, bool) or not isinstance(pictures, int) or pictures < 1:
+            raise ConfigurationError(f"pictures={pictures!r} must be a whole number from 1")
+        self.meta = meta
+        self.settings = settings
+        self.image_key = image_key
+        self.plane = plane
+        self.pictures = pictures
+        self.limits = limits
+        self.layout = CaseLayout(output_dir, output_postfix, ".html", makedirs=True)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the page and return the data unchanged.
+
+        Raises:
+            OutputError: see :func:`findings` and :func:`report`; or if the file cannot be written.
+        """
+        d = dict(data)
+        for key in self.key_iterator(d):
+            content = findings(d, key, described(self.meta), self.settings)
+            html = report(d, content, key, self.image_key, self.plane, self.pictures, self.limits)
+            with atomic_path(self.layout.filename(subject=content["case"])) as temporary:
+                temporary.write_text(html, encoding="utf-8")
+        return d
+
+
+SaveReportD = SaveReportDict = SaveReportd
