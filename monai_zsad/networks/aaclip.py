@@ -86,6 +86,7 @@ class AACLIP(ZeroShotNetwork):
             raise ConfigurationError(f"score={score!r} is unknown: choose 'detection' or 'map'")
         self.levels = self.clip.check_layers(levels)
         self.prompts = PromptEnsemble.named("aaclip") if prompts is None else prompts
+        self.domain = domain
         self.image_weight = image_weight
         self.text_weight = text_weight
         image_blocks, text_blocks = min(image_blocks, self.clip.depth), min(text_blocks, self.clip.text_depth)
@@ -114,6 +115,10 @@ class AACLIP(ZeroShotNetwork):
 
     def _loaded_records(self) -> dict[str, WeightsRecord]:
         return super()._loaded_records() | self.adapter_records
+
+    def _options(self) -> dict[str, Any]:
+        weights = {"image_weight": self.image_weight, "text_weight": self.text_weight}
+        return {"domain": self.domain, "levels": list(self.levels), "score": self.score, **weights}
 
     def _towers(self) -> list[nn.Module]:
         return [*super()._towers(), self.image_adapter]

@@ -104,6 +104,10 @@ class AnoCLIP(FeatureNetwork):
             self.text_anchors = anchors.unsqueeze(0).to(self.text_anchors)
             self.prompt_features = l2_normalize(encoded).to(self.prompt_features)
 
+    def _options(self) -> dict[str, Any]:
+        adaptation = None if self.adaptation is None else str(self.adaptation)
+        return {"temperature": self.temperature, "views": self.views, "adaptation": adaptation}
+
     def vision_request(self) -> VisionRequest:
         """The V-V path, beside all blocks, after the last."""
         return VisionRequest("vv", 1, (self.clip.depth,), patches=False)

@@ -151,9 +151,12 @@ class ZeroShotNetwork(nn.Module, ABC):
         return (images.float() * self.std.float() + self.mean.float()).clamp(0, 1)
 
     def describe(self) -> dict[str, Any]:
-        """Method, sizes, engine and weights in plain values, for reports; without paths of this machine."""
+        """Method, options, sizes, engine, words and weights in plain values; without paths of this machine."""
+        prompts = getattr(self, "prompts", None)
         return {
             "method": type(self).__name__,
+            "options": self._options(),
+            "prompts": None if prompts is None else prompts.fingerprint(),
             "architecture": self.clip.architecture,
             "activation": self.clip.activation,
             "image_size": self.image_size,
@@ -161,6 +164,10 @@ class ZeroShotNetwork(nn.Module, ABC):
             "precision": self.engine_precision or str(self.clip.vision_dtype).removeprefix("torch."),
             "weights": {part: dataclasses.asdict(record) for part, record in self.records.items()},
         }
+
+    def _options(self) -> dict[str, Any]:
+        """What a user may choose of the method, beside sizes and words, in plain values."""
+        return {}
 
     def set_precision(self, precision: str | torch.dtype) -> None:
         """Compute the vision towers in ``precision``; text anchors, similarities and maps stay in float32.

@@ -119,6 +119,9 @@ class Crane(FeatureNetwork, LearnedPromptNetwork):
     # Whether CLIP's own stream is read for the patches after its last block.
     _needs_own_patches = False
 
+    def _options(self) -> dict[str, Any]:
+        return {"average": self.average}
+
     def vision_request(self) -> VisionRequest:
         """The second path after every dense layer."""
         return VisionRequest(self.attention, self.first_block, self.dense_layers, patches=self._needs_own_patches)

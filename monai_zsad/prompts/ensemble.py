@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,16 @@ class PromptEnsemble:
                 f"{self.source}: {len(long)} of {len(counts)} sentences are longer than {limit} tokens: {shown}{more}. "
                 "Shorten the state, the template or the name"
             )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """How many sentences of each kind, and the SHA-256 of them all in their order.
+
+        >>> PromptEnsemble(["fine"], ["ill"]).fingerprint()["sha256"][:8]
+        '609d22f4'
+        """
+        text = json.dumps([self.normal, self.abnormal])
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        return {"normal": len(self.normal), "abnormal": len(self.abnormal), "sha256": sha256}
 
     def describe(self) -> str:
         """What the set is and how many sentences it has, in a few lines.
