@@ -7,6 +7,7 @@ from types import ModuleType
 
 _MODULES = (
     "bundles",
+    "calibration",
     "cli",
     "compare",
     "compare_cli",
@@ -15,7 +16,11 @@ _MODULES = (
     "demo",
     "options",
     "prompts_cli",
+    "results_cli",
+    "resuming",
+    "screen_cli",
     "screening",
+    "settings",
     "small_model",
     "training",
     "training_files",

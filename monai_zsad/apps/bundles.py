@@ -23,6 +23,7 @@ __all__ = [
     "build_network",
     "bundle_network",
     "convert",
+    "find_bundle",
     "load_weights",
     "read_bundle",
     "read_records",
@@ -132,6 +133,24 @@ def bundle_network(bundle: str | os.PathLike[str], **overrides: Any) -> tuple[Ze
     """
     parser = read_bundle(bundle, overrides)
     return build_network(parser, bundle), released_weights(parser)
+
+
+def find_bundle(bundle: str | os.PathLike[str]) -> Path:
+    """Folder of a bundle: as it is given, or by its name in ``bundles/``, here or beside the package.
+
+    Raises:
+        ConfigurationError: if there is none.
+    """
+    name = os.fspath(bundle)
+    beside = Path(__file__).resolve().parents[2]
+    places = [Path(name), Path("bundles") / name, beside / "bundles" / name]
+    for place in places[: 1 if Path(name).name != name else None]:
+        if (place / "configs" / "inference.yaml").is_file():
+            return place
+    known = sorted({file.parents[1].name for file in (beside / "bundles").glob("*/configs/inference.yaml")})
+    raise ConfigurationError(
+        f"{name} is no bundle: give its folder" + (f", or one of {', '.join(known)}" if known else "")
+    )
 
 
 def read_bundle(bundle: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Any:

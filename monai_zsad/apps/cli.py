@@ -19,6 +19,8 @@ from monai_zsad.apps import prompts_cli, weights_cli
 from monai_zsad.apps.compare_cli import compare
 from monai_zsad.apps.convert_cli import convert
 from monai_zsad.apps.demo import demo
+from monai_zsad.apps.results_cli import calibrate, info, report
+from monai_zsad.apps.screen_cli import screen
 from monai_zsad.errors import ZsadError
 
 __all__ = ["app", "main"]
@@ -29,9 +31,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(compare)
-app.command()(convert)
-app.command()(demo)
+for command in (calibrate, compare, convert, demo, info, report, screen):
+    app.command()(command)
 app.add_typer(prompts_cli.app, name="prompts")
 app.add_typer(weights_cli.app, name="weights")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from monai_zsad.apps.settings import read_settings, weights_setting
 from monai_zsad.errors import ConfigurationError
 
 __all__ = ["compare"]
@@ -57,7 +58,7 @@ def compare(
     """
     # Arguments are looked at before torch is imported.
     folders = _folders(bundle)
-    general, own = _settings([*map(_prefixed, weights or []), *(setting or [])], list(folders))
+    general, own = read_settings([*map(weights_setting, weights or []), *(setting or [])], list(folders))
     if not limits[0] < limits[1]:
         raise typer.BadParameter(f"{limits[0]} {limits[1]}: the smaller value comes first", param_hint="--limits")
 
@@ -98,33 +99,3 @@ def _folders(bundles: Sequence[str]) -> dict[str, Path]:
             raise ConfigurationError(f"--bundle {text}: {name} is there twice; give one another name: NAME={folder}")
         found[name] = Path(folder)
     return found
-
-
-def _prefixed(pair: str) -> str:
-    """``[NAME:]PART=SOURCE`` as a setting of the bundle's ``weights``."""
-    left, equals, source = pair.partition("=")
-    name, colon, part = left.rpartition(":")
-    if not (part and equals and source):
-        raise ConfigurationError(f"--weights {pair}: give a part and a source, such as --weights clip=seed:0")
-    return f"{name}{colon}weights#{part}={source}"
-
-
-def _settings(pairs: Sequence[str], names: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Values for all bundles and for single ones, of ``[NAME:]KEY=VALUE``; values are read as YAML."""
-    import yaml
-
-    general: dict[str, Any] = {}
-    own: dict[str, dict[str, Any]] = {}
-    for pair in pairs:
-        left, equals, text = pair.partition("=")
-        name, colon, key = left.rpartition(":")
-        if not (key and equals):
-            raise ConfigurationError(f"--set {pair}: give a key and a value, such as --set image_size=224")
-        if colon and name not in names:
-            raise ConfigurationError(f"{pair}: {name!r} is none of the bundles {', '.join(names)}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigurationError(f"--set {pair}: the value is no YAML; put it in quotes") from error
-        (own.setdefault(name, {}) if colon else general)[key] = value
-    return general, own

@@ -6,12 +6,13 @@ import ast
 import difflib
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from monai_zsad.errors import ConfigurationError
 
-__all__ = ["check_options"]
+__all__ = ["check_options", "check_settings"]
 
 
 def check_options(arguments: Sequence[str] | None = None) -> None:
@@ -27,7 +28,6 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
         ConfigurationError: if an option is no id of the configuration, with the nearest ones.
     """
     from monai.bundle import ConfigParser
-    from monai.bundle.scripts import run
 
     words = list(sys.argv if arguments is None else arguments)
     if "monai" not in words[0] or len(words) < 2 or words[1] not in ("run", "run_workflow"):
@@ -35,9 +35,32 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
     options = _options(words[2:])
     if "config_file" not in options:
         return
-    config = ConfigParser.load_config_files(_as_list(options["config_file"]))
-    own = set(inspect.signature(run).parameters)
-    for name in options:
+    _refuse_unknown(options, ConfigParser.load_config_files(_as_list(options["config_file"])), _own_options())
+
+
+def check_settings(names: Iterable[str], config_files: Sequence[Path]) -> None:
+    """Compare ids with those of a bundle's configuration files; MONAI would add unknown ones, where nothing reads them.
+
+    Args:
+        names: ids, such as ``window`` or ``weights#clip``.
+        config_files: that stand over one another.
+
+    Raises:
+        ConfigurationError: for the first unknown id, with the nearest ones.
+    """
+    from monai.bundle import ConfigParser
+
+    _refuse_unknown(names, ConfigParser.load_config_files([str(file) for file in config_files]), ())
+
+
+def _own_options() -> set[str]:
+    from monai.bundle.scripts import run
+
+    return set(inspect.signature(run).parameters)
+
+
+def _refuse_unknown(names: Iterable[str], config: Any, own: Collection[str]) -> None:
+    for name in names:
         if name in own or _has(config, name.split("#")):
             continue
         near = difflib.get_close_matches(name, [*config, *own], n=3, cutoff=0.5)

@@ -19,7 +19,7 @@ from monai_zsad._version import __version__
 from monai_zsad.data import explain, find_user_error
 from monai_zsad.errors import OutputError
 from monai_zsad.inferers.arguments import parse_flag
-from monai_zsad.writers import CaseLayout, atomic_path
+from monai_zsad.writers import CaseLayout, atomic_path, write_index
 
 __all__ = ["TRACEBACK_VARIABLE", "ScreeningSummary", "check_output", "finish", "friendly_errors", "isolate_failures"]
 
@@ -88,7 +88,8 @@ class ScreeningSummary:
     ``"done"`` or ``"failed"``, ``volume_score`` or ``reason``, ``seconds``) and ``software``; an older one is replaced.
 
     Args:
-        output_dir: folder for ``summary.json``; None writes none.
+        output_dir: folder for ``summary.json`` and the page ``index.html``; None writes none.
+        resume: keep what an earlier ``summary.json`` says of cases that were left out of this run.
 
     Example:
         >>> engine = Engine(lambda engine, batch: [{"case": batch, "volume_score": 0.5}])
@@ -99,7 +100,8 @@ class ScreeningSummary:
         1 done, 0 failed
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, output_dir: str | os.PathLike[str] | None = None, resume: bool | str = False) -> None:
+        self.resume = parse_flag("resume", resume)
         self.output_dir = None if output_dir is None else Path(output_dir).expanduser()
         self.cases: list[dict[str, Any]] = []
         self._since = 0.0
@@ -143,17 +145,28 @@ class ScreeningSummary:
     def _write(self, folder: Path) -> None:
         import monai
 
-        failed = sum(record["status"] == "failed" for record in self.cases)
+        cases = [*(self._earlier(folder) if self.resume else []), *self.cases]
+        failed = sum(record["status"] == "failed" for record in cases)
         content = {
             "schema_version": 1,
-            "done": len(self.cases) - failed,
+            "done": len(cases) - failed,
             "failed": failed,
-            "cases": self.cases,
+            "cases": cases,
             "software": {"monai_zsad": __version__, "monai": monai.__version__, "torch": torch.__version__},
         }
         _make_folder(folder)
         with atomic_path(folder / "summary.json") as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_index(folder)
+
+    def _earlier(self, folder: Path) -> list[dict[str, Any]]:
+        """Records of an earlier run of cases that this run left out."""
+        try:
+            cases = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["cases"]
+        except (OSError, ValueError, LookupError):
+            return []
+        anew = {record["case"] for record in self.cases}
+        return [record for record in cases if record["case"] not in anew]
 
     def table(self) -> str:
         """The cases so far, one line each, the failed ones last with their reasons."""
@@ -226,7 +239,10 @@ class _FriendlyHook:
 
 
 def check_output(
-    output_dir: str | os.PathLike[str], cases: Sequence[str | Mapping[str, Any]], overwrite: bool | str = False
+    output_dir: str | os.PathLike[str],
+    cases: Sequence[str | Mapping[str, Any]],
+    overwrite: bool | str = False,
+    resume: bool | str = False,
 ) -> None:
     """Make the output folder, and refuse before the first slice is computed what would fail or overwrite at the end.
 
@@ -234,9 +250,10 @@ def check_output(
         output_dir: folder of the run.
         cases: ids, or the records of :func:`~monai_zsad.data.find_scans`.
         overwrite: let results of the same cases be replaced; the words "true" and "false" are understood.
+        resume: results of the same cases are looked at later, by :func:`~monai_zsad.apps.resuming.skip_complete`.
 
     Raises:
-        OutputError: if the folder cannot be made or written to, or holds results of a case and ``overwrite`` is false.
+        OutputError: if the folder cannot be made or written to, or holds results of a case, and both are false.
 
     Example:
         >>> import tempfile
@@ -256,15 +273,15 @@ def check_output(
         probe.unlink()
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written to ({error.strerror}); give another --output_dir") from error
-    if parse_flag("overwrite", overwrite):
+    if parse_flag("overwrite", overwrite) or parse_flag("resume", resume):
         return
     ids = [case if isinstance(case, str) else str(case["case"]) for case in cases]
     there = [case for case in ids if _has_results(folder, case)]
     if there:
         some = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
         raise OutputError(
-            f"{folder} already holds results of {some}: add --overwrite true to replace them, or give another "
-            "--output_dir"
+            f"{folder} already holds results of {some}: add --overwrite true to replace them, --resume true to do what "
+            "is missing, or give another --output_dir"
         )
 
 

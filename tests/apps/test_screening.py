@@ -195,7 +195,7 @@ def test_summary_replaces_the_older_one(tmp_path, capsys):
         engine.run(["a", "b"])
     content = json.loads((tmp_path / "summary.json").read_text())
     assert [record["volume_score"] for record in content["cases"]] == [0.9, 0.9]
-    assert os.listdir(tmp_path) == ["summary.json"]
+    assert sorted(os.listdir(tmp_path)) == ["index.html", "summary.json"]
     assert "a     0.900" in capsys.readouterr().out
 
 

@@ -264,7 +264,8 @@ def test_bundles_differ_only_in_network_and_weights(bundle: Path) -> None:
     own, crane = (parser_of(folder, bundle_root=".").get() for folder in (bundle, bundle.parent / "crane"))
     free = {"network_def", "weights", "released_weights", *OWN_OPTIONS.get(bundle.name, ())}
     for config in (own, crane):
-        config["inferer"] = {key: value for key, value in config["inferer"].items() if key not in free}
+        for part in ("inferer", "finding_settings"):
+            config[part] = {key: value for key, value in config[part].items() if key not in free}
         # What the network refers to, and what that refers to: an ensemble of prompts, its set, its anatomy.
         found = _references(config["network_def"])
         while further := {name for key in found for name in _references(config[key])} - found:

@@ -13,11 +13,19 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from monai_zsad.writers import SaveCased, SavePreviewd, SaveScoresd
+from monai_zsad.writers import (
+    SaveCased,
+    SaveFindingsd,
+    SaveLabelsd,
+    SaveManifestd,
+    SavePreviewd,
+    SaveReportd,
+    SaveScoresd,
+)
 from tests.bundles.runs import BUNDLES, config_file, parser_of, run_small, small
 from tests.data.samples import write_nifti
 
-WRITERS = (SaveCased, SavePreviewd, SaveScoresd)
+WRITERS = (SaveCased, SaveFindingsd, SaveLabelsd, SaveManifestd, SavePreviewd, SaveReportd, SaveScoresd)
 
 
 @pytest.fixture(scope="module", params=BUNDLES, ids=lambda folder: folder.name)

@@ -1,0 +1,100 @@
+"""``monai-zsad screen``: a bundle's run on scans, with the options that are needed most by name."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from monai_zsad.apps.settings import read_settings, weights_setting
+from monai_zsad.errors import ConfigurationError
+
+__all__ = ["screen"]
+
+
+def screen(
+    scans: Annotated[
+        Path, typer.Argument(help="A volume file, a folder with a DICOM series, or a folder of any nesting of such.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder or name.")] = "tiny_screening",
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights",
+            "-w",
+            metavar="PART=SOURCE",
+            help="Weights of a part: a name of `weights list`, a file, or seed:N (random). Repeat.",
+        ),
+    ] = None,
+    prompts: Annotated[str | None, typer.Option(help="Words to look for: a set of `prompts list`.")] = None,
+    anatomy: Annotated[str | None, typer.Option(help="What the scan shows, such as brain.")] = None,
+    modality: Annotated[str | None, typer.Option(help="How it was made, such as FLAIR.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="A finding to look for, such as hemorrhage. Repeat.")] = None,
+    plane: Annotated[str | None, typer.Option(help="axial, coronal, sagittal or acquisition.")] = None,
+    window: Annotated[
+        str | None, typer.Option(help='auto, percentile, a CT window\'s name, or "[level, width]".')
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Candidates hold a value of the map above it.")] = None,
+    dicom: Annotated[
+        str | None, typer.Option(help="DICOM objects to write, of DICOM scans: any of seg,pm,sr.", metavar="seg,pm,sr")
+    ] = None,
+    calibration: Annotated[Path | None, typer.Option(help="File of `calibrate`: adds p-values.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Any other value of inference.yaml. Repeat."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of the same cases.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave out cases that are complete already.")] = False,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar per scan.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the bundle's command and end.")] = False,
+) -> None:
+    """Screen scans with a bundle: anomaly map, candidates, scores, picture and report for each.
+
+    The same as `python -m monai.bundle run` with the bundle's inference.yaml; --dry-run prints that command. The exit
+    status is 0, 1 if a scan failed (the others are done) or nothing could be run, 2 for wrong usage.
+    """
+    words = {"prompt_set": prompts, "anatomy": anatomy, "modality": modality, "states": state, "plane": plane}
+    more = {"candidate_threshold": threshold, "calibration": calibration and str(calibration), "device": device}
+    named: dict[str, Any] = {key: value for key, value in (words | more).items() if value is not None}
+    if window is not None:
+        named |= read_settings([f"window={window}"])[0]
+    if dicom is not None:
+        named["dicom"] = [kind.strip() for kind in dicom.split(",") if kind.strip()]
+    named |= {key: True for key, wanted in (("overwrite", overwrite), ("resume", resume)) if wanted}
+    if not progress:
+        named["progress"] = False
+    given, _ = read_settings([*map(weights_setting, weights or []), *(setting or [])])
+    if twice := sorted(named.keys() & given.keys()):
+        raise ConfigurationError(f"--set {twice[0]}: has an option of its own and was given there, too")
+    settings = named | given | {"dataset_dir": str(scans), "output_dir": str(output)}
+
+    from monai_zsad.apps.bundles import find_bundle
+    from monai_zsad.apps.options import check_settings
+
+    folder = find_bundle(bundle)
+    config = folder / "configs" / "inference.yaml"
+    check_settings(settings, [config])
+    settings["bundle_root"] = str(folder)
+    if dry_run:
+        typer.echo(shlex.join(["python", "-m", "monai.bundle", "run", "--config_file", str(config), *_words(settings)]))
+        return
+
+    from monai.bundle import run
+
+    from monai_zsad.data import find_user_error
+
+    try:
+        run(config_file=str(config), **settings)
+    except RuntimeError as error:
+        # What a config item raises reaches here inside of MONAI's own error.
+        if found := find_user_error(error):
+            raise found from error
+        raise
+
+
+def _words(settings: dict[str, Any]) -> list[str]:
+    return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
