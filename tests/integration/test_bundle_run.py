@@ -169,10 +169,11 @@ def test_summary(results: Path) -> None:
 
 def test_files(results: Path) -> None:
     found = sorted(str(file.relative_to(results)) for file in results.rglob("*") if file.is_file())
-    endings = ("anomaly.nii.gz", "candidates.nii.gz", "findings.csv", "findings.json", "manifest.json", "preview.png")
-    endings += ("report.html", "scores.json")
+    names = (
+        "anomaly.nii.gz candidates.nii.gz findings.csv findings.json manifest.json preview.png report.html scores.json"
+    )
     assert found == sorted(
-        ["index.html", "summary.json", *(f"{c}/{c}_{end}" for c in ("anna", "ben", "cleo") for end in endings)]
+        ["index.html", "summary.json", *(f"{c}/{c}_{end}" for c in ("anna", "ben", "cleo") for end in names.split())]
     )
     for case in ("anna", "ben", "cleo"):
         assert (results / case / f"{case}_preview.png").read_bytes().startswith(b"\x89PNG\r\n")
