@@ -26,7 +26,7 @@ def demo(
     ),
     bundle: Annotated[Path, typer.Option(help="Folder of the bundle to run.")] = Path("bundles/tiny_screening"),
 ) -> None:
-    """Make a sample scan with a known lesion, screen it with a bundle and say where the results lie.
+    """Make a sample scan with a known lesion, screen it with a bundle and say what was found, and where it is.
 
     The results of an earlier demo in the same folder are replaced.
     """
@@ -49,23 +49,32 @@ def demo(
 
 
 def _report(results: Path, truth: dict[str, Any]) -> None:
-    (findings,) = results.glob("*/*_scores.json")
+    (findings,) = results.glob("*/*_findings.json")
     content = json.loads(findings.read_text(encoding="utf-8"))
-    ranked = sorted((s for s in content["slice_scores"] if s["scored"]), key=lambda s: -s["score"])[:3]
-    folder = findings.parent
-    anomaly_map = folder / content["anomaly_map"]
+    folder, files, candidates = findings.parent, content["files"], content["candidates"]
+    anomaly_map = folder / files["anomaly_map"]
     print()
     print(f"Anomaly map: {anomaly_map}   (float32, on the scan's grid)")
     print(f"Findings:    {findings}")
-    print(f"Picture:     {next(folder.glob('*_preview.png'))}")
-    print(f"Volume score {content['volume_score']:.3f}; highest slices: " + ", ".join(str(s["slice"]) for s in ranked))
-    place, value = _peak(anomaly_map)
-    away = math.dist(place, truth["lesion_center_ras_mm"])
-    print(f"Highest value {value:.3f} at {_text(place)} mm in RAS")
+    print(f"Report:      {folder / files['report']}   (open it in a browser)")
+    print(f"Picture:     {folder / files['preview']}")
+    print(f"Volume score {content['volume_score']:.3f}, {len(candidates)} candidates above {_threshold(content)}")
     center, radius = truth["lesion_center_ras_mm"], truth["lesion_radius_mm"]
+    for found in candidates[:3]:
+        away = math.dist(found["peak_ras_mm"], center)
+        where = "inside the lesion" if away <= radius else f"{away:.0f} mm from the lesion's centre"
+        place, volume = _text(found["peak_ras_mm"]), found["volume_mm3"]
+        print(f"  {found['id']}: peak {found['peak_score']:.3f} at {place} mm in RAS, {volume:.0f} mm3, {where}")
+    place, value = _peak(anomaly_map)
+    print(f"Highest value {value:.3f} at {_text(place)} mm in RAS")
     print(f"The scan's lesion: centre {_text(center)} mm, radius {radius:.1f} mm")
+    away = math.dist(place, center)
     inside = "inside the lesion" if away <= radius else "outside of the lesion"
     print(f"\nThe highest value lies {away:.1f} mm from the lesion's centre, {inside}.")
+
+
+def _threshold(content: dict[str, Any]) -> str:
+    return f"{content['settings']['threshold']:g}"
 
 
 def _peak(path: Path) -> tuple[list[float], float]:
