@@ -47,16 +47,20 @@ def export_model(
     output_dir: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
+    average: bool = False,
     name: str = "tiny_screening",
 ) -> Path:
     """Write the best epoch as a file that the bundle's inference loads, with its description beside it.
 
     Parameters are kept in half precision: half the size, and maps that differ by less than they do between machines.
+    With ``average`` they are the means of the best epoch's and the last ones', as in model soups (Wortsman et al., ICML
+    2022): what the two got wrong by chance, each in its own way, goes.
 
     Args:
-        training: the network that was trained; takes over the best epoch's weights.
+        training: the network that was trained, with its last weights; takes over those that are written.
         output_dir: of the training.
         target: file to write.
+        average: see above.
         name: of the weights, in reports.
 
     Raises:
@@ -65,14 +69,18 @@ def export_model(
     best = Path(output_dir).expanduser() / "best_network.pth"
     if not best.is_file():
         raise WeightsError(f"{best} is missing: the training has no validated epoch yet")
-    training.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["network"])
+    state = torch.load(best, map_location="cpu", weights_only=True)["network"]
+    if average:
+        last = training.state_dict()
+        state = {k: (v + last[k].to(v)) / 2 if v.is_floating_point() else last[k] for k, v in state.items()}
+    training.load_state_dict(state)
     network = training.network
     network.update_text_anchors()
     parameters = dict(network.named_parameters())
-    state = {key: value.half() if key in parameters else value for key, value in network.portable_state_dict().items()}
+    written = {k: v.half() if k in parameters else v for k, v in network.portable_state_dict().items()}
     path = Path(target).expanduser()
     with atomic_path(path.with_suffix(".json")) as description, atomic_path(path) as file:
-        save_state(state, file, path)
+        save_state(written, file, path)
         record = {
             "name": name,
             "sha256": sha256_of(best),

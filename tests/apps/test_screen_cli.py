@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from monai_zsad.apps.cli import app
@@ -23,8 +25,18 @@ runner = CliRunner()
 SMALL = ["--set", "image_size=64", "--no-progress", "--weights", "model=seed:0"]
 
 
+def invoke(*words: str) -> Result:
+    """Run a command; its logging configuration would go on writing to the runner's stream, which is closed then."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    try:
+        return runner.invoke(app, list(words))
+    finally:
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
+
+
 def screen(scans: Path, output: Path, *options: str) -> int:
-    result = runner.invoke(app, ["screen", str(scans), "-o", str(output), *SMALL, *options])
+    result = invoke("screen", str(scans), "-o", str(output), *SMALL, *options)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code
@@ -113,11 +125,11 @@ def test_nothing_is_replaced_and_resume_does_what_is_missing(scans: Path, result
 
 def test_calibration_gives_p_values(scans: Path, results: Path, tmp_path: Path) -> None:
     file = tmp_path / "normal.json"
-    done = runner.invoke(app, ["calibrate", str(results), "-o", str(file), "--alpha", "0.5"])
+    done = invoke("calibrate", str(results), "-o", str(file), "--alpha", "0.5")
     assert done.exit_code == 0, done.output
     assert "2 reference scans" in done.output
     with pytest.raises(OutputError, match="--overwrite"):
-        raise runner.invoke(app, ["calibrate", str(results), "-o", str(file)]).exception  # type: ignore[misc]
+        raise invoke("calibrate", str(results), "-o", str(file)).exception  # type: ignore[misc]
     options = ("--threshold", "0.1", "--calibration", str(file))
     assert screen(scans / "anna.nii.gz", tmp_path / "out", *options) == 0
     found = read(tmp_path / "out", "anna", "findings")
@@ -139,7 +151,7 @@ def test_dicom_objects_and_slicer_file(tmp_path: Path) -> None:
 
 def test_dry_run_prints_a_command_that_bundles_understand(scans: Path, tmp_path: Path) -> None:
     options = ["--plane", "coronal", "--state", "edema", "--window", "[40, 80]", "--dry-run"]
-    done = runner.invoke(app, ["screen", str(scans), "-o", str(tmp_path / "out"), *SMALL, *options])
+    done = invoke("screen", str(scans), "-o", str(tmp_path / "out"), *SMALL, *options)
     words = shlex.split(done.output)
     assert words[:4] == ["python", "-m", "monai.bundle", "run"]
     given = dict(zip(words[4::2], words[5::2], strict=True))
@@ -175,9 +187,9 @@ def test_usage_error_is_exit_code_2_and_failure_1(tmp_path: Path) -> None:
 
 
 def test_info_and_report(scans: Path, results: Path) -> None:
-    done = runner.invoke(app, ["info", str(scans)])
+    done = invoke("info", str(scans))
     assert done.exit_code == 0, done.output
     assert "24 x 20 x 6" in done.output
-    done = runner.invoke(app, ["report", str(results), "--title", "Night list"])
+    done = invoke("report", str(results), "--title", "Night list")
     assert done.output.strip() == str(results / "index.html")
     assert "Night list" in (results / "index.html").read_text(encoding="utf-8")

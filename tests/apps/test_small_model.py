@@ -59,6 +59,15 @@ def test_inference_loads_what_is_exported(trained: Path, tmp_path: Path) -> None
     torch.testing.assert_close(training.network(SLICES), best)
 
 
+def test_best_and_last_weights_are_averaged(trained: Path, tmp_path: Path) -> None:
+    training = small_training(5).eval()
+    last = {key: value.clone() for key, value in training.named_parameters()}
+    best = dict(best_epoch().named_parameters())
+    export_model(training, trained, tmp_path / "models.pt", average=True)
+    for key, value in training.named_parameters():
+        torch.testing.assert_close(value, (best[key] + last[key]) / 2)
+
+
 def test_a_damaged_file_is_told(trained: Path) -> None:
     path = export_model(small_training(4), trained, trained / "model.pt")
     description = json.loads((trained / "model.json").read_text())
