@@ -63,8 +63,8 @@ def _report(results: Path, truth: dict[str, Any]) -> None:
     for found in candidates[:3]:
         away = math.dist(found["peak_ras_mm"], center)
         where = "inside the lesion" if away <= radius else f"{away:.0f} mm from the lesion's centre"
-        place, volume = _text(found["peak_ras_mm"]), found["volume_mm3"]
-        print(f"  {found['id']}: peak {found['peak_score']:.3f} at {place} mm in RAS, {volume:.0f} mm3, {where}")
+        peak, volume = _text(found["peak_ras_mm"]), found["volume_mm3"]
+        print(f"  {found['id']}: peak {found['peak_score']:.3f} at {peak} mm in RAS, {volume:.0f} mm3, {where}")
     place, value = _peak(anomaly_map)
     print(f"Highest value {value:.3f} at {_text(place)} mm in RAS")
     print(f"The scan's lesion: centre {_text(center)} mm, radius {radius:.1f} mm")

@@ -8,11 +8,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from monai_zsad.apps.cli import app
@@ -25,7 +25,7 @@ runner = CliRunner()
 SMALL = ["--set", "image_size=64", "--no-progress", "--weights", "model=seed:0"]
 
 
-def invoke(*words: str) -> Result:
+def invoke(*words: str) -> Any:
     """Run a command; its logging configuration would go on writing to the runner's stream, which is closed then."""
     handlers, level = logging.root.handlers[:], logging.root.level
     try:
@@ -129,7 +129,7 @@ def test_calibration_gives_p_values(scans: Path, results: Path, tmp_path: Path) 
     assert done.exit_code == 0, done.output
     assert "2 reference scans" in done.output
     with pytest.raises(OutputError, match="--overwrite"):
-        raise invoke("calibrate", str(results), "-o", str(file)).exception  # type: ignore[misc]
+        raise invoke("calibrate", str(results), "-o", str(file)).exception
     options = ("--threshold", "0.1", "--calibration", str(file))
     assert screen(scans / "anna.nii.gz", tmp_path / "out", *options) == 0
     found = read(tmp_path / "out", "anna", "findings")
