@@ -35,7 +35,7 @@ class LesionSlices(Dataset):
 
     An item is a dictionary: ``image`` (3, S, S), a slice in [0, 1] with its neighbours beside it; ``tokens`` (w, T),
     the patches of each window; ``label`` (w, T, k k, concepts) and ``weight`` (w, T, k k, 1), 0 where a voxel may be a
-    lesion that nobody labelled and more than 1 in a small lesion, whose few voxels would else count for little. Two
+    lesion that nobody labelled and, with ``small_weight``, more than 1 in a small lesion, which has few voxels. Two
     items in a row share the slab that is cut, not what is painted.
 
     Args:
@@ -53,7 +53,7 @@ class LesionSlices(Dataset):
         easy_items: see above.
         max_lesions: of a slice.
         empty: fraction of slices without a lesion.
-        small_weight: largest weight of a voxel, in lesions of a ninth of 50 square mm or less for 3.
+        small_weight: largest weight of a voxel; 3 is that of lesions of a ninth of 50 square mm or less.
         lesions: what they look like.
         slabs: how slices are cut.
 
@@ -82,7 +82,7 @@ class LesionSlices(Dataset):
         easy_items: int = 4000,
         max_lesions: int = 7,
         empty: float = 0.15,
-        small_weight: float = 3.0,
+        small_weight: float = 1.0,
         lesions: LesionSettings | None = None,
         slabs: SlabSettings | None = None,
     ) -> None:

@@ -120,7 +120,7 @@ def test_labels_are_those_of_the_mask_and_weights_leave_out_what_is_known() -> N
         cut.append(cut_slab(*arguments))
         return cut[-1]
 
-    data = slices(6, empty=0.0, easy_items=0)
+    data = slices(6, empty=0.0, easy_items=0, small_weight=3.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "paint_lesions", seen_paint)
         patch.setattr(module, "cut_slab", seen_slab)
