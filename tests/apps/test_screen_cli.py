@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 import subprocess
 import sys
@@ -26,13 +25,10 @@ SMALL = ["--set", "image_size=64", "--no-progress", "--weights", "model=seed:0"]
 
 
 def invoke(*words: str) -> Any:
-    """Run a command; its logging configuration would go on writing to the runner's stream, which is closed then."""
-    handlers, level = logging.root.handlers[:], logging.root.level
-    try:
+    """Run a command without its logging configuration, which would close streams that other handlers hold (absl's)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("monai.bundle.workflows.fileConfig", lambda *arguments, **options: None)
         return runner.invoke(app, list(words))
-    finally:
-        logging.root.handlers[:] = handlers
-        logging.root.setLevel(level)
 
 
 def screen(scans: Path, output: Path, *options: str) -> int:
