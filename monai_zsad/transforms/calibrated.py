@@ -130,11 +130,13 @@ class CalibratedCandidatesd(MapTransform):
         ...         return [0.5 for _ in peaks]
         ...     def volume_p_value(self, score):
         ...         return 0.25
+        ...     def summary(self, alpha):
+        ...         return {"n": 3, "alpha": alpha}
         >>> data = {"pred": torch.zeros(1, 2, 2, 2), "pred_candidates": [], "volume_score": 0.3, "modality": "MR"}
         >>> out = CalibratedCandidatesd("pred", Half(), meta={"method": "crane"})(data)
         {'method': 'crane'} {'modality': 'MR', 'intensity': None}
-        >>> out["pred_p_values"], out["volume_p_value"]
-        ([], 0.25)
+        >>> out["pred_p_values"], out["volume_p_value"], out["calibration"]
+        ([], 0.25, {'n': 3, 'alpha': None})
     """
 
     def __init__(
