@@ -11,14 +11,21 @@ from typing import Any
 import numpy as np
 from monai.utils import MetaKeys
 
-from monai_zsad.data.scan import READ_ERRORS, ReadOptions, Scan, first_line, require_volume
+from monai_zsad.data.scan import (
+    MOST_TRAILING_BYTES,
+    READ_ERRORS,
+    ReadOptions,
+    Scan,
+    check_size,
+    first_line,
+    require_volume,
+)
 from monai_zsad.data.verdicts import Repair
 from monai_zsad.errors import InputError
 
 __all__ = ["itk_geometry", "read_itk"]
 
 _HEADER_BYTES = 1 << 16
-_MOST_TRAILING_BYTES = 1 << 12
 _DATA_KEYS = ("data file", "datafile", "elementdatafile")
 _PATIENT_SPACES = {
     "right-anterior-superior",
@@ -173,17 +180,7 @@ def _check_data(header: _Header, path: Path, declared: int, options: ReadOptions
     if skips or not (packed or plain):
         return repairs
     present = _unpacked_size(header, declared) if packed else stored
-    if present < declared:
-        raise ValueError(f"truncated: {present} of {declared} bytes")
-    extra = present - declared
-    if extra > _MOST_TRAILING_BYTES:
-        raise InputError(
-            f"{path}: holds more data than its header declares ({declared} bytes); copy or export it again",
-            code="size-mismatch",
-        )
-    if extra:
-        repairs.append(Repair("trailing-bytes", f"{path}: {extra} bytes after the last voxel were ignored"))
-    return repairs
+    return repairs + check_size(path, declared, present)
 
 
 def _unpacked_size(header: _Header, declared: int) -> int:
@@ -191,7 +188,7 @@ def _unpacked_size(header: _Header, declared: int) -> int:
     count = 0
     with header.data.open("rb") as stream:
         stream.seek(header.offset)
-        while (chunk := stream.read(1 << 16)) and count <= declared + _MOST_TRAILING_BYTES:
+        while (chunk := stream.read(1 << 16)) and count <= declared + MOST_TRAILING_BYTES:
             count += len(unpacker.decompress(chunk))
             if unpacker.eof:
                 return count

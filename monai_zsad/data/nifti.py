@@ -11,14 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from monai_zsad.data.scan import READ_ERRORS, ReadOptions, Scan, first_line, require_volume
+from monai_zsad.data.scan import (
+    MOST_TRAILING_BYTES,
+    READ_ERRORS,
+    ReadOptions,
+    Scan,
+    check_size,
+    first_line,
+    require_volume,
+)
 from monai_zsad.data.verdicts import Repair
 from monai_zsad.errors import InputError
 
 __all__ = ["nifti_geometry", "read_nifti"]
 
 _MOST_EXTENSION_BYTES = 1 << 26
-_MOST_TRAILING_BYTES = 1 << 12
 _LARGEST_DIFFERENCE = 0.05
 _TEMPLATE_CODES = (3, 4, 5)
 _GZIP_EXTRA_FLAGS = (0, 2, 4)
@@ -77,7 +84,7 @@ def _read(path: Path, options: ReadOptions) -> Scan:
     repairs = options.require_plausible(path, declared, path.stat().st_size) if compressed else []
     repairs += _check_forms(header, path, options)
     present = _unpacked_size(path, declared) if compressed else path.stat().st_size
-    repairs += _check_size(path, declared, present)
+    repairs += check_size(path, declared, present)
     image = nibabel.load(path)
     voxels = image.dataobj
     values = np.asanyarray(voxels if len(shape) == 3 else voxels[..., options.volume])
@@ -117,21 +124,9 @@ def _unpacked_size(path: Path, declared: int) -> int:
     with gzip.open(path) as stream:
         while chunk := stream.read(1 << 22):
             count += len(chunk)
-            if count > declared + _MOST_TRAILING_BYTES:
+            if count > declared + MOST_TRAILING_BYTES:
                 break
     return count
-
-
-def _check_size(path: Path, declared: int, present: int) -> list[Repair]:
-    if present < declared:
-        raise ValueError(f"truncated: {present} of {declared} bytes")
-    extra = present - declared
-    if extra > _MOST_TRAILING_BYTES:
-        raise InputError(
-            f"{path}: holds more data than its header declares ({declared} bytes); copy or export it again",
-            code="size-mismatch",
-        )
-    return [Repair("trailing-bytes", f"{path}: {extra} bytes after the last voxel were ignored")] if extra else []
 
 
 def _check_forms(header: Any, path: Path, options: ReadOptions) -> list[Repair]:

@@ -16,10 +16,12 @@ from monai_zsad.errors import InputError
 
 __all__ = [
     "MAX_VOXELS",
+    "MOST_TRAILING_BYTES",
     "READ_ERRORS",
     "ReadOptions",
     "Scan",
     "check_geometry",
+    "check_size",
     "check_values",
     "first_line",
     "most_unpacked",
@@ -28,6 +30,9 @@ __all__ = [
 
 MAX_VOXELS = 2**29
 """Voxels of the largest volume that is read by default: 512 x 512 x 2048, 2 GiB as float32."""
+
+MOST_TRAILING_BYTES = 1 << 12
+"""Bytes after the last voxel that are ignored with a warning."""
 
 READ_ERRORS = (
     OSError,
@@ -134,6 +139,27 @@ def most_unpacked(stored: int) -> int:
     Scans reach 30 times their compressed size; only what nobody has scanned is beyond this.
     """
     return max(_SMALL_BYTES, _MOST_COMPRESSED * stored)
+
+
+def check_size(path: Path, declared: int, present: int) -> list[Repair]:
+    """Compare the bytes that a header declares with those that are there.
+
+    Returns:
+        A warning where a few bytes follow the last voxel, else nothing.
+
+    Raises:
+        ValueError: if voxels are missing.
+        InputError: if far more is there than is declared.
+    """
+    if present < declared:
+        raise ValueError(f"truncated: {present} of {declared} bytes")
+    extra = present - declared
+    if extra > MOST_TRAILING_BYTES:
+        raise InputError(
+            f"{path}: holds more data than its header declares ({declared} bytes); copy or export it again",
+            code="size-mismatch",
+        )
+    return [Repair("trailing-bytes", f"{path}: {extra} bytes after the last voxel were ignored")] if extra else []
 
 
 def require_volume(path: Path, shape: Sequence[int], volume: int | None = None) -> tuple[int, ...]:
