@@ -141,8 +141,9 @@ class TokenAdapter:
         self.contrast = self.anchors[1] - self.anchors[0]
         self.prompt_contrast = self.prompts @ self.contrast
         self.prompt_noise = self.noise @ self.prompts.T
-        self.weight_noise = self.noise[0] @ self.weight.T
+        self.weight_noise = self.noise @ self.weight.T
         self.gram = _Gram(self.prompts)
+        self.rough_noise = self.noise.bfloat16() if self.gram.split else None
 
     def fits(self, prompts: torch.Tensor, anchors: torch.Tensor, settings: TestTimeAdaptation, count: int) -> bool:
         """Whether an adapter made from these arguments alone would be this one."""
@@ -224,8 +225,7 @@ class _Training:
         for step, noise in enumerate(shared.noise):
             self._place(f + noise, noisy)
             torch.add(self.pf[:, clean], shared.prompt_noise[step], out=self.pf[:, noisy])
-            h = self._first_hidden(f, weight, bias) if step == 0 else _hidden(self.x, weight, bias, out=self.h)
-            losses[:, step] = self._differentiate(h)
+            losses[:, step] = self._differentiate(self._hidden(f, weight, bias, step))
             adamw(
                 [weight, bias], self.gradients, self.means, self.squares, [], counts,
                 fused=True, amsgrad=False, maximize=False, beta1=0.9, beta2=0.999, eps=1e-8,
@@ -240,12 +240,21 @@ class _Training:
         self.f_contrast[:, where] = f @ self.shared.contrast
         torch.div(f, length.clamp_min(TINY).unsqueeze(-1), out=self.x[:, where])
 
-    def _first_hidden(self, f: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """``h`` of the first step: its weight is that of all slices, so the product with the noise is there."""
+    def _hidden(self, f: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, step: int) -> torch.Tensor:
+        """``h`` of all rows.
+
+        The start's product with the noise is that of all slices. What the steps add to the weight is small and
+        so is the noise: their product bears bfloat16 as what is left of G does.
+        """
+        shared = self.shared
+        if step and shared.rough_noise is None:
+            return _hidden(self.x, weight, bias, out=self.h)
         fw = torch.bmm(f, weight.mT, out=self.h[:, self.clean])
-        torch.add(fw, self.shared.weight_noise, out=self.h[:, self.noisy])
-        z = self.h.div_(self.f_length.clamp_min(TINY).unsqueeze(-1)).add_(bias)
-        return _tanh_(z.mul_(2))
+        noisy = torch.add(fw, shared.weight_noise[step], out=self.h[:, self.noisy])
+        if step and shared.rough_noise is not None:
+            noisy += shared.rough_noise[step] @ (weight - shared.weight).bfloat16().mT
+        double = (2 / self.f_length.clamp_min(TINY)).unsqueeze(-1)
+        return _tanh_(torch.addcmul(2 * bias, self.h, double, out=self.h))
 
     def _differentiate(self, h: torch.Tensor) -> torch.Tensor:
         """Losses (B,) of h (B, 2N, n), and their gradients by weight and bias into ``gradients``."""
