@@ -10,9 +10,12 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
+from monai_zsad.data.lesions.shapes import waves
 from monai_zsad.errors import ConfigurationError
 
 __all__ = ["Slab", "SlabSettings", "cut_slab", "extract_slab"]
+
+_WARP_WAVELENGTH_MM = (50.0, 150.0)  # shorter ones would fold tissue over itself
 
 # Axes (row, column, through) of each plane in a volume of axes (posterior, left, superior), upright as one looks at it.
 _PLANES = {
@@ -34,6 +37,8 @@ class SlabSettings:
         tilt_degrees: rotation about the axes within the plane.
         turn_degrees: rotation within the plane.
         flip: fraction of slabs that are mirrored left to right.
+        warp_mm: standard deviation of a smooth displacement, which makes another patient's anatomy of this one's.
+        stretch: factor by which each axis is longer than it was.
     """
 
     size: int = 192
@@ -43,6 +48,8 @@ class SlabSettings:
     tilt_degrees: float = 8.0
     turn_degrees: float = 15.0
     flip: float = 0.5
+    warp_mm: tuple[float, float] = (0.0, 0.0)
+    stretch: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         if unknown := sorted({name for name, _ in self.planes} - set(_PLANES)):
@@ -120,7 +127,11 @@ def cut_slab(
     rows = (torch.arange(settings.size, dtype=torch.float32) - (settings.size - 1) / 2) * pixel
     offsets = torch.tensor([-gap, 0.0, gap])
     local = torch.stack(torch.meshgrid(rows, rows, offsets, indexing="ij"), dim=-1)
+    if settings.stretch != (1.0, 1.0):
+        basis = basis / rng.uniform(*settings.stretch, size=(3, 1))
     points = local @ torch.from_numpy(basis.T.astype(np.float32)) + torch.from_numpy(center.astype(np.float32))
+    if settings.warp_mm[1] > 0:
+        points = points + _displacement(points, float(rng.uniform(*settings.warp_mm)), rng)
     # Voxel centres lie half a voxel from the volume's border; grid_sample wants the last axis first.
     grid = (2 * points / torch.from_numpy((steps * shape).astype(np.float32)) - 1).flip(-1).unsqueeze(0)
     sampled = F.grid_sample(volume[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0].numpy()
@@ -154,6 +165,17 @@ def extract_slab(slab: Slab, rng: np.random.Generator) -> Slab:
     high = np.percentile(slab.images[:, inside], 99.5, axis=1).reshape(-1, 1, 1, 1)
     images = (slab.images * inside / np.maximum(high, 1e-3)).clip(0, 1).astype(np.float32)
     return slab._replace(images=images, masks=np.stack([inside, places & inside, doubtful & inside]))
+
+
+def _displacement(points: torch.Tensor, strength_mm: float, rng: np.random.Generator) -> torch.Tensor:
+    """Smooth displacement at points (rows, columns, slices, 3) of a grid, both in mm."""
+    rows, columns = points.shape[:2]
+    # Known at every eighth point, as it bends over many of them.
+    lines = [torch.linspace(0, n - 1, max(2, n // 8 + 1)).round().long() for n in (rows, columns)]
+    coords = points[lines[0]][:, lines[1]].movedim(-1, 0).numpy()
+    fields = torch.from_numpy(np.stack([waves(coords, _WARP_WAVELENGTH_MM, rng, count=3) for _ in range(3)]))
+    full = F.interpolate(fields.movedim(-1, 1), (rows, columns), mode="bilinear", align_corners=True)
+    return full.movedim(1, -1).movedim(0, -1) * strength_mm
 
 
 def _rotation(a: float, b: float, c: float) -> np.ndarray:

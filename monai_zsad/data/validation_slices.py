@@ -113,6 +113,8 @@ def add_balls(
         if not near.any():
             continue
         delta = rng.choice([-1, 1]) * rng.uniform(0.12, 0.35)
-        changed = changed + one * (np.median(image[near]) + delta - changed)
+        # The scan's grain stays: a ball of one value would be found by its smoothness.
+        tissue = gaussian_filter(changed, [1.0 / steps[0], 1.0 / steps[1], 0])
+        changed = changed + one * (np.median(image[near]) + delta - tissue)
         share = np.maximum(share, one)
     return changed.clip(0, 1).astype(np.float32), share[..., 1] > 0.5

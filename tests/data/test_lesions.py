@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
 from monai_zsad.data import ATTRIBUTES, KINDS, Lesion, LesionedImage, LesionSettings, paint_lesions
 from monai_zsad.data.lesions.shapes import ellipsoid, irregular, lobed, waves
@@ -118,6 +118,47 @@ def test_mass_effect_moves_what_is_around() -> None:
 
     assert changed(1.0) > 60
     assert changed(0.0) == 0
+
+
+def grainy() -> tuple[np.ndarray, np.ndarray]:
+    """A scan of 100 with noise of 4, parts of 60 and 140 that give the range, and the place in its middle."""
+    image = 100 + np.random.default_rng(1).normal(0, 4, (72, 72)).astype(np.float32)
+    image[:8], image[-8:] = 60, 140
+    places = np.zeros(image.shape)
+    places[36, 36] = 1
+    return image, places
+
+
+@pytest.mark.parametrize(("grain", "least", "most"), [((0.0, 0.0), 0.0, 0.6), ((1.0, 1.0), 0.8, 1.2)])
+def test_grain_of_the_scan_stays_inside(grain: tuple[float, float], least: float, most: float) -> None:
+    image, places = grainy()
+    ratios = []
+    for seed in range(6):
+        settings = LesionSettings(kinds={"focal": 1}, radius_mm=(9, 9), mass_effect=0, texture=(0, 0), grain=grain)
+        found = paint_lesions(image, (1, 1), image > 0, 1, np.random.default_rng(seed), settings, places=places)
+        inside = binary_erosion(found.labels > 0, iterations=3)
+        fine = found.image - gaussian_filter(found.image, 1.0)
+        ratios.append(fine[inside].std() / (image - gaussian_filter(image, 1.0))[inside].std())
+    assert least <= np.mean(ratios) <= most
+
+
+@pytest.mark.parametrize("bright", [0.0, 1.0])
+def test_extreme_lesions_leave_the_range_of_the_tissue(bright: float) -> None:
+    image, places = grainy()
+
+    def inside(extreme: float, seed: int) -> float:
+        settings = LesionSettings(
+            kinds={"focal": 1}, radius_mm=(8, 8), hyperintense=bright, contrast=(0.1, 0.15), extreme=extreme
+        )
+        found = paint_lesions(image, (1, 1), image > 0, 1, np.random.default_rng(seed), settings, places=places)
+        return float(np.median(found.image[binary_erosion(found.labels > 0, iterations=2)]))
+
+    extremes = [inside(1.0, seed) for seed in range(6)]
+    others = [inside(0.0, seed) for seed in range(6)]
+    if bright:
+        assert min(extremes) > 120 > max(others) > 100
+    else:
+        assert max(extremes) < 80 < min(others) < 100
 
 
 def test_every_kind_occurs_and_words_fit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,42 @@ def test_the_body_fills_the_field() -> None:
     slab = cut_slab(volume, 1, (1.0, 1.0, 3.0), Middle(np.random.PCG64(0)), wanted)
     assert slab.masks[0, :, 12, 1].all()
     assert slab.masks[0, 12, :, 1].sum() == pytest.approx(24 * 8 / 12, abs=1)
+
+
+def test_warps_are_smooth_and_no_larger_than_asked() -> None:
+    shape, spacing = (60, 60, 30), (2.0, 2.0, 3.0)
+    volume = ramps(shape, spacing, (slice(8, -8), slice(8, -8), slice(4, -4)))
+    plain = SlabSettings(48, planes=(("axial", 1.0),), tilt_degrees=0, turn_degrees=0, flip=0)
+    moved = []
+    for seed in range(8):
+        wanted = replace(plain, warp_mm=(2.0, 2.0))
+        slab = cut_slab(volume, 1, spacing, np.random.default_rng(seed), wanted)
+        rigid = cut_slab(volume, 1, spacing, np.random.default_rng(seed), plain)
+        both = (slab.images[3] > 0.9999) & (rigid.images[3] > 0.9999)
+        difference = np.where(both, slab.images[:3] - rigid.images[:3], np.nan)
+        moved.append(np.nanstd(difference))
+        assert slab.spacing == rigid.spacing
+        # No folding: from pixel to pixel the place goes on in the same direction.
+        for axis, along in ((0, 0), (1, 1)):
+            steps = np.diff(np.where(both, slab.images[along], np.nan), axis=axis)
+            assert np.nanmin(steps) > 0
+        # The body's mask goes with its images.
+        middle = np.abs(slab.images[:2] - 60).max(0) < 40
+        assert slab.masks[0][middle & (np.abs(slab.images[2] - 45) < 28) & both].all()
+    assert 1.0 < np.mean(moved) < 3.0
+
+
+def test_stretch_changes_each_axis() -> None:
+    volume = ramps((40, 40, 20), (2.0, 2.0, 3.0), (slice(None),) * 3)
+    plain = SlabSettings(24, (0.6, 0.6), planes=(("axial", 1.0),), tilt_degrees=0, turn_degrees=0, flip=0)
+    factors = []
+    for seed in range(6):
+        slab = cut_slab(volume, 1, (2.0, 2.0, 3.0), np.random.default_rng(seed), replace(plain, stretch=(0.8, 1.25)))
+        shown = [np.median(np.diff(slab.images[axis][..., 1], axis=axis)) for axis in (0, 1)]
+        factors.append([slab.spacing[0] / step for step in shown])
+    assert np.min(factors) >= 0.79
+    assert np.max(factors) <= 1.26
+    assert np.ptp(np.array(factors)[:, 0] / np.array(factors)[:, 1]) > 0.1, "the axes differ"
 
 
 def test_unknown_plane() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
 from monai_zsad.data import PrepareAnatomy, ValidationSlices
+from monai_zsad.data.validation_slices import add_balls
 
 
 def even() -> dict[str, object]:
@@ -53,6 +54,18 @@ def test_balls_are_where_the_label_is() -> None:
         np.testing.assert_allclose(image[1][far], 0.5, atol=0.02)
     assert signs == {-1.0, 1.0}
     assert shown >= 5
+
+
+def test_balls_keep_the_grain_of_the_scan() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.03, (48, 48, 3)).astype(np.float32)
+    image = np.clip(0.5 + noise, 0, 1)
+    masks = np.stack([np.ones(image.shape), np.zeros(image.shape), np.zeros(image.shape)]).astype(bool)
+    masks[1, 20:28, 20:28, 1] = True
+    changed, label = add_balls(image, masks, (1.0, 1.0, 3.0), np.random.default_rng(3))
+    inside = binary_erosion(label, iterations=2)
+    assert inside.sum() > 20
+    fine = [part - gaussian_filter(part, 1.0) for part in (changed[..., 1], image[..., 1])]
+    assert 0.8 < fine[0][inside].std() / fine[1][inside].std() < 1.2
 
 
 def test_doubtful_places_get_none() -> None:

@@ -21,6 +21,7 @@ KINDS = ("focal", "lobed", "ring", "diffuse", "multiple", "calcification", "text
 """Kinds of lesions that are painted."""
 
 _SMALL_MM, _LARGE_MM = 4.0, 9.0
+_GRAIN_MM = 1.0  # texture finer than this belongs to the scan, not to the tissue
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class LesionSettings:
         hyperintense: fraction that is brighter than its surroundings.
         mass_effect: fraction of the lesions of 5 mm or more that push the tissue around aside.
         texture: strength of the unevenness inside, as a fraction of the contrast.
+        extreme: fraction that is brighter (or darker) than nearly all tissue, wherever it lies, as lesions on FLAIR
+            are, instead of only than the tissue around.
+        grain: how much of the scan's own fine texture is left inside, 1 being all. A lesion smoother than tissue can
+            be would be found by that alone.
 
     >>> LesionSettings(hyperintense=1.0).radius_mm
     (1.5, 14.0)
@@ -49,13 +54,15 @@ class LesionSettings:
     hyperintense: float = 0.6
     mass_effect: float = 0.3
     texture: tuple[float, float] = (0.05, 0.35)
+    extreme: float = 0.3
+    grain: tuple[float, float] = (0.7, 1.1)
 
     def __post_init__(self) -> None:
-        for name in ("radius_mm", "contrast", "edge_mm", "texture"):
+        for name in ("radius_mm", "contrast", "edge_mm", "texture", "grain"):
             low, high = getattr(self, name)
-            if not 0 <= low <= high or (name != "texture" and low == 0):
+            if not 0 <= low <= high or (name not in ("texture", "grain") and low == 0):
                 raise ConfigurationError(f"{name}={(low, high)!r}: give the lower and the upper end, above 0")
-        for name in ("hyperintense", "mass_effect"):
+        for name in ("hyperintense", "mass_effect", "extreme"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"{name}={getattr(self, name)!r}: give a fraction within [0, 1]")
         if unknown := sorted(set(self.kinds) - set(KINDS)):
@@ -72,7 +79,8 @@ class Lesion:
         kind: one of :data:`KINDS`.
         center: voxel indices of its centre.
         radius_mm: mean radius in mm.
-        contrast: signed difference from the tissue around, as a fraction of the image's range.
+        contrast: signed difference from the tissue around, as a fraction of the image's range; an extreme lesion's is
+            at least that.
         attributes: those of :data:`ATTRIBUTES` that hold.
     """
 
@@ -174,7 +182,8 @@ def paint_lesions(
         return LesionedImage(painted, labels, ())
     low, high = np.percentile(image[tissue], (2, 98))
     chances = None if places is None else weights[candidates] / weights[candidates].sum()
-    canvas = _Canvas(painted, labels, tissue, steps, float(max(high - low, 1e-6)), float(image.min()), rng, settings)
+    scale = float(low), float(max(high - low, 1e-6)), float(image.min())
+    canvas = _Canvas(painted, labels, tissue, steps, *scale, rng, settings)
     for place in rng.choice(candidates, size=count, p=chances):
         lesion = canvas.add(np.array(np.unravel_index(place, image.shape)), len(lesions) + 1)
         if lesion is not None:
@@ -190,6 +199,7 @@ class _Canvas:
     labels: np.ndarray
     tissue: np.ndarray
     steps: np.ndarray
+    low: float
     range: float
     floor: float
     rng: np.random.Generator
@@ -216,20 +226,25 @@ class _Canvas:
         image, tissue = self.image[box], self.tissue[box]
         distance = self._shape(kind, radius, coords)
         if pushes:
-            image = self._displace(image, coords, distance, radius)
+            # The body's surface gives way to nothing.
+            image = np.where(tissue, self._displace(image, coords, distance, radius), image)
         around = tissue & (np.abs(distance) < max(2.5, 0.5 * radius))
         local = float(np.median(image[around])) if around.any() else float(np.median(image))
+        change = self._beyond(local, contrast) if rng.uniform() < settings.extreme else contrast
         share, core = self._share(kind, radius, distance)
         edge = np.where(tissue, share, 0.0).astype(np.float32)
         replaced = rng.uniform(0.2, 0.9)
-        uneven = rng.uniform(*settings.texture) * abs(contrast) * self.range
-        inside = contrast * self.range + uneven * waves(coords, (2.5, max(5.0, radius)), rng)
+        uneven = rng.uniform(*settings.texture) * abs(change) * self.range
+        inside = change * self.range + uneven * waves(coords, (2.5, max(5.0, radius)), rng)
         if kind == "ring":
-            dark = -rng.uniform(0.2, 0.9) * contrast * self.range
+            dark = -rng.uniform(0.2, 0.9) * change * self.range
             inside = inside * (1 - core) + dark * core
         if kind == "texture":
-            inside = 2.0 * abs(contrast) * self.range * waves(coords, (2.0, 5.0), rng, count=10)
-        painted = np.maximum(image + edge * (inside + replaced * (local - image)), self.floor)
+            inside = 2.0 * abs(change) * self.range * waves(coords, (2.0, 5.0), rng, count=10)
+        smooth = gaussian_filter(image, _GRAIN_MM / self.steps)
+        lost = 1 - rng.uniform(*settings.grain)
+        painted = image + edge * (inside + replaced * (local - smooth) - lost * (image - smooth))
+        painted = np.maximum(painted, self.floor)
         # What moved counts too, yet only the lesion itself is labelled.
         mask = tissue & (share >= 0.5 * share.max())
         if not mask.any() or np.abs(painted - self.image[box])[mask].mean() < 0.03 * self.range:
@@ -237,6 +252,13 @@ class _Canvas:
         self.image[box] = painted
         self.labels[box] = np.where(mask, number, self.labels[box])
         return Lesion(kind, tuple(float(c) for c in center), radius, contrast, _attributes(kind, radius, bright))
+
+    def _beyond(self, local: float, contrast: float) -> float:
+        """A contrast of the same sign that leaves the range of the tissue, or nearly so; at least the given one."""
+        share = self.rng.uniform(0.85, 1.15)
+        target = self.low + self.range * (share if contrast > 0 else 1 - share)
+        wanted = (target - local) / self.range
+        return max(contrast, wanted) if contrast > 0 else min(contrast, wanted)
 
     def _box(self, center: np.ndarray, reach_mm: float) -> tuple[tuple[slice, ...], np.ndarray]:
         reach = np.ceil(reach_mm / self.steps).astype(int)

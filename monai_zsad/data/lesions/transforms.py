@@ -61,7 +61,7 @@ class RandLesion(RandomizableTransform):
         >>> paint = RandLesion(prob=1.0, count=(2, 2)).set_random_state(seed=0)
         >>> found = paint(torch.ones(1, 32, 32, 16))
         >>> found.label.shape, len(found.lesions), found.caption
-        (torch.Size([1, 32, 32, 16]), 2, 'large hyperintense lesion, ring-enhancing lesion')
+        (torch.Size([1, 32, 32, 16]), 2, 'large hyperintense lesion, diffuse hyperintense lesion')
     """
 
     backend = [TransformBackends.NUMPY]  # noqa: RUF012 - as MONAI declares it
