@@ -4,69 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from monai.metrics import compute_average_precision, compute_roc_auc
-from torch import from_numpy
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.metrics import lesion_froc, rank_voxels, slice_scores
-
-
-def test_ranking_by_hand():
-    # From the top: lesion, normal, lesion, normal, normal.
-    found = rank_voxels(np.array([5.0, 4.0, 3.0, 2.0, 1.0]), np.array([1, 0, 1, 0, 0]))
-    assert found.auroc == pytest.approx(5 / 6)
-    assert found.average_precision == pytest.approx((1 + 2 / 3) / 2)
-    assert found.best_dice == pytest.approx(2 * 2 / (3 + 2))
-    assert found.best_threshold == 3.0
-
-
-def test_equal_scores_are_not_told_apart():
-    found = rank_voxels(np.zeros(10), np.arange(10) < 3)
-    assert found.auroc == pytest.approx(0.5)
-    assert found.average_precision == pytest.approx(0.3)
-    assert found.best_dice == pytest.approx(2 * 3 / (10 + 3))
-
-
-def test_ranking_is_that_of_monai_where_no_scores_are_equal():
-    rng = np.random.default_rng(0)
-    truth = rng.uniform(size=200) < 0.2
-    scores = rng.normal(size=200) + truth
-    found = rank_voxels(scores, truth)
-    pair = from_numpy(scores), from_numpy(truth.astype(np.float64))
-    assert found.auroc == pytest.approx(compute_roc_auc(*pair), abs=1e-6)
-    assert found.average_precision == pytest.approx(compute_average_precision(*pair), abs=1e-6)
-
-
-def test_ranking_ignores_a_monotone_change():
-    rng = np.random.default_rng(1)
-    scores, truth = rng.uniform(size=(4, 5, 6)), rng.uniform(size=(4, 5, 6)) < 0.3
-    assert rank_voxels(scores, truth)[:3] == pytest.approx(rank_voxels(np.exp(3 * scores), truth)[:3])
-
-
-@pytest.mark.parametrize("truth", [np.zeros(3), np.ones(3)])
-def test_ranking_of_one_kind_alone_is_nan(truth):
-    assert np.isnan(rank_voxels(np.arange(3.0), truth)).all()
-
-
-def test_ranking_refuses_what_does_not_fit():
-    with pytest.raises(ConfigurationError, match="shape"):
-        rank_voxels(np.zeros(3), np.zeros(4))
-    with pytest.raises(ConfigurationError, match="finite"):
-        rank_voxels(np.array([0.0, np.nan]), np.array([0, 1]))
-
-
-def test_slices_without_enough_body_are_left_out():
-    anomaly = np.broadcast_to(np.arange(4.0), (10, 10, 4)).copy()
-    anomaly[0, 0] = 9
-    body = np.zeros((10, 10, 4))
-    body[..., 2:] = 1
-    body[0, :2, 1] = 1
-    indices, scores = slice_scores(anomaly, body)
-    assert indices.tolist() == [1, 2, 3]
-    assert scores.tolist() == [9, 9, 9]
-    indices, scores = slice_scores(anomaly, body, quantile=0.5, min_fraction=0.02)
-    assert (indices.tolist(), scores.tolist()) == ([1, 2, 3], [5.0, 2.0, 3.0])
-    assert slice_scores(anomaly, body, min_fraction=0.03)[0].tolist() == [2, 3]
+from monai_zsad.metrics import lesion_froc, pooled_froc
 
 
 def cube(array: np.ndarray, corner: tuple[int, int, int], value: float, side: int = 3) -> None:
@@ -126,8 +66,8 @@ def test_specks_of_truth_need_not_be_found_and_are_not_false():
     assert (found.lesions, found.at(0)) == (4, 0.75)
     found = lesion_froc(anomaly, truth, body, fractions=FRACTIONS, min_overlap=0.05, min_lesion=3)
     assert (found.lesions, found.at(0)) == (2, 1.0)
-    with pytest.raises(ConfigurationError, match="28 voxels"):
-        lesion_froc(anomaly, truth, body, min_lesion=28)
+    with pytest.warns(UserWarning, match="28 voxels"):
+        assert lesion_froc(anomaly, truth, body, min_lesion=28).lesions == 0
 
 
 def test_lesions_joined_by_a_corner_are_one():
@@ -143,5 +83,42 @@ def test_free_response_refuses_what_does_not_fit():
     anomaly, truth, body = volume_with_candidates()
     with pytest.raises(ConfigurationError, match="shapes"):
         lesion_froc(anomaly[1:], truth, body)
-    with pytest.raises(ConfigurationError, match="no lesion"):
-        lesion_froc(anomaly, np.zeros_like(truth), body)
+    with pytest.raises(ConfigurationError, match="body is empty"):
+        lesion_froc(anomaly, truth, np.zeros_like(body))
+    with pytest.raises(ConfigurationError, match="not finite"):
+        lesion_froc(np.where(truth, np.nan, anomaly), truth, body)
+    with pytest.raises(ConfigurationError, match="both given"):
+        lesion_froc(anomaly, truth, body, fractions=[0.1], thresholds=[0.5])
+
+
+def test_no_lesion_is_nan_with_a_warning_and_false_candidates_count():
+    anomaly, truth, body = volume_with_candidates()
+    with pytest.warns(UserWarning, match="no lesion"):
+        found = lesion_froc(anomaly, np.zeros_like(truth), body, fractions=FRACTIONS)
+    assert np.isnan(found.sensitivity).all()
+    assert found.false_positives.tolist() == [1, 2, 3, 4]
+    with pytest.warns(UserWarning, match="no lesion to find"):
+        assert np.isnan(found.at(1))
+    with pytest.warns(UserWarning, match="no lesion to find"):
+        assert np.isnan(found.mean_sensitivity())
+
+
+def test_many_volumes_by_hand():
+    anomaly, truth, body = volume_with_candidates()
+    thresholds = [0.3, 0.9, 0.5, 0.8]
+    first = lesion_froc(anomaly, truth, thresholds=thresholds)
+    with pytest.warns(UserWarning, match="no lesion"):
+        normal = lesion_froc(np.where(anomaly > 0.6, anomaly, 0), np.zeros_like(truth), body, thresholds=thresholds)
+    missed = lesion_froc(0 * anomaly, truth, body, thresholds=thresholds)
+    found = pooled_froc([first, normal, missed])
+    assert (found.lesions, found.volumes) == (4, 3)
+    assert found.thresholds.tolist() == [0.9, 0.8, 0.5, 0.3]
+    assert found.sensitivity.tolist() == [0.25, 0.25, 0.5, 0.5]
+    assert found.false_positives.tolist() == pytest.approx([1 / 3, 1, 1, 4 / 3])
+    assert [found.at(n) for n in (0.2, 0.5, 1)] == [0, 0.25, 0.5]
+    assert found.mean_sensitivity((0.2, 0.5, 1)) == pytest.approx(0.25)
+    assert pooled_froc([pooled_froc([first, normal]), missed]).at(1) == 0.5
+    with pytest.raises(ConfigurationError, match="thresholds differ"):
+        pooled_froc([first, lesion_froc(anomaly, truth)])
+    with pytest.raises(ConfigurationError, match="0 curves"):
+        pooled_froc([])

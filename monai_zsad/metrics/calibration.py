@@ -1,0 +1,159 @@
+"""Whether scores are probabilities: expected calibration error over a whole set."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from monai.metrics import calibration_binning
+
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.metrics.gathered import GatheredMetric
+from monai_zsad.metrics.values import Images, scored, whole_pairs
+
+__all__ = ["CalibrationTable", "ScoreCalibrationMetric", "calibration_table", "expected_calibration_error"]
+
+# MONAI's function adds up in float32.
+_PIECE = 65536
+
+
+class CalibrationTable(NamedTuple):
+    """What was predicted and what was the case, by bins of the score.
+
+    Attributes:
+        score: (bins,), mean score; NaN where a bin is empty.
+        frequency: (bins,), fraction that is anomalous; NaN where a bin is empty.
+        counts: (bins,), number of values.
+    """
+
+    score: np.ndarray
+    frequency: np.ndarray
+    counts: np.ndarray
+
+    def error(self) -> float:
+        """Expected calibration error: the mean over all values of the distance between the two.
+
+        NaN with a warning if there are no values.
+        """
+        if not self.counts.sum():
+            warnings.warn("expected calibration error needs values; it is NaN here", stacklevel=2)
+            return float("nan")
+        kept = self.counts > 0
+        apart = np.abs(self.score - self.frequency)[kept]
+        return float((apart * self.counts[kept]).sum() / self.counts.sum())
+
+
+def calibration_table(scores: Images, truth: Images, bins: int = 15) -> CalibrationTable:
+    """Mean score and frequency of what is anomalous in bins of equal width over [0, 1], for a reliability diagram.
+
+    Args:
+        scores: an array of any shape, or a sequence of arrays that may differ in shape; within [0, 1].
+        truth: the same shapes, above 0 where anomalous.
+        bins: number of bins.
+
+    Raises:
+        ConfigurationError: shapes differ, scores are not finite or not within [0, 1], or there are no bins.
+    """
+    _check(bins)
+    return _table(np.sum([_sums(values, wanted, bins) for values, wanted in whole_pairs(scores, truth)], axis=0))
+
+
+def expected_calibration_error(scores: Images, truth: Images, bins: int = 15) -> float:
+    """Expected calibration error of the scores of images or pixels, taken as probabilities of being anomalous.
+
+    MONAI's ``CalibrationErrorMetric`` takes the error of each image and then their mean; an image's score alone has no
+    such error. Here all values count together.
+
+    References:
+        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
+
+    Args:
+        scores: see :func:`calibration_table`.
+        truth: see :func:`calibration_table`.
+        bins: see :func:`calibration_table`.
+
+    Returns:
+        Within [0, 1]; NaN with a warning if there are no values. Truth of one kind alone is fine.
+
+    Raises:
+        ConfigurationError: see :func:`calibration_table`.
+
+    Example:
+        >>> round(expected_calibration_error([0.25, 0.25, 0.25, 0.25, 1.0], [1, 0, 0, 1, 1]), 3)
+        0.2
+    """
+    return calibration_table(scores, truth, bins).error()
+
+
+class ScoreCalibrationMetric(GatheredMetric):
+    """The same as images come: three sums for each bin, so nothing is lost and memory does not grow.
+
+    MONAI's ``CalibrationErrorMetric`` takes the error of each image and then their mean. Processes are summed.
+
+    Takes scores (B, ...) within [0, 1] and truths of the same shape, above 0 where anomalous: image scores or maps.
+
+    Args:
+        bins: number of bins of equal width over [0, 1].
+
+    Raises:
+        ConfigurationError: there are no bins; later, see :func:`calibration_table`.
+
+    Example:
+        >>> metric = ScoreCalibrationMetric()
+        >>> _ = metric(torch.tensor([[0.25], [0.25]]), torch.tensor([[1], [0]]))
+        >>> metric.aggregate()
+        0.25
+    """
+
+    def __init__(self, bins: int = 15) -> None:
+        _check(bins)
+        super().__init__(3 * bins, summed=True)
+        self.bins = bins
+
+    def rows_of(self, scores: np.ndarray, truth: np.ndarray, **_: np.ndarray) -> np.ndarray:
+        """Sums of scores, of anomalous values and of values in each bin: (1, 3 bins)."""
+        return _sums(*scored(scores, truth), self.bins).reshape(1, -1)
+
+    def table(self) -> CalibrationTable:
+        """The table of all images.
+
+        Raises:
+            ConfigurationError: no image was given.
+        """
+        return _table(self.gathered().reshape(3, self.bins))
+
+    def aggregate(self) -> float:
+        """Expected calibration error over all images."""
+        return self.table().error()
+
+
+def _sums(scores: np.ndarray, anomalous: np.ndarray, bins: int) -> np.ndarray:
+    if scores.size and not (scores.min() >= 0 and scores.max() <= 1):
+        raise ConfigurationError(
+            f"scores lie within [{scores.min()}, {scores.max()}]: calibration is of probabilities, give them in [0, 1]"
+        )
+    total = np.zeros((3, bins))
+    values = torch.from_numpy(scores.astype(np.float32).ravel())
+    truth = torch.from_numpy(anomalous.astype(np.float32).ravel())
+    for piece, wanted in zip(values.split(_PIECE), truth.split(_PIECE), strict=True):
+        if not len(piece):
+            continue
+        score, frequency, count = (
+            part[0, 0].double().nan_to_num().numpy()
+            for part in calibration_binning(piece[None, None], wanted[None, None], bins)
+        )
+        total += np.stack([score * count, frequency * count, count])
+    return total
+
+
+def _table(sums: np.ndarray) -> CalibrationTable:
+    score, anomalous, count = sums
+    filled = np.where(count > 0, count, np.nan)
+    return CalibrationTable(score / filled, anomalous / filled, count)
+
+
+def _check(bins: int) -> None:
+    if bins < 1:
+        raise ConfigurationError(f"bins={bins!r}: give at least one bin")

@@ -1,0 +1,124 @@
+"""The best mean Dice that one threshold for all volumes gives."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from monai_zsad.metrics.curves import BestThreshold
+from monai_zsad.metrics.gathered import GatheredMetric, items_of
+from monai_zsad.metrics.histograms import bin_edges, histogram_rows
+from monai_zsad.metrics.values import Images, image_pairs, scored
+
+__all__ = ["DiceMaxMetric", "dice_max"]
+
+
+def dice_max(maps: Images, masks: Images) -> BestThreshold:
+    """Largest mean Dice over the images or volumes of one threshold for all of them, exactly.
+
+    MONAI's ``DiceMetric`` takes masks, that is, one threshold. Those without anything anomalous are left out, as their
+    Dice is either 0 or not defined. The best Dice of all voxels together, in which large lesions count more, is
+    :func:`f1_max`.
+
+    Args:
+        maps: images (H, W) or volumes (X, Y, Z), by the first axis or in a sequence; finite, any scale.
+        masks: the same shapes, above 0 where anomalous.
+
+    Returns:
+        Value and threshold; NaN with a warning if nothing is anomalous.
+
+    Raises:
+        ConfigurationError: shapes do not fit, or scores are not finite.
+
+    Example:
+        >>> dice_max([np.array([[0.9, 0.5, 0.2]]), np.array([[0.6, 0.4]])], [np.array([[1, 0, 0]]), np.array([[1, 0]])])
+        BestThreshold(value=1.0, threshold=0.6)
+    """
+    levels, changes = [], []
+    for values, anomalous in image_pairs(maps, masks):
+        if not anomalous.any():
+            continue
+        order = np.argsort(values, axis=None)[::-1]
+        ranked = values.ravel()[order]
+        last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+        dice = 2 * np.cumsum(anomalous.ravel()[order])[last] / (last + 1 + np.count_nonzero(anomalous))
+        levels.append(ranked[last])
+        changes.append(np.diff(dice, prepend=0))
+    if not levels:
+        return _undefined()
+    # Between its own scores the Dice of an image stays as it is, so that the changes of all add up to the mean.
+    thresholds = np.concatenate(levels)
+    order = np.argsort(thresholds)[::-1]
+    ranked = thresholds[order]
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+    mean = np.cumsum(np.concatenate(changes)[order])[last] / len(levels)
+    best = int(mean.argmax())
+    return BestThreshold(float(mean[best]), float(ranked[last[best]]))
+
+
+class DiceMaxMetric(GatheredMetric):
+    """The same from histograms, in memory that does not grow with the data; processes are summed.
+
+    MONAI's ``DiceMetric`` takes masks, that is, one threshold. Thresholds here are the lower edges of the bins, so the
+    value is one that is reached; :meth:`bounds` says how much more another threshold might give.
+
+    Takes maps (B, 1, H, W) or (B, 1, X, Y, Z) and masks of the same shape, or lists of them without the first axis.
+
+    Args:
+        bins: number of bins over ``score_range``.
+        score_range: ends of the bins; scores beyond count in the outermost.
+
+    Raises:
+        ConfigurationError: bins or range are none; later, for maps that do not fit.
+
+    Example:
+        >>> import torch
+        >>> metric = DiceMaxMetric()
+        >>> _ = metric(torch.tensor([[[[0.75, 0.5, 0.25]]]]), torch.tensor([[[[1, 1, 0]]]]))
+        >>> metric.aggregate(), metric.best()
+        (1.0, BestThreshold(value=1.0, threshold=0.5))
+    """
+
+    def __init__(self, bins: int = 8192, score_range: tuple[float, float] = (0.0, 1.0)) -> None:
+        self.edges = bin_edges(bins, score_range)[::-1]
+        super().__init__(2 * bins + 2, summed=True)
+        self.score_range = score_range
+
+    def rows_of(self, scores: np.ndarray, truth: np.ndarray, **_: np.ndarray) -> np.ndarray:
+        """Dice at each edge, the most that it may be down to there, 1 if there is anything anomalous, and 1."""
+        values, anomalous = scored(*items_of(scores, truth, (2, 3)))
+        bins = self.edges.size
+        if not anomalous.any():
+            return np.concatenate([np.zeros(2 * bins + 1), [1.0]])[None]
+        normal, found, _ = histogram_rows(values, anomalous, bins, self.score_range, regions=False)[:, ::-1]
+        hits, passed = np.cumsum(found), np.cumsum(normal)
+        dice, most = (2 * hits / (hits + others + hits[-1]) for others in (passed, passed - normal))
+        return np.concatenate([dice, most, [1.0, 1.0]])[None]
+
+    def best(self) -> BestThreshold:
+        """Largest mean Dice and its threshold; NaN, with a warning, if nothing is anomalous.
+
+        Raises:
+            ConfigurationError: no image was given.
+        """
+        dice, _, (count, _) = np.split(self.gathered(), [self.edges.size, 2 * self.edges.size])
+        if not count:
+            return _undefined()
+        best = int(dice.argmax())
+        return BestThreshold(float(dice[best] / count), float(self.edges[best]))
+
+    def aggregate(self) -> float:
+        """Largest mean Dice; NaN, with a warning, if nothing is anomalous."""
+        return self.best().value
+
+    def bounds(self) -> tuple[float, float]:
+        """The exact :func:`dice_max` lies between these."""
+        _, most, (count, _) = np.split(self.gathered(), [self.edges.size, 2 * self.edges.size])
+        low = self.aggregate()
+        return low, float(most.max() / count) if count else float("nan")
+
+
+def _undefined() -> BestThreshold:
+    warnings.warn("Dice-max needs something anomalous; it is NaN here", stacklevel=3)
+    return BestThreshold(float("nan"), float("nan"))

@@ -1,0 +1,112 @@
+"""Rows of figures that every process adds to, and that come together when they are aggregated."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from monai.metrics import CumulativeIterationMetric
+from monai.utils import evenly_divisible_all_gather
+
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.metrics.values import as_array
+
+__all__ = ["GatheredMetric", "items_of"]
+
+
+class GatheredMetric(CumulativeIterationMetric):
+    """Base of the metrics here: rows of float64 in main memory, kept one by one or as their sum.
+
+    MONAI's ``Cumulative`` keeps a tensor for each sample, of equal shape, so memory grows with the data and samples of
+    different numbers of values cannot be kept. It also leaves a process without data out of the exchange, on which the
+    others then wait for ever; and a list of predictions is cut to the length of the list of truths. Here:
+
+    - a subclass makes rows (n, k) of a batch; with ``summed`` only their sum is kept;
+    - every process takes part in the exchange, also one that was given nothing.
+
+    Args:
+        columns: length k of a row.
+        summed: keep the sum of all rows in place of the rows.
+    """
+
+    _buffers: list[list[torch.Tensor]] | None
+
+    def __init__(self, columns: int, *, summed: bool) -> None:
+        super().__init__()
+        self.columns = columns
+        self.summed = summed
+
+    @abstractmethod
+    def rows_of(self, scores: np.ndarray, truth: np.ndarray, **others: np.ndarray) -> np.ndarray:
+        """Rows (n, k) of one sample (C, ...) and its truth, which has the same or another shape."""
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **others: Any) -> torch.Tensor:
+        return self._rows(y_pred, y, others)
+
+    def _compute_list(self, y_pred: Any, y: Any = None, **others: Any) -> torch.Tensor:
+        return self._rows(y_pred, y, others)
+
+    def _rows(self, y_pred: Any, y: Any, others: dict[str, Any]) -> torch.Tensor:
+        """Rows (n, k) of a batch, or of a list of samples, with whatever else is given for each."""
+        beside = {name: value for name, value in others.items() if value is not None}
+        for name, value in {"truth": y, **beside}.items():
+            if value is None or len(value) != len(y_pred):
+                count = "none" if value is None else len(value)
+                raise ConfigurationError(f"{len(y_pred)} predictions, but of {name} {count}: give one for each")
+        rows = [
+            self.rows_of(as_array(one), as_array(y[n]), **{name: as_array(value[n]) for name, value in beside.items()})
+            for n, one in enumerate(y_pred)
+        ]
+        found = np.concatenate(rows) if rows else np.zeros((0, self.columns))
+        return torch.from_numpy(found.astype(np.float64, copy=False))
+
+    def extend(self, *data: Any) -> None:
+        """Add rows (n, k)."""
+        (rows,) = data
+        kept = self._buffers[0] if self._buffers else []
+        if self.summed:
+            kept = [torch.cat([*kept, rows]).sum(0, keepdim=True)] if len(rows) else kept
+        else:
+            kept = [*kept, rows]
+        self._buffers = [kept]
+        self._synced = False
+
+    def append(self, *data: Any) -> None:
+        """Add one row (k,)."""
+        self.extend(*(torch.as_tensor(row, dtype=torch.float64)[None] for row in data))
+
+    def _sync(self) -> None:
+        if self._synced:
+            return
+        kept = self._buffers[0] if self._buffers else []
+        rows = torch.cat(kept) if kept else torch.zeros(0, self.columns, dtype=torch.float64)
+        self._synced_tensors = [evenly_divisible_all_gather(rows, concat=True)]
+        self._synced = True
+
+    def gathered(self) -> np.ndarray:
+        """Rows (n, k) of all processes, or their sum (k,).
+
+        Raises:
+            ConfigurationError: nothing was given to any process.
+        """
+        rows = self.get_buffer()
+        if not len(rows):
+            raise ConfigurationError("there is nothing to aggregate: no sample was given")
+        return rows.sum(0).numpy() if self.summed else rows.numpy()
+
+
+def items_of(scores: np.ndarray, truth: np.ndarray, dimensions: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """A map (1, ...) and its mask without their channel.
+
+    Raises:
+        ConfigurationError: shapes differ, there is not one channel, or not so many axes behind it.
+    """
+    if scores.shape != truth.shape or scores.ndim - 1 not in dimensions or scores.shape[0] != 1:
+        wanted = {2: "(1, H, W)", 3: "(1, X, Y, Z)"}
+        raise ConfigurationError(
+            f"a map of shape {scores.shape} with a mask of shape {truth.shape}: give both in the same shape, "
+            f"{' or '.join(wanted[count] for count in dimensions)}"
+        )
+    return scores[0], truth[0]

@@ -1,0 +1,96 @@
+"""Scores in bins: what is kept of images of which there are too many to keep."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.metrics.curves import RankingCurve
+from monai_zsad.metrics.values import Images, image_pairs, region_shares
+
+__all__ = ["bin_edges", "histogram_curve", "histogram_rows", "score_histograms"]
+
+
+def bin_edges(bins: int, score_range: tuple[float, float]) -> np.ndarray:
+    """Lower edges (bins,) of the bins, rising.
+
+    Raises:
+        ConfigurationError: there are no bins, or the range is empty.
+    """
+    low, high = score_range
+    if bins < 1 or not (np.isfinite([low, high]).all() and low < high):
+        raise ConfigurationError(
+            f"bins={bins!r}, score_range={score_range!r}: give at least one bin, and two finite ends, the lower first"
+        )
+    return np.linspace(low, high, bins + 1)[:-1]
+
+
+def histogram_rows(
+    scores: np.ndarray, anomalous: np.ndarray, bins: int, score_range: tuple[float, float], *, regions: bool
+) -> np.ndarray:
+    """Histograms (3, bins) of normal and of anomalous pixels, and of the latters' shares of their regions.
+
+    Args:
+        scores: finite; beyond the range they count in the outermost bins.
+        anomalous: the same shape, bool.
+        bins: number of bins.
+        score_range: ends of the range.
+        regions: False leaves the last row at 0.
+    """
+    edges = bin_edges(bins, score_range)
+    low, high = score_range
+    places = ((scores.astype(np.float64) - low) * (bins / (high - low))).clip(0, bins - 1).astype(np.intp)
+    # Rounding must not part a score from the edge that is to be its threshold.
+    places -= (scores < edges[places]) & (places > 0)
+    places += (places < bins - 1) & (scores >= edges[np.minimum(places + 1, bins - 1)])
+    hits = places[anomalous]
+    shares = np.bincount(hits, weights=region_shares(anomalous), minlength=bins) if regions else np.zeros(bins)
+    return np.stack([np.bincount(places[~anomalous], minlength=bins), np.bincount(hits, minlength=bins), shares])
+
+
+def score_histograms(
+    maps: Images, masks: Images, bins: int = 8192, score_range: tuple[float, float] = (0.0, 1.0)
+) -> np.ndarray:
+    """Histograms of each image, of which any sum gives a curve: for resampling, or to keep beside a prediction.
+
+    Args:
+        maps: images (H, W) or volumes (X, Y, Z), by the first axis or in a sequence; finite.
+        masks: the same shapes, above 0 where anomalous.
+        bins: number of bins over ``score_range``; scores beyond it count in the outermost bins.
+        score_range: see ``bins``.
+
+    Returns:
+        (N, 3, bins) float64: normal pixels, anomalous pixels, and the latters' shares of their regions, see
+        :func:`region_shares`.
+
+    Raises:
+        ConfigurationError: shapes do not fit, scores are not finite, or there are no bins.
+
+    Example:
+        >>> histograms = score_histograms([np.array([[0.1, 0.9]])], [np.array([[0, 1]])], bins=2)
+        >>> histograms[0].tolist()
+        [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+        >>> histogram_curve(histograms.sum(0)).auroc()
+        1.0
+    """
+    rows = [histogram_rows(*pair, bins, score_range, regions=True) for pair in image_pairs(maps, masks)]
+    return np.stack(rows) if rows else np.zeros((0, 3, bins))
+
+
+def histogram_curve(histograms: np.ndarray, score_range: tuple[float, float] = (0.0, 1.0)) -> RankingCurve:
+    """The curve of histograms (3, bins); its :meth:`RankingCurve.bounds` hold the exact figures."""
+    normal, found, shares = histograms[:, ::-1]
+    edges = bin_edges(found.size, score_range)[::-1]
+    passed, overlap = np.cumsum(normal), np.cumsum(shares)
+    # Elsewhere the curve is flat.
+    kept = found > 0
+    return RankingCurve(
+        thresholds=edges[kept],
+        found=np.cumsum(found)[kept],
+        passed_before=(passed - normal)[kept],
+        passed=passed[kept],
+        overlap=overlap[kept],
+        positives=float(found.sum()),
+        negatives=float(passed[-1]),
+        regions=float(np.round(overlap[-1])),
+    )

@@ -1,0 +1,178 @@
+"""AUROC, average precision and F1-max of scores, exactly, by sorting."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.metrics.curves import BestThreshold, RankingCurve
+from monai_zsad.metrics.values import Images, image_pairs, region_shares, whole_pairs
+
+__all__ = ["VoxelRanking", "auroc", "average_precision", "curve_of", "f1_max", "parted", "rank_voxels", "ranking_curve"]
+
+
+class VoxelRanking(NamedTuple):
+    """How scores rank anomalous above normal ones.
+
+    Attributes:
+        auroc: chance that an anomalous one scores above a normal one; equal ones count half.
+        average_precision: mean precision over the anomalous ones; equal scores are told apart by nothing.
+        best_dice: largest Dice of the mask that a threshold gives.
+        best_threshold: that threshold; the mask is what is at least as large.
+    """
+
+    auroc: float
+    average_precision: float
+    best_dice: float
+    best_threshold: float
+
+
+def ranking_curve(scores: Images, truth: Images, *, regions: bool = False) -> RankingCurve:
+    """The curve behind all exact figures here: one sort serves them all, and the plots.
+
+    Args:
+        scores: an array of any shape, or a sequence of arrays that may differ in shape; finite, any scale.
+        truth: the same shapes, above 0 where anomalous.
+        regions: count the regions of the truth too, for :meth:`RankingCurve.aupro`. Then ``scores`` are images (H, W)
+            or volumes (X, Y, Z), by the first axis or in a sequence, and regions are found in each by itself.
+
+    Raises:
+        ConfigurationError: shapes differ, scores are not finite, or truth is NaN.
+
+    Example:
+        >>> curve = ranking_curve([0.9, 0.4, 0.6, 0.1], [1, 1, 0, 0])
+        >>> curve.auroc(), curve.f1_max()
+        (0.75, BestThreshold(value=0.8, threshold=0.4))
+    """
+    return curve_of(*parted(scores, truth, regions=regions))
+
+
+def parted(scores: Images, truth: Images, *, regions: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """What :func:`curve_of` takes, from what :func:`ranking_curve` takes."""
+    normal, found, shares = [], [], []
+    for values, anomalous in (image_pairs if regions else whole_pairs)(scores, truth):
+        normal.append(values[~anomalous])
+        found.append(values[anomalous])
+        if regions:
+            shares.append(region_shares(anomalous))
+    if not normal:
+        raise ConfigurationError("scores are empty: give at least one image")
+    return np.concatenate(normal), np.concatenate(found), np.concatenate(shares) if regions else None
+
+
+def curve_of(normal: np.ndarray, anomalous: np.ndarray, shares: np.ndarray | None = None) -> RankingCurve:
+    """The curve of two sets of scores.
+
+    Args:
+        normal: (N,) scores of what is normal.
+        anomalous: (P,) scores of what is anomalous.
+        shares: (P,) as of :func:`region_shares`; without them no regions count.
+    """
+    ordered = np.sort(normal)
+    order = np.argsort(anomalous)[::-1]
+    ranked = anomalous[order]
+    # The last of each run of equal scores.
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if ranked.size else np.zeros(0, dtype=int)
+    thresholds = ranked[last]
+    overlap = np.zeros(last.shape) if shares is None else np.cumsum(shares[order])[last]
+    return RankingCurve(
+        thresholds=thresholds,
+        found=(last + 1).astype(np.float64),
+        passed_before=(ordered.size - np.searchsorted(ordered, thresholds, side="right")).astype(np.float64),
+        passed=(ordered.size - np.searchsorted(ordered, thresholds, side="left")).astype(np.float64),
+        overlap=overlap,
+        positives=float(ranked.size),
+        negatives=float(ordered.size),
+        # Each region's shares add to 1, up to rounding.
+        regions=float(np.round(overlap[-1])) if overlap.size else 0.0,
+    )
+
+
+def auroc(scores: Images, truth: Images) -> float:
+    """Area under the ROC curve of images, volumes, slices or pixels, exactly.
+
+    MONAI's ``compute_roc_auc`` walks over all values in Python, which takes minutes for a volume, and counts equal
+    scores in the order that they come in. Papers give the mean of their classes' figures, each over all images, or all
+    pixels together, of its class: see :func:`per_class`.
+
+    Args:
+        scores: see :func:`ranking_curve`.
+        truth: see :func:`ranking_curve`.
+
+    Returns:
+        Within [0, 1]; NaN with a warning where nothing is anomalous or nothing normal. (Releases give 0 there.)
+
+    Raises:
+        ConfigurationError: see :func:`ranking_curve`.
+
+    Example:
+        >>> auroc([0.9, 0.4, 0.6, 0.1], [1, 1, 0, 0])
+        0.75
+    """
+    return ranking_curve(scores, truth).auroc()
+
+
+def average_precision(scores: Images, truth: Images) -> float:
+    """Average precision, exactly: the step-wise sum of scikit-learn and torchmetrics, equal scores taken together.
+
+    MONAI's ``compute_average_precision`` is slow and takes equal scores in the order that they come in.
+
+    Args:
+        scores: see :func:`ranking_curve`.
+        truth: see :func:`ranking_curve`.
+
+    Returns:
+        As of :func:`auroc`.
+
+    Raises:
+        ConfigurationError: see :func:`ranking_curve`.
+
+    Example:
+        >>> round(average_precision([0.9, 0.4, 0.6, 0.1], [1, 1, 0, 0]), 4)
+        0.8333
+    """
+    return ranking_curve(scores, truth).average_precision()
+
+
+def f1_max(scores: Images, truth: Images) -> BestThreshold:
+    """Largest F1 of all thresholds, and that threshold. For pixels it is the best Dice of all of them together.
+
+    Args:
+        scores: see :func:`ranking_curve`.
+        truth: see :func:`ranking_curve`.
+
+    Returns:
+        Value and threshold; both NaN with a warning where nothing is anomalous or nothing normal.
+
+    Raises:
+        ConfigurationError: see :func:`ranking_curve`.
+
+    Example:
+        >>> f1_max([0.9, 0.4, 0.6, 0.1], [1, 1, 0, 0])
+        BestThreshold(value=0.8, threshold=0.4)
+    """
+    return ranking_curve(scores, truth).f1_max()
+
+
+def rank_voxels(scores: Images, truth: Images) -> VoxelRanking:
+    """AUROC, average precision and best Dice of scores from one sort.
+
+    Args:
+        scores: see :func:`ranking_curve`.
+        truth: see :func:`ranking_curve`.
+
+    Returns:
+        The figures; NaN with a warning where there is nothing anomalous or nothing normal.
+
+    Raises:
+        ConfigurationError: see :func:`ranking_curve`.
+
+    >>> rank_voxels(np.array([0.9, 0.4, 0.6, 0.1]), np.array([1, 1, 0, 0]))
+    VoxelRanking(auroc=0.75, average_precision=0.8333333333333333, best_dice=0.8, best_threshold=0.4)
+    """
+    curve = ranking_curve(scores, truth)
+    if not (curve.positives and curve.negatives):
+        return VoxelRanking(curve.auroc(), *[float("nan")] * 3)
+    return VoxelRanking(curve.auroc(), curve.average_precision(), *curve.f1_max())
