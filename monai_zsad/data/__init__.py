@@ -11,9 +11,20 @@ from monai_zsad.data.anatomy import (
     anatomies,
 )
 from monai_zsad.data.archives import extract_archive
+from monai_zsad.data.benchmarks import (
+    Benchmark,
+    BenchmarkCheck,
+    check_benchmark,
+    get_benchmark,
+    known_benchmarks,
+    read_benchmark,
+)
+from monai_zsad.data.contents import IMAGE_SUFFIXES
 from monai_zsad.data.datalists import LAYOUTS, are_volumes, find_labelled, split_cases
 from monai_zsad.data.dataset import ScreeningDataset
 from monai_zsad.data.dicom import read_dicom
+from monai_zsad.data.dicomweb import RemoteSeries, list_series, retrieve
+from monai_zsad.data.dicomweb_query import DicomwebLogin, is_query
 from monai_zsad.data.failures import explain, find_user_error
 from monai_zsad.data.lesion_slices import LesionSlices
 from monai_zsad.data.lesions import (
@@ -59,14 +70,17 @@ from monai_zsad.data.reader import ScanReader
 from monai_zsad.data.scan import MAX_VOXELS, ReadOptions, Scan
 from monai_zsad.data.seeded import ResumableSampler, SeededDataset
 from monai_zsad.data.slabs import SlabSettings
-from monai_zsad.data.studies import IMAGE_SUFFIXES, find_scans
+from monai_zsad.data.studies import find_scans
 from monai_zsad.data.validation_slices import ValidationSlices
-from monai_zsad.data.verdicts import ACCEPTABLE, REFUSALS, REPAIRS, Repair
+from monai_zsad.data.verdicts import ACCEPTABLE, REFUSALS, REPAIRABLE, REPAIRS, Repair
 
 __all__ = [
     "ACCEPTABLE",
     "ATTRIBUTES",
     "Anatomy",
+    "Benchmark",
+    "BenchmarkCheck",
+    "DicomwebLogin",
     "FoundSeries",
     "IMAGE_SUFFIXES",
     "KINDS",
@@ -91,6 +105,7 @@ __all__ = [
     "PrepareAnatomyDict",
     "PrepareAnatomyd",
     "REFUSALS",
+    "REPAIRABLE",
     "REPAIRS",
     "RandLesion",
     "RandLesionD",
@@ -101,6 +116,7 @@ __all__ = [
     "RandSaturationDict",
     "RandSaturationd",
     "ReadOptions",
+    "RemoteSeries",
     "Repair",
     "ResumableSampler",
     "Scan",
@@ -112,18 +128,25 @@ __all__ = [
     "ValidationSlices",
     "anatomies",
     "are_volumes",
+    "check_benchmark",
     "explain",
     "extract_archive",
     "find_labelled",
     "find_scans",
     "find_studies",
     "find_user_error",
+    "get_benchmark",
+    "is_query",
+    "known_benchmarks",
+    "list_series",
     "paint_lesions",
     "phantom_abdomen",
     "phantom_head",
+    "read_benchmark",
     "read_dicom",
     "resize_mask",
     "resize_picture",
+    "retrieve",
     "split_cases",
     "write_dicom_series",
     "write_phantom",

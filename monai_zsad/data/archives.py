@@ -9,12 +9,13 @@ import stat
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from monai_zsad.data.scan import most_unpacked
 from monai_zsad.errors import InputError
 
-__all__ = ["MAX_ARCHIVE_BYTES", "extract_archive", "is_archive"]
+__all__ = ["MAX_ARCHIVE_BYTES", "extract_archive", "extract_archives", "is_archive", "temporary_folder"]
 
 MAX_ARCHIVE_BYTES = 1 << 34
 """Unpacked size (16 GiB) up to which archives are taken by default."""
@@ -57,7 +58,7 @@ def extract_archive(
         with zipfile.ZipFile(source) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             _check(source, members, max_bytes)
-            base = _temporary_folder() if folder is None else Path(folder).expanduser()
+            base = temporary_folder() if folder is None else Path(folder).expanduser()
             target = base / (source.stem.strip(". ") or "archive")
             target.mkdir(parents=True, exist_ok=True)
             if sum(member.file_size for member in members) > shutil.disk_usage(target).free:
@@ -72,6 +73,32 @@ def extract_archive(
             raise
         raise InputError(f"{source}: cannot be unpacked ({error}); copy or export it again", code="damaged") from error
     return target
+
+
+def extract_archives(paths: Sequence[Path], base: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
+    """Unpack the archives that lie in a folder into a temporary one, which is removed when Python ends.
+
+    Args:
+        paths: of the archives.
+        base: folder in which they lie; their folders below it are kept.
+
+    Returns:
+        The folder with the members of every archive, by the archive's path; and why an archive was left out, by its
+        path. The limit of the unpacked size holds for all of them together, in their order.
+    """
+    unpacked: dict[Path, Path] = {}
+    refused: dict[Path, str] = {}
+    folder, left = temporary_folder() if paths else base, MAX_ARCHIVE_BYTES
+    for number, path in enumerate(paths):
+        below = path.parent.relative_to(base)
+        try:
+            # Each in a folder of its own: two archives may differ in their ending alone.
+            unpacked[path] = extract_archive(path, folder / str(number) / below, left)
+        except InputError as error:
+            refused[path] = str(error).removeprefix(f"{path}: ").partition("; ")[0]
+            continue
+        left -= sum(file.stat().st_size for file in unpacked[path].rglob("*") if file.is_file())
+    return unpacked, refused
 
 
 def _check(source: Path, members: list[zipfile.ZipInfo], max_bytes: int) -> None:
@@ -101,7 +128,8 @@ def _check(source: Path, members: list[zipfile.ZipInfo], max_bytes: int) -> None
         )
 
 
-def _temporary_folder() -> Path:
+def temporary_folder() -> Path:
+    """A new folder that is removed when Python ends."""
     folder = Path(tempfile.mkdtemp(prefix="monai-zsad-"))
     owner = os.getpid()
 

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from monai_zsad.data.benchmarks.layouts import KNOWN_LAYOUTS
+from monai_zsad.data.benchmarks.trees import PICTURE_SUFFIXES, Found
 from monai_zsad.data.studies import IMAGE_SUFFIXES
 from monai_zsad.errors import ConfigurationError, InputError
 
 __all__ = ["LAYOUTS", "PICTURE_SUFFIXES", "are_volumes", "find_labelled", "split_cases"]
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-"""Endings (lower case) of the files that are taken as pictures."""
-
 Record = dict[str, Any]
-_NORMAL = {"good", "normal", "ok"}
-_MASK_ENDINGS = ("_mask", "_seg", "_segmentation", "_lesion", "_lesions", "_label", "_gt")
 
-LAYOUTS: dict[str, str] = {
-    "meta": "meta.json with {part: {class: [{img_path, mask_path, anomaly, ...}]}} (Crane, AdaCLIP)",
-    "mvtec": "CLASS/test/{good,DEFECT}/*.png, CLASS/ground_truth/DEFECT/*_mask.png (MVTec-AD, MPDD, BTAD)",
-    "visa": "CLASS/Data/Images/{Normal,Anomaly}/*, CLASS/Data/Masks/Anomaly/*.png (VisA)",
-    "bmad": "valid/good/img/*.png, valid/Ungood/img/*.png, valid/Ungood/label/*.png (BMAD)",
-    "decathlon": "imagesTr/*.nii.gz, labelsTr/*.nii.gz of the same names (Medical Segmentation Decathlon, nnU-Net)",
-    "volumes": "CASE.nii.gz beside CASE_mask.nii.gz (or _seg, _lesion, _lesions, _label, _gt), in any folders",
-}
+_WITH_MASKS = ("meta", "mvtec", "visa", "bmad", "decathlon", "volumes")
+
+LAYOUTS: dict[str, str] = {name: KNOWN_LAYOUTS[name].files for name in _WITH_MASKS}
 """Layouts by name, each with the files that it consists of."""
 
 
@@ -40,7 +31,8 @@ def find_labelled(
     """List the images or volumes with masks in a folder.
 
     The methods are trained on the *test* part of an auxiliary data set, since its training part has no anomalies, and
-    then applied to other data. Of BMAD the part ``valid`` is taken; its ``test`` is left for evaluation.
+    then applied to other data. Of BMAD the part ``valid`` is taken; its ``test`` is left for evaluation. Of VisA all
+    images are taken where its ``split_csv/1cls.csv``, which tells the parts, is missing.
 
     Args:
         folder: of a data set, or of one class of it.
@@ -62,7 +54,9 @@ def find_labelled(
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; training data need one of these layouts: {_described(LAYOUTS)}")
     for name in LAYOUTS if layout == "auto" else [layout]:
-        records = sorted(_FINDERS[name](root, parts), key=lambda record: record["image"])
+        usual = ["valid"] if name == "bmad" else None
+        found = KNOWN_LAYOUTS[name].find(root, parts or usual)
+        records = sorted((_record(item, root) for item in found), key=lambda record: record["image"])
         if records:
             _check(records, root)
             return records
@@ -144,120 +138,12 @@ def _described(layouts: Mapping[str, str]) -> str:
     return "; ".join(f"{name}: {files}" for name, files in layouts.items())
 
 
-def _record(image: Path, label: Path | None, anomalous: int, name: str, root: Path) -> Record:
-    case = image.relative_to(root).as_posix() if image.is_relative_to(root) else image.name
+def _record(found: Found, root: Path) -> Record:
+    image = found.image
     return {
         "image": str(image),
-        "label": "" if label is None else str(label),
-        "anomalous": anomalous,
-        "name": name.replace("_", " "),
-        "case": case,
+        "label": "" if found.mask is None else str(found.mask),
+        "anomalous": found.anomalous,
+        "name": found.class_name.replace("_", " "),
+        "case": image.relative_to(root).as_posix() if image.is_relative_to(root) else image.name,
     }
-
-
-def _pictures(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return [f for f in sorted(folder.iterdir()) if f.suffix.lower() in PICTURE_SUFFIXES and f.name[0] != "."]
-
-
-def _mask_of(image: Path, folder: Path) -> Path | None:
-    stems = (image.stem, f"{image.stem}_mask")
-    return next((f for f in _pictures(folder) if f.stem in stems), None)
-
-
-def _find_meta(root: Path, parts: Sequence[str] | None) -> Iterator[Record]:
-    file = root / "meta.json"
-    if not file.is_file():
-        return
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        for part in parts or ["test"]:
-            for name, items in content.get(part, {}).items():
-                for item in items:
-                    mask = root / item["mask_path"] if item.get("mask_path") else None
-                    yield _record(root / item["img_path"], mask, int(item["anomaly"]), str(name), root)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{file} is damaged or no {LAYOUTS['meta']} ({type(error).__name__}: {error})") from error
-
-
-def _find_mvtec(root: Path, parts: Sequence[str] | None) -> Iterator[Record]:
-    for folder in _classes(root):
-        for part in parts or ["test"]:
-            for kind in _folders(folder / part):
-                normal = kind.name.lower() in _NORMAL
-                truth = folder / "ground_truth" / kind.name
-                for image in _pictures(kind):
-                    mask = None if normal else _mask_of(image, truth)
-                    yield _record(image, mask, int(not normal), folder.name, root)
-
-
-def _find_visa(root: Path, parts: Sequence[str] | None) -> Iterator[Record]:
-    del parts
-    for folder in _classes(root):
-        data = folder / "Data"
-        for image in _pictures(data / "Images" / "Normal"):
-            yield _record(image, None, 0, folder.name, root)
-        for image in _pictures(data / "Images" / "Anomaly"):
-            yield _record(image, _mask_of(image, data / "Masks" / "Anomaly"), 1, folder.name, root)
-
-
-def _find_bmad(root: Path, parts: Sequence[str] | None) -> Iterator[Record]:
-    for folder in _classes(root):
-        for part in parts or ["valid"]:
-            for kind in _folders(folder / part):
-                normal = kind.name.lower() in _NORMAL
-                for image in _pictures(kind / "img") or _pictures(kind):
-                    mask = None if normal else _mask_of(image, kind / "label")
-                    yield _record(image, mask, int(not normal), folder.name, root)
-
-
-def _find_decathlon(root: Path, parts: Sequence[str] | None) -> Iterator[Record]:
-    del parts
-    labels = {file.name: file for file in _volumes(root / "labelsTr")}
-    for image in _volumes(root / "imagesTr"):
-        # nnU-Net numbers the channels of a case: only the first is a scan of its own name.
-        label = labels.get(image.name) or labels.get(image.name.replace("_0000.", "."))
-        if label is not None:
-            yield _record(image, label, -1, root.name, root)
-
-
-def _find_volumes(root: Path, parts: Sequence[str] | None) -> Iterator[Record]:
-    del parts
-    files = {(file.parent, _stem(file)): file for file in root.rglob("*") if _is_volume(file)}
-    for (folder, stem), file in files.items():
-        masks = [files[folder, stem + ending] for ending in _MASK_ENDINGS if (folder, stem + ending) in files]
-        if masks:
-            yield _record(file, masks[0], -1, root.name, root)
-
-
-def _classes(root: Path) -> list[Path]:
-    """The classes of a data set; a folder that is one class itself stands for itself."""
-    return [root, *_folders(root)]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [f for f in sorted(folder.iterdir()) if f.is_dir() and f.name[0] != "."] if folder.is_dir() else []
-
-
-def _volumes(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.iterdir()) if _is_volume(file)] if folder.is_dir() else []
-
-
-def _is_volume(file: Path) -> bool:
-    return file.name[0] != "." and file.name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def _stem(file: Path) -> str:
-    ending = max((suffix for suffix in IMAGE_SUFFIXES if file.name.lower().endswith(suffix)), key=len)
-    return file.name[: -len(ending)]
-
-
-_FINDERS: dict[str, Callable[[Path, Sequence[str] | None], Iterator[Record]]] = {
-    "meta": _find_meta,
-    "mvtec": _find_mvtec,
-    "visa": _find_visa,
-    "bmad": _find_bmad,
-    "decathlon": _find_decathlon,
-    "volumes": _find_volumes,
-}

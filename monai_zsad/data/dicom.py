@@ -11,7 +11,8 @@ from monai.data.utils import orientation_ras_lps
 
 from monai_zsad.data.dicom_files import open_dicom, require_decodable, require_decoder
 from monai_zsad.data.dicom_headers import check_headers, is_multi_frame
-from monai_zsad.data.dicom_positions import LARGEST_JITTER, arrange_frames, arrange_slices
+from monai_zsad.data.dicom_positions import arrange_frames, arrange_slices
+from monai_zsad.data.dicom_resampling import LARGEST_JITTER, Stack, resample_stack
 from monai_zsad.data.picture_scans import one_slice
 from monai_zsad.data.scan import READ_ERRORS, ReadOptions, Scan, first_line
 from monai_zsad.data.verdicts import Repair
@@ -74,31 +75,36 @@ def _read(datasets: list[Any], files: Sequence[Path], where: Path, options: Read
     repairs = check_headers(datasets, files, where, flat=flat, options=options)
     for dataset, file in zip(datasets, files, strict=True):
         require_decoder(dataset, file)
-    if flat:
-        scan = _read_flat(first, where)
-    else:
-        volume, more = _volume(datasets, files, where)
-        repairs += more
-        scan = Scan(*_as_index_order(volume))
+    scan = _read_flat(first) if flat else _read_stack(datasets, where, options)
     if any(str(ds.get("PhotometricInterpretation")) == "MONOCHROME1" for ds in datasets):
-        sentence = f"{where}: MONOCHROME1 (low values are shown bright): the values were kept, not inverted"
+        sentence = "MONOCHROME1 (low values are shown bright): the values were kept, not inverted"
         repairs.append(Repair("monochrome1", sentence))
     return Scan(scan.values, scan.affine, modality, [*scan.repairs, *repairs])
 
 
-def _volume(datasets: list[Any], files: Sequence[Path], where: Path) -> tuple[Any, list[Repair]]:
+def _read_stack(datasets: list[Any], where: Path, options: ReadOptions) -> Scan:
     import highdicom
 
     values = {"dtype": np.float32, "apply_presentation_lut": False, "apply_real_world_transform": False}
     if is_multi_frame(datasets[0]):
-        repairs = arrange_frames(datasets[0], where)
-        image = highdicom.image.Image.from_dataset(datasets[0])
-        return image.get_volume(rtol=LARGEST_JITTER, **values), repairs
-    kept, repairs = arrange_slices(datasets, files, where)
-    return (
-        highdicom.image.get_volume_from_series(kept, rtol=LARGEST_JITTER, orientation_tol=1e-4, **values),
-        repairs,
-    )
+        stack, repairs = arrange_frames(datasets[0], where, options)
+        image = highdicom.image.Image.from_dataset(datasets[0], copy=False)
+        if stack is not None:
+            return _resampled(image.get_frames(**values), stack, where, options, repairs)
+        volume = image.get_volume(rtol=LARGEST_JITTER, **values)
+    else:
+        kept, stack, repairs = arrange_slices(datasets, where, options)
+        if stack is not None:
+            images = [highdicom.image.Image.from_dataset(dataset, copy=False) for dataset in kept]
+            frames = np.stack([image.get_frames(**values)[0] for image in images])
+            return _resampled(frames, stack, where, options, repairs)
+        volume = highdicom.image.get_volume_from_series(kept, rtol=LARGEST_JITTER, orientation_tol=1e-4, **values)
+    return Scan(*_as_index_order(volume), repairs=repairs)
+
+
+def _resampled(frames: np.ndarray, stack: Stack, where: Path, options: ReadOptions, repairs: Sequence[Repair]) -> Scan:
+    values, affine, more = resample_stack(frames, stack, where, options)
+    return Scan(values, orientation_ras_lps(affine), repairs=[*repairs, *more])
 
 
 def _as_index_order(volume: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -110,10 +116,10 @@ def _as_index_order(volume: Any) -> tuple[np.ndarray, np.ndarray]:
     return values, orientation_ras_lps(affine[:, [2, 1, 0, 3]])
 
 
-def _read_flat(dataset: Any, where: Path) -> Scan:
+def _read_flat(dataset: Any) -> Scan:
     from pydicom.pixels.processing import apply_modality_lut
 
     values = np.asarray(apply_modality_lut(dataset.pixel_array, dataset), dtype=np.float32)
     stated = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
     spacing = (float(stated[0]), float(stated[1])) if stated and min(map(float, stated)) > 0 else None
-    return one_slice(values, spacing, where)
+    return one_slice(values, spacing)

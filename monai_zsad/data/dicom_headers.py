@@ -75,7 +75,7 @@ def check_headers(
             )
         elif not flat:
             _check_geometry(dataset, file)
-        for repair in (_check_rescale(dataset, file, options), _check_decimals(dataset, file)):
+        for repair in (_check_rescale(dataset, file, options), _check_decimals(dataset)):
             if repair is not None:
                 repairs.setdefault(repair.code, repair)
     _check_common(datasets, where)
@@ -141,11 +141,11 @@ def _check_rescale(dataset: Any, file: Path, options: ReadOptions) -> Repair | N
     return None
 
 
-def _check_decimals(dataset: Any, file: Path) -> Repair | None:
+def _check_decimals(dataset: Any) -> Repair | None:
     for key in _GEOMETRY:
         for value in dataset.get(key) or ():
             if len(str(getattr(value, "original_string", ""))) > _LONGEST_DECIMAL:
-                sentence = f"{file}: {key} has decimals of more than {_LONGEST_DECIMAL} characters; read in full"
+                sentence = f"{key} has decimals of more than {_LONGEST_DECIMAL} characters; read in full"
                 return Repair("overlong-decimals", sentence)
     return None
 

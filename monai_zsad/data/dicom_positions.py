@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from monai_zsad.data.dicom_headers import frame_groups
+from monai_zsad.data.dicom_resampling import LARGEST_JITTER, Stack
+from monai_zsad.data.scan import ReadOptions
 from monai_zsad.data.verdicts import Repair
 from monai_zsad.errors import InputError
 
-__all__ = ["LARGEST_JITTER", "arrange_frames", "arrange_slices"]
-
-LARGEST_JITTER = 0.05
-"""Share of the slice distance by which it may vary."""
+__all__ = ["arrange_frames", "arrange_slices"]
 
 _SILENT_JITTER_MM = 0.01
+_GAP = 1.5
 _SHIFT_MM = 0.1
+_MOST_NAMED = 8
 _VOLUME_KEYS = (
     "EchoNumbers",
     "TemporalPositionIdentifier",
@@ -30,37 +32,57 @@ _VOLUME_KEYS = (
 _PIXEL_KEYS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "RescaleSlope", "RescaleIntercept")
 
 
-def arrange_slices(datasets: list[Any], files: Sequence[Path], where: Path) -> tuple[list[Any], list[Repair]]:
-    """Drop identical copies of slices, and refuse what leaves no regular stack.
+def arrange_slices(
+    datasets: list[Any], where: Path, options: ReadOptions
+) -> tuple[list[Any], Stack | None, list[Repair]]:
+    """Drop identical copies of slices, and refuse what leaves no regular stack unless it is to be repaired.
 
     Args:
         datasets: single-frame files, whose headers were checked.
-        files: their paths.
         where: of the series, named in messages.
+        options: with the repairs that are asked for.
 
     Returns:
-        The files to use, and warnings.
+        The files to use; where they lie, if they have to be resampled onto a grid; and warnings.
 
     Raises:
         InputError: naming the positions.
     """
     positions = np.asarray([[float(value) for value in ds.ImagePositionPatient] for ds in datasets])
     normal = _normal(datasets[0].ImageOrientationPatient)
-    kept = _without_copies(datasets, positions @ normal, where)
+    kept, copies, others = _one_per_place(datasets, positions @ normal, where, options)
+    if others and len(kept) == 1:
+        raise InputError(
+            f"{where}: all its slices are at one position; export the original series, with its geometry",
+            code="duplicate-slices",
+        )
     repairs = []
-    if len(kept) < len(datasets):
-        dropped = [str(files[index].name) for index in range(len(datasets)) if index not in kept]
-        some = ", ".join(dropped[:3]) + (" ..." if len(dropped) > 3 else "")
-        repairs.append(Repair("duplicates-dropped", f"{where}: {len(dropped)} identical copies were dropped ({some})"))
+    if copies:
+        sentence = f"{len(copies)} identical copies were dropped ({_numbers(datasets, copies)})"
+        repairs.append(Repair("duplicates-dropped", sentence))
+    if others:
+        sentence = "of different slices at one position the first was kept, as asked for; dropped: "
+        repairs.append(Repair("duplicates-first", sentence + _numbers(datasets, others)))
+    stack = None
     if len(kept) == 1:
         _give_thickness(datasets[kept[0]], where)
     else:
-        repairs += _check_stack(positions[kept], normal, where)
-    return [datasets[index] for index in kept], repairs
+        first = datasets[kept[0]]
+        stack, more = _check_stack(positions[kept], first.ImageOrientationPatient, first.PixelSpacing, where, options)
+        repairs += more
+    return [datasets[index] for index in kept], stack, repairs
 
 
-def arrange_frames(dataset: Any, where: Path) -> list[Repair]:
-    """Refuse the frames of an enhanced file where they are no regular stack.
+def arrange_frames(dataset: Any, where: Path, options: ReadOptions) -> tuple[Stack | None, list[Repair]]:
+    """Refuse the frames of an enhanced file where they are no regular stack, unless it is to be repaired.
+
+    Args:
+        dataset: the file.
+        where: its path, named in messages.
+        options: with the repairs that are asked for.
+
+    Returns:
+        Where the frames lie, if they have to be resampled onto a grid; and warnings.
 
     Raises:
         InputError: naming what is missing, or the positions.
@@ -86,7 +108,7 @@ def arrange_frames(dataset: Any, where: Path) -> list[Repair]:
         raise InputError(f"{where}: holds slices of different pixel spacing; export it again", code="mixed-spacings")
     if count == 1:
         _give_thickness(measures[0], where)
-        return []
+        return None, []
     positions = np.asarray([[float(value) for value in place.ImagePositionPatient] for place in places])
     normal = _normal(orientations[0])
     if (np.diff(np.sort(positions @ normal)) < _SILENT_JITTER_MM).any():
@@ -94,7 +116,7 @@ def arrange_frames(dataset: Any, where: Path) -> list[Repair]:
             f"{where}: has more than one frame at a position (echoes, time points or copies); give one volume",
             code="several-volumes",
         )
-    return _check_stack(positions, normal, where)
+    return _check_stack(positions, orientations[0], spacings[0], where, options)
 
 
 def _normal(orientation: Any) -> np.ndarray:
@@ -102,70 +124,130 @@ def _normal(orientation: Any) -> np.ndarray:
     return np.asarray(np.cross(axes[:3], axes[3:]))
 
 
-def _without_copies(datasets: list[Any], along: np.ndarray, where: Path) -> list[int]:
-    """Indices of one slice per position, in the order of the files."""
-    order = np.argsort(along, kind="stable")
+def _one_per_place(
+    datasets: list[Any], along: np.ndarray, where: Path, options: ReadOptions
+) -> tuple[list[int], list[int], list[int]]:
+    """Indices of the slices to use, of identical copies of them, and of others at their positions."""
+    places: list[list[int]] = []
+    for index in np.argsort(along, kind="stable").tolist():
+        if places and along[index] - along[places[-1][0]] < _SILENT_JITTER_MM:
+            places[-1].append(index)
+        else:
+            places.append([index])
     kept: list[int] = []
-    for index in order.tolist():
-        if not kept or along[index] - along[kept[-1]] >= _SILENT_JITTER_MM:
-            kept.append(index)
-            continue
-        one, other = datasets[kept[-1]], datasets[index]
-        differing = [key for key in _VOLUME_KEYS if one.get(key) != other.get(key)]
-        if differing:
-            raise InputError(
-                f"{where}: holds several volumes, which differ in {', '.join(differing)}; put each into its own folder",
-                code="several-volumes",
-            )
-        places = [[float(value) for value in dataset.ImagePositionPatient] for dataset in (one, other)]
-        if np.abs(np.diff(places, axis=0)).max() > _SILENT_JITTER_MM or any(
-            one.get(key) != other.get(key) for key in _PIXEL_KEYS
-        ):
-            raise InputError(
-                f"{where}: has more than one slice at {along[index]:.2f} mm; remove the duplicates",
-                code="duplicate-slices",
-            )
-    return sorted(kept)
+    copies: list[int] = []
+    others: list[int] = []
+    for place in places:
+        first, *rest = sorted(place, key=lambda index: (_instance(datasets[index]), index))
+        kept.append(first)
+        for index in rest:
+            same = _is_copy(datasets[first], datasets[index], float(along[index]), where, options)
+            (copies if same else others).append(index)
+    return sorted(kept), sorted(copies), sorted(others)
 
 
-def _check_stack(positions: np.ndarray, normal: np.ndarray, where: Path) -> list[Repair]:
-    """Refuse gaps, uneven steps and a tilted gantry; returns a warning where the steps jitter."""
-    along = positions @ normal
+def _is_copy(one: Any, other: Any, along: float, where: Path, options: ReadOptions) -> bool:
+    """Whether a slice equals the one at its position; another one is refused unless that is to be repaired."""
+    differing = [key for key in _VOLUME_KEYS if one.get(key) != other.get(key)]
+    if differing:
+        raise InputError(
+            f"{where}: holds several volumes, which differ in {', '.join(differing)}; put each into its own folder",
+            code="several-volumes",
+        )
+    finding = f"has more than one slice at {along:.2f} mm"
+    places = [[float(value) for value in dataset.ImagePositionPatient] for dataset in (one, other)]
+    if np.abs(np.diff(places, axis=0)).max() > _SILENT_JITTER_MM:
+        raise InputError(f"{where}: {finding}, side by side; give one stack of slices", code="duplicate-slices")
+    if all(one.get(key) == other.get(key) for key in _PIXEL_KEYS):
+        return True
+    options.require_repair(where, "duplicate-slices", finding, "remove the duplicates")
+    return False
+
+
+def _instance(dataset: Any) -> float:
+    number = dataset.get("InstanceNumber")
+    return math.inf if number is None else float(number)
+
+
+def _numbers(datasets: list[Any], indices: Sequence[int]) -> str:
+    """Slices by their numbers: names of files may be those of patients."""
+    numbers = [datasets[index].get("InstanceNumber") for index in indices[:_MOST_NAMED]]
+    some = ", ".join("?" if number is None else str(int(number)) for number in numbers)
+    return f"InstanceNumber {some}" + (" ..." if len(indices) > _MOST_NAMED else "")
+
+
+def _check_stack(
+    positions: np.ndarray, orientation: Any, spacing: Any, where: Path, options: ReadOptions
+) -> tuple[Stack | None, list[Repair]]:
+    """Refuse gaps, uneven steps and a tilted gantry, or say how to repair them; warn where the steps jitter."""
+    axes = np.asarray([float(value) for value in orientation])
+    normal = _normal(axes)
+    along = positions @ normal - (positions @ normal).min()
     order = np.argsort(along)
     steps = np.diff(along[order])
-    step = float(np.median(steps))
-    gaps = np.flatnonzero(steps > 1.5 * step)
+    usual, length = _usual_step(steps), float(along.max())
+    counts = np.ones(len(steps))
+    gaps = np.flatnonzero(steps > _GAP * usual)
     if gaps.size:
-        some = ", ".join(f"{steps[i]:.2f} mm after {along[order][i]:.2f} mm" for i in gaps[:3])
-        raise InputError(
-            f"{where}: slices are missing: the step is {step:.2f} mm, but {some}; export the complete series",
-            code="missing-slices",
-        )
-    jitter = float(np.abs(steps - steps.mean()).max())
+        lowest = float((positions @ normal).min())
+        some = ", ".join(f"{steps[i]:.2f} mm after {lowest + along[order][i]:.2f} mm" for i in gaps[:3])
+        finding = f"slices are missing: the step is {usual:.2f} mm, but {some}"
+        options.require_repair(where, "missing-slices", finding, "export the complete series")
+        counts = np.maximum(np.rint(steps / usual), 1)
+    step = length / float(counts.sum())
+    expected = np.concatenate([[0.0], np.cumsum(counts)])
     # Small steps that all deviate a little would move the slices between them by more than one step shows.
-    even = np.linspace(along[order][0], along[order][-1], len(order))
-    jitter = max(jitter, float(np.abs(along[order] - even).max()))
-    if jitter > LARGEST_JITTER * step:
+    jitter = float(max(np.abs(steps - counts * step).max(), np.abs(along[order] - expected * step).max()))
+    uneven = jitter > LARGEST_JITTER * usual
+    if uneven:
+        finding = f"its slices are unevenly spaced ({steps.min():.2f} to {steps.max():.2f} mm)"
+        options.require_repair(where, "uneven-slices", finding, "give a series with one slice distance")
+        counts = np.array([max(round(length / usual), 1)])
+        step = length / float(counts[0])
+        expected = along[order] / step
+    tilted = _is_tilted(positions[order], normal, along[order], usual, where, options)
+    repairs = []
+    if jitter > _SILENT_JITTER_MM and not uneven:
+        sentence = f"the distance between slices varies by {jitter:.3f} mm; their mean was used"
+        repairs.append(Repair("jitter", sentence))
+    if not (gaps.size or uneven or tilted):
+        return None, repairs
+    places = np.empty(len(order))
+    places[order] = expected
+    distances = (float(spacing[0]), float(spacing[1]))
+    return Stack(positions, axes, distances, places, step, int(counts.sum()) + 1, tilted, uneven), repairs
+
+
+def _usual_step(steps: np.ndarray) -> float:
+    """The step of which all are multiples, if half of the slices are there; else the median."""
+    smallest = float(np.median(steps[steps < _GAP * steps.min()]))
+    counts = np.rint(steps / smallest)
+    whole = np.abs(steps - counts * smallest).max() <= LARGEST_JITTER * smallest
+    return smallest if whole and counts.sum() < 2 * (len(steps) + 1) else float(np.median(steps))
+
+
+def _is_tilted(
+    positions: np.ndarray, normal: np.ndarray, along: np.ndarray, step: float, where: Path, options: ReadOptions
+) -> bool:
+    """Whether the slices, in order, lie sideways of each other by one shear, which is to be repaired."""
+    across = positions - positions[0]
+    across = across - np.outer(across @ normal, normal)
+    straight = np.outer(along / along[-1], across[-1])
+    shift = float(np.linalg.norm(across[-1]))
+    bend = float(np.linalg.norm(across - straight, axis=1).max())
+    tolerance = max(LARGEST_JITTER * step, _SHIFT_MM)
+    if max(shift, bend) <= tolerance:
+        return False
+    if bend > tolerance or shift > along[-1]:
+        # Nothing that a tilt explains: the positions are wrong, or those of several stacks.
         raise InputError(
-            f"{where}: its slices are unevenly spaced ({steps.min():.2f} to {steps.max():.2f} mm); "
-            "give a series with one slice distance",
-            code="uneven-slices",
-        )
-    sideways = positions[order][-1] - positions[order][0]
-    across = positions[order] - positions[order][0]
-    across = across - np.linspace(0, 1, len(order))[:, None] * sideways
-    shift = float(np.linalg.norm(sideways - (sideways @ normal) * normal))
-    shift = max(shift, float(np.linalg.norm(across - np.outer(across @ normal, normal), axis=1).max()))
-    if shift > max(LARGEST_JITTER * step, _SHIFT_MM):
-        raise InputError(
-            f"{where}: its slices are shifted sideways by {shift:.1f} mm from the first to the last (tilted gantry); "
-            "give a series that was corrected for the tilt",
+            f"{where}: its slices are shifted sideways by {max(shift, bend):.1f} mm, not as in a tilted gantry; export "
+            "the original series",
             code="tilted-gantry",
         )
-    if jitter > _SILENT_JITTER_MM:
-        sentence = f"{where}: the distance between slices varies by {jitter:.3f} mm; their mean was used"
-        return [Repair("jitter", sentence)]
-    return []
+    finding = f"its slices are shifted sideways by {shift:.1f} mm from the first to the last (tilted gantry)"
+    options.require_repair(where, "tilted-gantry", finding, "give a series that was corrected for the tilt")
+    return True
 
 
 def _give_thickness(dataset: Any, where: Path) -> None:

@@ -149,14 +149,14 @@ def _check_forms(header: Any, path: Path, options: ReadOptions) -> list[Repair]:
         )
     spacing = np.linalg.norm(aligned[:3, :3], axis=0)
     if other_code == 0:
-        return _compare_spacing(spacing, np.abs(np.asarray(header["pixdim"][1:4], dtype=float)), path)
+        return _compare_spacing(spacing, np.abs(np.asarray(header["pixdim"][1:4], dtype=float)))
     corners = np.array([(*corner, 1.0) for corner in itertools.product(*((0, n - 1) for n in _lengths(header)))])
     apart = float(np.linalg.norm((corners @ (aligned - rotated).T)[:, :3], axis=1).max())
     if apart <= _LARGEST_DIFFERENCE * spacing.min():
         return []
     same_hand = np.linalg.det(aligned[:3, :3]) * np.linalg.det(rotated[:3, :3]) > 0
     if same_hand and code in _TEMPLATE_CODES and other_code not in _TEMPLATE_CODES:
-        return [Repair("two-spaces", f"{path}: sform (template) and qform (scanner) differ; the sform was used")]
+        return [Repair("two-spaces", "sform (template) and qform (scanner) differ; the sform was used")]
     what = f"place its voxels up to {apart:.2f} mm apart" if same_hand else "disagree about left and right"
     return [options.refuse(path, "forms-disagree", f"its sform and qform {what}", "correct or clear one of them")]
 
@@ -166,8 +166,8 @@ def _lengths(header: Any) -> tuple[int, int, int]:
     return int(x), int(y), int(z)
 
 
-def _compare_spacing(spacing: np.ndarray, stated: np.ndarray, path: Path) -> list[Repair]:
+def _compare_spacing(spacing: np.ndarray, stated: np.ndarray) -> list[Repair]:
     if np.allclose(spacing, stated, rtol=0.01):
         return []
     sizes = [" x ".join(f"{length:g}" for length in lengths) for lengths in (spacing, stated)]
-    return [Repair("pixdim-ignored", f"{path}: its sform ({sizes[0]} mm) was used, not its pixdim ({sizes[1]} mm)")]
+    return [Repair("pixdim-ignored", f"its sform ({sizes[0]} mm) was used, not its pixdim ({sizes[1]} mm)")]

@@ -54,23 +54,22 @@ def read_picture(path: Path, options: ReadOptions) -> Scan:
         raise InputError(
             f"{path}: cannot be read as a picture ({first_line(error)}); copy or export it again", code="damaged"
         ) from error
-    return one_slice(values, None, path)
+    return one_slice(values, None)
 
 
-def one_slice(values: np.ndarray, spacing: tuple[float, float] | None, where: Path) -> Scan:
+def one_slice(values: np.ndarray, spacing: tuple[float, float] | None) -> Scan:
     """A scan of one slice without a place in space, shown upright in the axial plane.
 
     Args:
         values: (rows, columns).
         spacing: of rows and of columns in mm, or None where lengths are in pixels.
-        where: named in the warning.
 
     Returns:
         The scan (columns, rows, 1), with the origin in the first pixel.
     """
     rows, columns = spacing or (1.0, 1.0)
     lengths = "lengths are in pixels" if spacing is None else "lengths are in mm of the detector"
-    repair = Repair("no-position", f"{where}: is a 2D picture: its place in space is unknown and {lengths}")
+    repair = Repair("no-position", f"a 2D picture: its place in space is unknown and {lengths}")
     affine = np.diag([-columns, -rows, 1.0, 1.0])
     return Scan(np.ascontiguousarray(values.T[..., None], dtype=np.float32), affine, "", [repair])
 

@@ -18,7 +18,7 @@ from monai_zsad.data.itk_files import read_itk
 from monai_zsad.data.nifti import read_nifti
 from monai_zsad.data.picture_scans import PICTURE_SCAN_SUFFIXES, read_picture
 from monai_zsad.data.scan import MAX_VOXELS, ReadOptions, Scan, check_geometry, check_values
-from monai_zsad.data.verdicts import ACCEPTABLE
+from monai_zsad.data.verdicts import ACCEPTABLE, REPAIRABLE
 from monai_zsad.errors import ConfigurationError, InputError
 
 __all__ = ["ScanReader"]
@@ -50,6 +50,10 @@ class ScanReader(ImageReader):
         accept: refusals to turn into warnings, of :data:`monai_zsad.data.ACCEPTABLE`: ``"no-rescale"`` keeps the
             stored values of CT, ``"forms-disagree"`` uses the sform, ``"no-geometry"`` the library's default affine,
             ``"constant"`` and ``"implausible-compression"`` are for masks.
+        repair: refusals of DICOM series to repair with a warning, of :data:`monai_zsad.data.REPAIRABLE`:
+            ``"missing-slices"`` fills gaps of whole slices, ``"uneven-slices"`` resamples to one distance (both
+            linearly along the normal), ``"duplicate-slices"`` keeps the first by InstanceNumber, ``"tilted-gantry"``
+            resamples onto a right-angled grid. What is interpolated was never measured: leave it out of conclusions.
 
     Raises:
         ConfigurationError: if an argument cannot be used.
@@ -65,17 +69,23 @@ class ScanReader(ImageReader):
     """
 
     def __init__(
-        self, volume: int | None = None, max_voxels: int = MAX_VOXELS, accept: str | Sequence[str] = ()
+        self,
+        volume: int | None = None,
+        max_voxels: int = MAX_VOXELS,
+        accept: str | Sequence[str] = (),
+        repair: str | Sequence[str] = (),
     ) -> None:
         super().__init__()
-        accepted = frozenset(ensure_tuple(accept))
+        accepted, repaired = frozenset(ensure_tuple(accept)), frozenset(ensure_tuple(repair))
         if not accepted <= ACCEPTABLE:
             raise ConfigurationError(f"accept={accept!r}: only {', '.join(sorted(ACCEPTABLE))} can be accepted")
+        if not repaired <= REPAIRABLE:
+            raise ConfigurationError(f"repair={repair!r}: only {', '.join(sorted(REPAIRABLE))} can be repaired")
         if volume is not None and volume < 0:
             raise ConfigurationError(f"volume={volume!r} must be 0 or more")
         if max_voxels < 1:
             raise ConfigurationError(f"max_voxels={max_voxels!r} must be 1 or more")
-        self.options = ReadOptions(volume, max_voxels, accepted)
+        self.options = ReadOptions(volume, max_voxels, accepted, repaired)
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:  # noqa: ARG002
         """Always true: the content decides, in :meth:`get_data`."""
@@ -103,7 +113,7 @@ class ScanReader(ImageReader):
         check_geometry(scan, paths[0])
         scan = check_values(scan, paths[0], self.options)
         for warning in scan.warnings:
-            _logger.warning("%s", warning)
+            _logger.warning("%s: %s", paths[0] if len(paths) == 1 else paths[0].parent, warning)
         return scan.values, {
             MetaKeys.AFFINE: scan.affine.copy(),
             MetaKeys.ORIGINAL_AFFINE: scan.affine.copy(),

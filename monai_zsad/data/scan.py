@@ -88,6 +88,7 @@ class ReadOptions:
     volume: int | None = None
     max_voxels: int = MAX_VOXELS
     accept: frozenset[str] = frozenset()
+    repair: frozenset[str] = frozenset()
 
     def refuse(self, where: Path, code: str, finding: str, remedy: str) -> Repair:
         """A warning where the finding is accepted.
@@ -96,8 +97,18 @@ class ReadOptions:
             InputError: where it is not.
         """
         if code in self.accept:
-            return Repair(code, f"{where}: {finding}; accepted as asked for")
+            return Repair(code, f"{finding}; accepted as asked for")
         raise InputError(f"{where}: {finding}; {remedy}, or read it with ScanReader(accept={code!r})", code=code)
+
+    def require_repair(self, where: Path, code: str, finding: str, remedy: str) -> None:
+        """Go on only where the repair was asked for.
+
+        Raises:
+            InputError: where it was not.
+        """
+        if code not in self.repair:
+            asked = ", ".join(repr(one) for one in sorted({*self.repair, code}))
+            raise InputError(f"{where}: {finding}; {remedy}, or read it with ScanReader(repair=[{asked}])", code=code)
 
     def require_size(self, where: Path, shape: Sequence[int]) -> None:
         """Refuse a volume above the limit before memory is taken.
@@ -159,7 +170,7 @@ def check_size(path: Path, declared: int, present: int) -> list[Repair]:
             f"{path}: holds more data than its header declares ({declared} bytes); copy or export it again",
             code="size-mismatch",
         )
-    return [Repair("trailing-bytes", f"{path}: {extra} bytes after the last voxel were ignored")] if extra else []
+    return [Repair("trailing-bytes", f"{extra} bytes after the last voxel were ignored")] if extra else []
 
 
 def require_volume(path: Path, shape: Sequence[int], volume: int | None = None) -> tuple[int, ...]:
@@ -224,7 +235,7 @@ def check_values(scan: Scan, path: Path, options: ReadOptions) -> Scan:
     values, repairs = scan.values, list(scan.repairs)
     lowest = float(values.min() if bad == 0 else values[finite].min())
     if bad:
-        sentence = f"{path}: {bad} NaN or infinite voxels were replaced by the lowest value, {lowest:g}"
+        sentence = f"{bad} NaN or infinite voxels were replaced by the lowest value, {lowest:g}"
         repairs.append(Repair("non-finite-replaced", sentence))
         values = np.where(finite, values, np.float32(lowest))
     if float(values.max()) == lowest:

@@ -14,8 +14,9 @@ from monai_zsad.data.dicom import is_flat
 from monai_zsad.data.dicom_files import limit_deflated
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.data.verdicts import Repair
+from monai_zsad.errors import InputError
 
-__all__ = ["Header", "Series", "group_series", "matches", "why_not_a_scan"]
+__all__ = ["Header", "Series", "closest", "group_series", "matches", "why_not_a_scan"]
 
 _logger = logging.getLogger(__name__)
 _VOLUME_KEYS = (
@@ -31,6 +32,7 @@ _DIRECTORY = "1.2.840.10008.1.3.10"
 _TAGS = [
     *_VOLUME_KEYS,
     "SOPClassUID",
+    "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
     "SeriesDescription",
@@ -57,6 +59,7 @@ class Header:
     modality: str
     description: str = ""
     body_part: str = ""
+    study: str = ""
     rows: int = 0
     columns: int = 0
     frames: int = 1
@@ -159,6 +162,32 @@ def matches(header: Header, choice: str) -> int:
     return int(bool(wanted) and wanted in header.description.casefold())
 
 
+def closest(headers: Sequence[Header], choice: str | int, where: object) -> list[bool]:
+    """Which series a choice means: those that it names most closely.
+
+    Args:
+        headers: of the series.
+        choice: UID, number, modality or part of the description.
+        where: they lie, named in the message.
+
+    Returns:
+        One truth value per header.
+
+    Raises:
+        InputError: if it names none, with the numbers and modalities that are there.
+    """
+    ranks = [matches(header, str(choice)) for header in headers]
+    best = max(ranks, default=0)
+    if best == 0:
+        there = sorted({f"{header.number or '?'} ({header.modality or '?'})" for header in headers})
+        raise InputError(
+            f"{where} holds no series {str(choice)!r}, by UID, number, modality or description; there are "
+            f"{', '.join(there[:10]) or 'none'}",
+            code="no-such-series",
+        )
+    return [rank == best for rank in ranks]
+
+
 def _read_header(file: Path) -> Header | None:
     """The DICOM header without pixels, or None where the file is no DICOM or cannot be read."""
     import pydicom
@@ -185,6 +214,7 @@ def _read_header(file: Path) -> Header | None:
             modality=str(ds.get("Modality") or ""),
             description=str(ds.get("SeriesDescription") or ""),
             body_part=str(ds.get("BodyPartExamined") or ""),
+            study=str(ds.get("StudyInstanceUID") or ""),
             rows=int(ds.get("Rows") or 0),
             columns=int(ds.get("Columns") or 0),
             frames=int(ds.get("NumberOfFrames") or 1),
@@ -252,7 +282,7 @@ def _note_neighbours(kept: Sequence[Series], skipped: Sequence[Series]) -> None:
                 reasons[why_not_a_scan(other.header)] += len(other.members)
         if reasons:
             what = ", ".join(f"{count} x {reason}" for reason, count in sorted(reasons.items()))
-            sentence = f"{one.folder}: left out beside the scan: {what}"
+            sentence = f"left out beside the scan: {what}"
             one.repairs = [*one.repairs, Repair("set-aside", sentence)]
 
 
@@ -260,9 +290,11 @@ def _assign_broken(broken: Sequence[Path], series: Sequence[Series]) -> None:
     for file in broken:
         beside = [one for one in series if one.folder == file.parent]
         for one in beside if len(beside) > 1 else ():
-            sentence = f"{file}: is unreadable and may belong to this series"
+            sentence = "an unreadable file lies beside this series and may belong to it"
             one.repairs = [*one.repairs, Repair("unreadable-beside", sentence)]
-        if len(beside) == 1:
+        if len(beside) > 1:
+            _logger.warning("%s is unreadable and may belong to one of the series beside it", file)
+        elif beside:
             beside[0].members.append((file, None))
         else:
             _logger.warning("%s has a DICOM name but is not readable as DICOM: ignored", file)

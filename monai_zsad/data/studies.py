@@ -12,21 +12,21 @@ from typing import Any
 
 from monai_zsad.data.archives import extract_archive, is_archive
 from monai_zsad.data.case_ids import safe_id, unique_ids
+from monai_zsad.data.contents import IMAGE_SUFFIXES, Contents, list_files, look_into
+from monai_zsad.data.dicomweb import Retrieved, retrieve
+from monai_zsad.data.dicomweb_query import DicomwebLogin, is_query
 from monai_zsad.data.picture_scans import PICTURE_SCAN_SUFFIXES
 from monai_zsad.data.scan_lists import LIST_SUFFIXES, ListedScan, read_scan_list
-from monai_zsad.data.series import Series, group_series, matches, why_not_a_scan
+from monai_zsad.data.series import Series, closest
 from monai_zsad.data.verdicts import Repair
 from monai_zsad.errors import InputError
 
-__all__ = ["IMAGE_SUFFIXES", "find_scans", "list_files"]
-
-IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-"""Endings (lower case) of the volume files that are taken as scans; DICOM is recognised by its content instead."""
+__all__ = ["IMAGE_SUFFIXES", "find_scans"]
 
 _logger = logging.getLogger(__name__)
 _ACCEPTED = (
     f"a {', '.join((*IMAGE_SUFFIXES, *PICTURE_SCAN_SUFFIXES))} file, a folder with one DICOM series, a folder or zip "
-    f"archive of such, or a list of them ({', '.join(LIST_SUFFIXES)})"
+    f"archive of such, a list of them ({', '.join(LIST_SUFFIXES)}), or a DICOMweb query"
 )
 
 
@@ -51,6 +51,8 @@ def find_scans(
     path: str | os.PathLike[str],
     exclude: str | os.PathLike[str] | None = None,
     series: str | int | None = None,
+    download: str | os.PathLike[str] | None = None,
+    login: DicomwebLogin | None = None,
 ) -> list[dict[str, Any]]:
     """List the scans at a path: a volume file, a picture, a DICOM series, or a folder, archive or list of such.
 
@@ -62,10 +64,16 @@ def find_scans(
     Args:
         path: file or folder; a zip archive, which is unpacked into a temporary folder until Python ends; or a CSV or
             JSON list with ``image`` and, if wanted, ``case`` and ``modality``, whose images may be files or folders
-            with one series.
+            with one series; or a DICOMweb query such as ``https://host/dicom-web/series?Modality=MR&PatientID=7`` or
+            ``https://host/dicom-web/studies/UID`` (``dicomweb://`` means ``https://``), whose series are retrieved.
+            Archives inside a folder are looked into as if they were folders.
         exclude: folder that is not looked into, for results that lie beside the scans.
         series: choice of DICOM series, by SeriesInstanceUID, number, modality, or part of the description, in this
             order; everything else is left out.
+        download: folder that keeps what a query retrieves, one folder per study and series, so that another run does
+            not retrieve it again; None makes a temporary one, which is removed when Python ends.
+        login: for a query's server; None takes it from the environment, see
+            :class:`~monai_zsad.data.DicomwebLogin`.
 
     Returns:
         Records in the order of their paths (of a list: in its order), ready for :class:`monai.data.Dataset`:
@@ -79,8 +87,8 @@ def find_scans(
         - ``warnings`` and ``warning_codes``, joined by line breaks, only where something was left out beside the scan
 
     Raises:
-        InputError: if the path does not exist, holds no scan or not the chosen series, or is an archive or list that
-            cannot be used.
+        InputError: if the path does not exist, holds no scan or not the chosen series, is an archive, list or query
+            that cannot be used, or its server cannot be reached.
 
     Example:
         >>> import tempfile
@@ -91,80 +99,77 @@ def find_scans(
         >>> [record["case"] for record in find_scans(folder)]
         ['anna_flair', 'ben_flair']
     """
+    if is_query(path):
+        return _retrieved(retrieve(str(path), download, series, login))
     root = Path(path).expanduser()
     if not root.exists():
         raise InputError(f"{root} does not exist: give {_ACCEPTED}", code="missing-file")
     if root.is_file() and root.name.lower().endswith(LIST_SUFFIXES):
         return _listed(root, series)
-    if root.is_file() and is_archive(root):
+    archive = root.is_file() and is_archive(root)
+    if archive:
         root = extract_archive(root)
-    scans = _scans(root, list_files(root, exclude), series)
+    scans = _found(root, series, exclude, archives=not archive)
     cases = unique_ids([scan.parts for scan in scans])
     return [scan.record(case) for scan, case in zip(scans, cases, strict=True)]
 
 
-def list_files(root: Path, exclude: str | os.PathLike[str] | None = None) -> list[Path]:
-    """Every file at or below a path that is not hidden, in order.
-
-    Args:
-        root: file or folder.
-        exclude: folder that is not looked into.
-
-    Returns:
-        Paths.
-    """
-    if root.is_file():
-        return [root]
-    found: list[Path] = []
-    left_out = None if exclude is None else Path(exclude).expanduser().resolve()
-    for folder, subfolders, names in os.walk(root):
-        if Path(folder).resolve() == left_out:
-            subfolders.clear()
-            continue
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found += [Path(folder) / name for name in sorted(names) if not name.startswith(".")]
-    return found
-
-
-def _scans(root: Path, files: list[Path], series: str | int | None) -> list[_Scan]:
+def _found(
+    root: Path, series: str | int | None, exclude: str | os.PathLike[str] | None = None, *, archives: bool = True
+) -> list[_Scan]:
+    files = list_files(root, exclude)
     if not files:
         raise InputError(f"{root} is an empty folder: give {_ACCEPTED}", code="no-scan")
     base = root.parent if root.is_file() else root
-    volumes = [file for file in files if file.name.lower().endswith(IMAGE_SUFFIXES)]
-    pictures = [file for file in files if file.name.lower().endswith(PICTURE_SCAN_SUFFIXES)]
-    found, skipped = group_series(sorted(set(files) - set(volumes) - set(pictures)))
-    if series is None:
-        if pictures and (volumes or found):
-            _logger.info("left out %d pictures beside the scans in %s", len(pictures), root)
-            pictures = []
-        scans = [_file_scan(file, base) for file in [*volumes, *pictures]]
-    else:
-        scans, found = [], _chosen(found, str(series), root)
-    scans += _series_scans(found, base)
+    return _scans(look_into(base, files, archives=archives), root, series)
+
+
+def _retrieved(result: Retrieved) -> list[dict[str, Any]]:
+    """Scans of a server; a series that could not be retrieved fails later and alone, as its folder is missing."""
+    scans = [_Scan(str(folder), folder.parts[-2:]) for folder in result.failed]
+    if result.files:
+        scans += _scans(look_into(result.folder, result.files, archives=False), "what was retrieved", None)
+    cases = unique_ids([scan.parts for scan in scans])
+    return [scan.record(case) for scan, case in zip(scans, cases, strict=True)]
+
+
+def _scans(contents: Contents, where: object, series: str | int | None) -> list[_Scan]:
+    found, volumes, pictures = contents.series, contents.volumes, contents.pictures
+    if series is not None:
+        volumes, pictures = [], []
+        chosen = closest([one.header for one in found], series, where)
+        found = [one for one, wanted in zip(found, chosen, strict=True) if wanted]
+    elif pictures and (volumes or found):
+        _logger.info("left out %d pictures beside the scans in %s", len(pictures), where)
+        pictures = []
+    scans = [_file_scan(file, contents.parts(file)) for file in [*volumes, *pictures]]
+    scans += _series_scans(found, contents)
     if not scans:
-        reasons = Counter[str]()
-        for one in skipped:
-            reasons[why_not_a_scan(one.header)] += len(one.members)
-        what = "".join(f"; left out {count} x {reason}" for reason, count in sorted(reasons.items()))
-        raise InputError(f"{root} holds no scan ({len(files)} other files{what}): give {_ACCEPTED}", code="no-scan")
-    return sorted(scans, key=lambda scan: scan.image if isinstance(scan.image, str) else scan.image[0])
+        what = f"{contents.files} other files{contents.left_out()}"
+        raise InputError(f"{where} holds no scan ({what}): give {_ACCEPTED}", code="no-scan")
+    return sorted(scans, key=lambda scan: _first(scan, contents))
 
 
-def _file_scan(file: Path, base: Path) -> _Scan:
+def _first(scan: _Scan, contents: Contents) -> str:
+    """Place of the first file, which is the same wherever an archive was unpacked."""
+    image = scan.image if isinstance(scan.image, str) else scan.image[0]
+    return "/".join(contents.parts(Path(image)))
+
+
+def _file_scan(file: Path, parts: tuple[str, ...]) -> _Scan:
     endings = (*IMAGE_SUFFIXES, *PICTURE_SCAN_SUFFIXES)
     suffix = max((end for end in endings if file.name.lower().endswith(end)), key=len)
-    return _Scan(str(file), (*file.relative_to(base).parts[:-1], file.name[: -len(suffix)]))
+    return _Scan(str(file), (*parts[:-1], file.name[: -len(suffix)]))
 
 
-def _series_scans(series: Sequence[Series], base: Path) -> list[_Scan]:
+def _series_scans(series: Sequence[Series], contents: Contents) -> list[_Scan]:
     together: defaultdict[Path, list[Series]] = defaultdict(list)
     for one in series:
         together[one.folder].append(one)
     scans = []
     for folder, members in together.items():
-        below = () if folder == base else folder.relative_to(base).parts
         # The searched folder's own name stands for a series that lies directly in it.
-        name = below or (base.resolve().name or "series",)
+        name = contents.parts(folder) or (contents.base.resolve().name or "series",)
         several = len({one.header.uid for one in members}) > 1
         for rank, one in enumerate(members, start=1):
             number = one.header.number
@@ -173,19 +178,6 @@ def _series_scans(series: Sequence[Series], base: Path) -> list[_Scan]:
             files = [str(file) for file in one.files]
             scans.append(_Scan(files, (*name[:-1], last), one.header.modality, one.repairs))
     return scans
-
-
-def _chosen(series: Sequence[Series], choice: str, root: Path) -> list[Series]:
-    ranks = [matches(one.header, choice) for one in series]
-    best = max(ranks, default=0)
-    if best == 0:
-        there = sorted({f"{one.header.number or '?'} ({one.header.modality or '?'})" for one in series})
-        raise InputError(
-            f"{root} holds no series {choice!r}, by UID, number, modality or description; there are "
-            f"{', '.join(there[:10]) or 'none'}",
-            code="no-such-series",
-        )
-    return [one for one, rank in zip(series, ranks, strict=True) if rank == best]
 
 
 def _listed(path: Path, series: str | int | None) -> list[dict[str, Any]]:
@@ -205,7 +197,7 @@ def _listed_scan(entry: ListedScan, path: Path, series: str | int | None) -> _Sc
     if len(entry.images) > 1:
         scan = _Scan([str(file) for file in entry.images], image.parent.parts[-2:])
     elif image.is_dir():
-        scans = _scans(image, list_files(image), series)
+        scans = _found(image, series)
         if len(scans) > 1:
             raise InputError(
                 f"{path}: {image} holds {len(scans)} scans; list each of them, or choose one with series=",
@@ -213,7 +205,7 @@ def _listed_scan(entry: ListedScan, path: Path, series: str | int | None) -> _Sc
             )
         scan = scans[0]
     elif image.name.lower().endswith((*IMAGE_SUFFIXES, *PICTURE_SCAN_SUFFIXES)):
-        scan = _file_scan(image, image.parent.parent)
+        scan = _file_scan(image, (image.parent.name, image.name))
     else:
         scan = _Scan(str(image), (image.parent.name, image.stem))
     parts = (entry.case,) if entry.case else scan.parts

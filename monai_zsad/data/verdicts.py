@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ACCEPTABLE", "REFUSALS", "REPAIRS", "Repair"]
+__all__ = ["ACCEPTABLE", "REFUSALS", "REPAIRABLE", "REPAIRS", "Repair"]
 
 REFUSALS: dict[str, str] = {
     # the path
@@ -13,6 +13,8 @@ REFUSALS: dict[str, str] = {
     "no-scan": "a folder or archive without any scan",
     "no-such-series": "the chosen series is not there",
     "bad-datalist": "a CSV or JSON list of scans that cannot be used",
+    "bad-query": "a DICOMweb address that cannot be used, or that asks for everything",
+    "server-failed": "a DICOMweb server that cannot be reached, refuses, or gives less than it lists",
     "unsafe-archive": "an archive with links, encrypted members, or members outside of its folder",
     # the file
     "empty-file": "a file of zero bytes",
@@ -61,6 +63,10 @@ REFUSALS: dict[str, str] = {
 
 REPAIRS: dict[str, str] = {
     "duplicates-dropped": "identical copies of slices were dropped",
+    "duplicates-first": "of different slices at one position the first was kept, as asked for",
+    "slices-interpolated": "missing slices were interpolated, as asked for",
+    "slices-resampled": "unevenly spaced slices were resampled to one distance, as asked for",
+    "tilt-resheared": "slices of a tilted gantry were resampled onto a right-angled grid, as asked for",
     "jitter": "slice distances vary a little; their mean was used",
     "monochrome1": "low values are meant to be shown bright; the values were kept as they are",
     "overlong-decimals": "decimal texts longer than DICOM allows were read in full",
@@ -77,13 +83,17 @@ REPAIRS: dict[str, str] = {
 ACCEPTABLE = frozenset({"forms-disagree", "no-geometry", "no-rescale", "constant", "implausible-compression"})
 """Refusals that ``ScanReader(accept=...)`` turns into warnings of the same code."""
 
+REPAIRABLE = frozenset({"missing-slices", "uneven-slices", "duplicate-slices", "tilted-gantry"})
+"""Refusals of DICOM series that ``ScanReader(repair=...)`` turns into a repair with a warning of its own code."""
+
 
 class Repair(NamedTuple):
     """A warning about a scan that was read.
 
     Attributes:
         code: key of :data:`REPAIRS`, or of :data:`ACCEPTABLE`.
-        sentence: names the file, the finding and what was done.
+        sentence: the finding and what was done. It stands in results that are passed on, so it names slices
+            by their number, and neither files nor texts of a DICOM header.
     """
 
     code: str

@@ -289,3 +289,49 @@ def test_cause_is_found_behind_compose(tmp_path):
     with pytest.raises(RuntimeError) as caught:
         Compose([LoadImaged(keys="image", reader=ScanReader())])({"image": str(tmp_path / "a.nii")})
     assert isinstance(find_user_error(caught.value), InputError)
+
+
+def planted(ds) -> None:
+    """A secret in every text of a header that the reader does not need."""
+    for name in ("PatientName", "PatientID", "StudyDescription", "SeriesDescription", "ProtocolName"):
+        setattr(ds, name, "SECRET")
+    for name in ("AccessionNumber", "InstitutionName", "ImageComments", "StudyID", "StationName", "OperatorsName"):
+        setattr(ds, name, "SECRET")
+    ds.PatientBirthDate = "19010203"
+
+
+def test_meta_data_name_no_folder_and_no_text_of_a_header(tmp_path):
+    folder = tmp_path / "SECRET one" / "SECRET two"
+    files = write_series(folder, prefix="a", PhotometricInterpretation="MONOCHROME1", orientation=(1, 0, 0, 0, 1, 0))
+    write_series(folder, prefix="l", slices=1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    for file in folder.iterdir():
+        ds = pydicom.dcmread(file)
+        planted(ds)
+        ds.save_as(file)
+    ds = pydicom.dcmread(files[1])
+    ds.ImagePositionPatient = [*ds.ImagePositionPatient[:2], float(ds.ImagePositionPatient[2]) + 0.05]
+    ds.save_as(files[1])
+    copy = pydicom.dcmread(files[2])
+    copy.save_as(folder / "copy.dcm")
+    (record,) = find_scans(folder)
+    image = LoadImaged(keys="image", reader=ScanReader(), ensure_channel_first=True)(record)["image"]
+    assert set(image.meta["warning_codes"].splitlines()) == {"monochrome1", "jitter", "duplicates-dropped"}
+    assert record["warning_codes"] == "set-aside"
+    # The reader's own; MONAI adds the name under which the file was opened.
+    written = {key: image.meta[key] for key in ("modality", "warnings", "warning_codes", "space")}
+    told = str(written) + record["warnings"]
+    assert "SECRET" not in told
+    assert str(tmp_path) not in told
+    assert "19010203" not in told
+    assert not any(file.name in told for file in folder.iterdir())
+
+
+def test_warnings_of_files_name_no_folder(tmp_path):
+    values = np.arange(1.0, 1001.0, dtype="f4").reshape(10, 10, 10)
+    values[3, 3, 3] = np.nan
+    (tmp_path / "SECRET").mkdir()
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "SECRET" / "a.nii")
+    assert load(tmp_path / "SECRET" / "a.nii").meta["warnings"].startswith("1 NaN")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 3, 3), "u1"), np.eye(4)), tmp_path / "SECRET" / "m.nii")
+    mask = LoadImage(ScanReader(accept="constant"))(tmp_path / "SECRET" / "m.nii")
+    assert mask.meta["warnings"] == "every voxel has the value 0, so there is nothing to see; accepted as asked for"

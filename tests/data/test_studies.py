@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from monai_zsad.data import extract_archive, find_scans, find_studies
+from monai_zsad.data import archives, extract_archive, find_scans, find_studies
 from monai_zsad.errors import InputError
 from tests.data.samples import CAPTURE, CT, SEG, write_nifti, write_series
 
@@ -232,3 +234,128 @@ def test_a_list_entry_with_two_series_is_refused(tmp_path):
         find_scans(tmp_path / "list.json")
     assert caught.value.code == "bad-datalist"
     assert find_scans(tmp_path / "list.json", series=8)[0]["modality"] == "CT"
+
+
+def zip_of(folder, name, source):
+    return shutil.make_archive(str(folder / name), "zip", source)
+
+
+def test_archives_in_a_folder_are_looked_into(tmp_path):
+    write_series(tmp_path / "a" / "t1")
+    write_series(tmp_path / "out" / "deep", modality="CT", sop_class=CT)
+    write_nifti(tmp_path / "out" / "flair.nii.gz")
+    (tmp_path / "a" / "b").mkdir()
+    zip_of(tmp_path / "a" / "b", "anna", tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    records = find_scans(tmp_path)
+    assert [(record["case"], record["modality"]) for record in records] == [
+        ("deep", "CT"),
+        ("flair", ""),
+        ("t1", "MR"),
+    ]
+    assert Path(records[0]["image"][0]).is_file()
+    assert Path(records[1]["image"]).is_file()
+    assert find_scans(tmp_path)[0]["case"] == "deep"
+    (chosen,) = find_scans(tmp_path, series="CT")
+    assert chosen["case"] == "deep"
+    shown = [one.path.relative_to(tmp_path).as_posix() for one in find_studies(tmp_path)]
+    assert shown == ["a/b/anna.zip/deep", "a/b/anna.zip/flair.nii.gz", "a/t1"]
+
+
+def test_an_archive_of_a_series_beside_it_is_no_second_scan(tmp_path):
+    write_series(tmp_path / "s")
+    write_nifti(tmp_path / "s" / "n" / "scan.nii")
+    zip_of(tmp_path, "s", tmp_path / "s")
+    zip_of(tmp_path, "again", tmp_path / "s")
+    # Of the same name, but another scan.
+    write_nifti(tmp_path / "other" / "scan.nii", seed=1)
+    zip_of(tmp_path, "third", tmp_path / "other")
+    shutil.rmtree(tmp_path / "other")
+    assert sorted(cases(tmp_path)) == ["n_scan", "s", "third_scan"]
+    (series,) = [record for record in find_scans(tmp_path) if record["case"] == "s"]
+    assert series["image"][0].startswith(str(tmp_path))
+    skipped = [one.skipped for one in find_studies(tmp_path) if one.skipped]
+    assert skipped == [f"same {what} outside of the archive" for what in ("series", "file") * 2]
+    shutil.rmtree(tmp_path / "s")
+    assert len(find_scans(tmp_path)) == 3
+
+
+def test_archives_that_cannot_be_used_are_named_and_the_others_taken(tmp_path, caplog):
+    write_nifti(tmp_path / "s" / "a.nii")
+    good = Path(zip_of(tmp_path, "good", tmp_path / "s"))
+    zip_of(tmp_path / "s", "inner", tmp_path / "s")
+    shutil.rmtree(tmp_path / "s")
+    (tmp_path / "cut.zip").write_bytes(good.read_bytes()[:-30])
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("../evil.nii", b"x")
+    assert cases(tmp_path) == ["a"]
+    assert "cut.zip was left out: cannot be unpacked" in caplog.text
+    assert "evil.zip was left out: its member '../evil.nii' lies outside" in caplog.text
+    assert not (tmp_path.parent / "evil.nii").exists()
+    found = {one.path.name: one.skipped for one in find_studies(tmp_path)}
+    assert found["a.nii"] == ""
+    assert "lies outside" in found["evil.zip"]
+    assert "cannot be unpacked" in found["cut.zip"]
+    good.unlink()
+    with pytest.raises(InputError, match=r"holds no scan .*left out 1 x archive that cannot be unpacked"):
+        find_scans(tmp_path)
+
+
+def test_archives_are_bounded_together_and_not_nested(tmp_path, monkeypatch, caplog):
+    for seed, name in enumerate(("one", "two", "three")):
+        write_nifti(tmp_path / "s" / "a.nii", seed=seed)
+        zip_of(tmp_path, name, tmp_path / "s")
+    size = (tmp_path / "s" / "a.nii").stat().st_size
+    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 2 * size + 10)
+    shutil.rmtree(tmp_path / "s")
+    assert cases(tmp_path) == ["one_a", "three_a"]
+    assert "two.zip was left out: holds 1 files" in caplog.text
+    (tmp_path / "outer").mkdir()
+    with zipfile.ZipFile(tmp_path / "outer" / "outer.zip", "w") as archive:
+        archive.write(tmp_path / "one.zip", "one.zip")
+    with pytest.raises(InputError, match="holds no scan"):
+        find_scans(tmp_path / "outer")
+    assert "archives inside it were left out" in caplog.text
+    with pytest.raises(InputError, match="lies in another archive"):
+        find_scans(tmp_path / "outer" / "outer.zip")
+
+
+def test_archives_below_the_results_are_not_looked_into(tmp_path):
+    write_nifti(tmp_path / "scan.nii")
+    write_nifti(tmp_path / "out" / "a.nii")
+    zip_of(tmp_path / "out", "old", tmp_path / "out")
+    assert [record["case"] for record in find_scans(tmp_path, exclude=tmp_path / "out")] == ["scan"]
+
+
+def test_studies_of_an_archive_and_of_a_list(tmp_path):
+    folder = two_series(tmp_path)
+    source = Path(zip_of(tmp_path, "z", folder))
+    assert [(one.path, one.number) for one in find_studies(source)] == [(source, 3), (source, 8)]
+    write_nifti(tmp_path / "x" / "a.nii")
+    files = [str(file.relative_to(tmp_path)) for file in sorted(folder.glob("b*"))]
+    (tmp_path / "list.json").write_text(json.dumps([{"image": files}, "x/a.nii", "gone.nii"]))
+    found = find_studies(tmp_path / "list.json")
+    assert [(one.path.name, one.files, one.skipped) for one in found] == [
+        ("gone.nii", 1, "does not exist"),
+        ("mix", 6, ""),
+        ("a.nii", 1, ""),
+    ]
+
+
+def test_studies_tell_study_plane_and_choice(tmp_path):
+    folder = two_series(tmp_path)
+    write_series(folder, prefix="l", slices=1, number=1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_series(folder, prefix="s", number=9, orientation=(0, 1, 0, 0, 0, -1))
+    found = {one.number: one for one in find_studies(folder, series="CT")}
+    assert {number: one.skipped for number, one in found.items()} == {
+        1: "localizer",
+        3: "not chosen",
+        8: "",
+        9: "not chosen",
+    }
+    ds = pydicom.dcmread(next(folder.glob("b*")))
+    assert (found[8].study, found[8].uid) == (ds.StudyInstanceUID, ds.SeriesInstanceUID)
+    assert (found[8].plane, found[9].plane) == ("axial", "sagittal")
+    with pytest.raises(InputError) as caught:
+        find_studies(folder, series="T1")
+    assert caught.value.code == "no-such-series"

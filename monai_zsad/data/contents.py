@@ -1,0 +1,141 @@
+"""What lies in a folder: volume files, pictures and DICOM series, those inside zip archives too."""
+
+from __future__ import annotations
+
+import filecmp
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from monai_zsad.data.archives import extract_archives, is_archive
+from monai_zsad.data.picture_scans import PICTURE_SCAN_SUFFIXES
+from monai_zsad.data.series import Series, group_series, why_not_a_scan
+
+__all__ = ["IMAGE_SUFFIXES", "Contents", "list_files", "look_into"]
+
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Endings (lower case) of the volume files that are taken as scans; DICOM is recognised by its content instead."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Contents:
+    """What lies in a folder.
+
+    Attributes:
+        base: the folder.
+        files: how many files were looked at, those in archives too.
+        volumes: volume files, in order.
+        pictures: picture files, in order.
+        series: DICOM series that are scans.
+        skipped: DICOM series that are not, and why.
+        copies: volume files in archives that lie beside them too.
+        unusable: archives that were left out, and why.
+        unpacked: where the archives were unpacked, by their paths.
+    """
+
+    base: Path
+    files: int = 0
+    volumes: list[Path] = field(default_factory=list)
+    pictures: list[Path] = field(default_factory=list)
+    series: list[Series] = field(default_factory=list)
+    skipped: list[tuple[Series, str]] = field(default_factory=list)
+    copies: list[Path] = field(default_factory=list)
+    unusable: dict[Path, str] = field(default_factory=dict)
+    unpacked: dict[Path, Path] = field(default_factory=dict)
+
+    def archive_of(self, path: Path) -> Path | None:
+        """The archive from which a file or folder was unpacked, if any."""
+        return next((archive for archive, folder in self.unpacked.items() if path.is_relative_to(folder)), None)
+
+    def parts(self, path: Path) -> tuple[str, ...]:
+        """The path below the searched folder; an archive counts as a folder of its name."""
+        archive = self.archive_of(path)
+        if archive is None:
+            return path.relative_to(self.base).parts
+        folder = self.unpacked[archive]
+        return (*archive.parent.relative_to(self.base).parts, folder.name, *path.relative_to(folder).parts)
+
+    def left_out(self) -> str:
+        """Reasons with their counts, for a message; empty where nothing was left out."""
+        reasons = Counter[str]()
+        for series, reason in self.skipped:
+            reasons[reason] += len(series.members)
+        reasons.update(f"archive that {reason}" for reason in self.unusable.values())
+        return "".join(f"; left out {count} x {reason}" for reason, count in sorted(reasons.items()))
+
+
+def look_into(base: Path, files: Sequence[Path], *, archives: bool = True) -> Contents:
+    """Sort files into volumes, pictures and DICOM series.
+
+    A series or file that lies in an archive and beside it too is taken once, from beside it.
+
+    Args:
+        base: folder at or below which they lie.
+        files: in any order.
+        archives: whether zip archives among them are unpacked; those inside archives are left out in any case.
+
+    Returns:
+        What was found.
+    """
+    zips = [file for file in files if is_archive(file)]
+    contents = Contents(base)
+    if archives:
+        contents.unpacked, contents.unusable = extract_archives(zips, base)
+    else:
+        contents.unusable = dict.fromkeys(zips, "lies in another archive")
+    _add(contents, [file for file in files if not is_archive(file)])
+    for archive, folder in contents.unpacked.items():
+        members = list_files(folder)
+        if any(is_archive(file) for file in members):
+            _logger.warning("%s: archives inside it were left out: unpack it and give the folder", archive)
+        _add(contents, [file for file in members if not is_archive(file)])
+    for archive, reason in contents.unusable.items():
+        _logger.warning("%s was left out: %s", archive, reason)
+    return contents
+
+
+def list_files(root: Path, exclude: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Every file at or below a path that is not hidden, in order.
+
+    Args:
+        root: file or folder.
+        exclude: folder that is not looked into.
+
+    Returns:
+        Paths.
+    """
+    if root.is_file():
+        return [root]
+    found: list[Path] = []
+    left_out = None if exclude is None else Path(exclude).expanduser().resolve()
+    for folder, subfolders, names in os.walk(root):
+        if Path(folder).resolve() == left_out:
+            subfolders.clear()
+            continue
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        found += [Path(folder) / name for name in sorted(names) if not name.startswith(".")]
+    return found
+
+
+def _add(contents: Contents, files: Sequence[Path]) -> None:
+    volumes = [file for file in files if file.name.lower().endswith(IMAGE_SUFFIXES)]
+    pictures = [file for file in files if file.name.lower().endswith(PICTURE_SCAN_SUFFIXES)]
+    kept, skipped = group_series(sorted(set(files) - set(volumes) - set(pictures)))
+    known = {one.header.uid for one in contents.series}
+    contents.files += len(files)
+    copies = [file for file in volumes if any(_same(file, other) for other in contents.volumes)]
+    contents.copies += copies
+    contents.volumes += [file for file in volumes if file not in copies]
+    contents.pictures += pictures
+    contents.series += [one for one in kept if one.header.uid not in known]
+    contents.skipped += [(one, why_not_a_scan(one.header)) for one in skipped]
+    contents.skipped += [(one, "same series outside of the archive") for one in kept if one.header.uid in known]
+
+
+def _same(file: Path, other: Path) -> bool:
+    return file.name == other.name and filecmp.cmp(file, other, shallow=False)

@@ -1,0 +1,231 @@
+"""The address of a DICOMweb query, the login to its server, and what can go wrong with both."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from monai_zsad.data.scan import READ_ERRORS
+from monai_zsad.errors import ConfigurationError, InputError
+
+__all__ = ["DicomwebLogin", "Query", "connect", "is_query", "is_uid", "parse_query", "server_failures"]
+
+_logger = logging.getLogger(__name__)
+_ENVIRONMENT = "MONAI_ZSAD_DICOMWEB_"
+_SCHEMES = ("http://", "https://", "dicomweb://")
+_EXAMPLE = "https://host/dicom-web/series?Modality=MR&PatientID=7 or https://host/dicom-web/studies/UID"
+_PATH = re.compile(r"(?P<base>.*?)(?P<studies>/studies(/(?P<study>[^/]+))?)?(/series(/(?P<series>[^/]+))?)?/*")
+_UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
+_NOT_SERIES_LEVEL = {"studies", "series", "instances", "frames", "metadata", "rendered", "bulkdata"}
+_TIMEOUT_S = (20, 300)
+
+
+@dataclass(frozen=True)
+class DicomwebLogin:
+    """How to log in to a DICOMweb server; neither printed nor logged.
+
+    Attributes:
+        user: with ``password``, for HTTP basic authentication.
+        password: of the user.
+        token: instead, for ``Authorization: Bearer``.
+
+    Example:
+        >>> DicomwebLogin("anna", "secret")
+        DicomwebLogin()
+    """
+
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+
+    @classmethod
+    def from_environment(cls) -> DicomwebLogin:
+        """``MONAI_ZSAD_DICOMWEB_USER`` and ``_PASSWORD``, or ``MONAI_ZSAD_DICOMWEB_TOKEN``; empty where not set."""
+        return cls(*(os.environ.get(_ENVIRONMENT + name, "") for name in ("USER", "PASSWORD", "TOKEN")))
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query in its parts.
+
+    Attributes:
+        service: address of the DICOMweb service, without the query, for messages too.
+        by_study: whether the filters are for studies, all of whose series are wanted.
+        study: StudyInstanceUID, or an empty string.
+        series: SeriesInstanceUID, or an empty string.
+        filters: wanted values by attribute.
+        limit: of the results, or None.
+        fuzzy: whether names may be spelled otherwise; None leaves it to the server.
+    """
+
+    service: str
+    by_study: bool
+    study: str
+    series: str
+    filters: Mapping[str, str]
+    limit: int | None
+    fuzzy: bool | None
+
+
+def is_query(path: str | os.PathLike[str]) -> bool:
+    """Whether an input is the address of a DICOMweb server rather than a path.
+
+    Example:
+        >>> is_query("dicomweb://pacs/series?Modality=MR"), is_query("scans/anna")
+        (True, False)
+    """
+    return isinstance(path, str) and path.lower().startswith(_SCHEMES)
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID, which is safe as a file name.
+
+    Example:
+        >>> is_uid("1.2.840"), is_uid("../1"), is_uid("")
+        (True, False, False)
+    """
+    return _UID.fullmatch(text) is not None
+
+
+def parse_query(query: str) -> Query:
+    """Take an address apart.
+
+    Raises:
+        InputError: if it is no list of studies or series, has a login in it, or asks for everything.
+
+    Example:
+        >>> query = parse_query("https://pacs/dicom-web/studies/1.2/series?Modality=MR")
+        >>> query.service, query.study, query.filters
+        ('https://pacs/dicom-web', '1.2', {'Modality': 'MR'})
+    """
+    try:
+        parts = urlsplit(query if not query.lower().startswith("dicomweb:") else f"https:{query.partition(':')[2]}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    where = f"{parts.scheme}://{host}{'' if port is None else f':{port}'}"
+    if not host:
+        raise InputError(f"the DICOMweb address names no host; give e.g. {_EXAMPLE}", code="bad-query")
+    if parts.username or parts.password:
+        raise InputError(
+            f"{where}: a login in the address would be logged; set {_ENVIRONMENT}USER and {_ENVIRONMENT}PASSWORD",
+            code="bad-query",
+        )
+    match = _PATH.fullmatch(parts.path)
+    if match is None or _NOT_SERIES_LEVEL & set(match["base"].split("/")):
+        raise InputError(
+            f"{where}{parts.path}: is no list of studies or series; give e.g. {_EXAMPLE}", code="bad-query"
+        )
+    for uid in (match["study"], match["series"]):
+        if uid is not None and not is_uid(uid):
+            raise InputError(f"{where}: {uid!r} is no UID; give e.g. {_EXAMPLE}", code="bad-query")
+    filters, limit, fuzzy = _filters(parts.query, where)
+    if not (match["study"] or match["series"] or filters or limit):
+        raise InputError(
+            f"{where}: the query asks for everything; add a filter such as ?Modality=MR&PatientID=7, or limit=10",
+            code="bad-query",
+        )
+    if match["series"]:
+        filters["SeriesInstanceUID"] = match["series"]
+    by_study = bool(match["studies"]) and not match["study"] and not match["series"]
+    return Query(where + match["base"], by_study, match["study"] or "", match["series"] or "", filters, limit, fuzzy)
+
+
+def _filters(text: str, where: str) -> tuple[dict[str, str], int | None, bool | None]:
+    from pydicom.datadict import keyword_for_tag, tag_for_keyword
+
+    filters: dict[str, str] = {}
+    limit, fuzzy = None, None
+    for key, value in parse_qsl(text, keep_blank_values=True):
+        if key == "limit" and value.isdigit() and int(value) > 0:
+            limit = int(value)
+        elif key == "fuzzymatching" and value in ("true", "false"):
+            fuzzy = value == "true"
+        elif tag_for_keyword(key) is not None or (re.fullmatch(r"[0-9A-Fa-f]{8}", key) and keyword_for_tag(key)):
+            filters[key] = f"{filters[key]},{value}" if key in filters else value
+        else:
+            raise InputError(
+                f"{where}: {key!r} is no DICOM attribute to filter by; give e.g. {_EXAMPLE}", code="bad-query"
+            )
+    return filters, limit, fuzzy
+
+
+def connect(query: Query, login: DicomwebLogin | None = None, session: Any = None) -> Any:
+    """A client of the server; nothing is sent yet.
+
+    Args:
+        query: which names the server.
+        login: None takes it from the environment.
+        session: a ``requests.Session`` with certificates or a login of its own, instead of ``login``.
+
+    Returns:
+        A ``dicomweb_client.api.DICOMwebClient``.
+
+    Raises:
+        ConfigurationError: if dicomweb-client is not installed.
+    """
+    try:
+        import requests
+        from dicomweb_client.api import DICOMwebClient
+    except ImportError as error:
+        raise ConfigurationError(
+            "a DICOMweb query needs the package dicomweb-client: install it with pip install dicomweb-client"
+        ) from error
+    if session is None:
+        login = DicomwebLogin.from_environment() if login is None else login
+        session = requests.Session()
+        # As an object of its own: a login from ~/.netrc would replace a header.
+        if login.token or login.user:
+            session.auth = _Bearer(login.token) if login.token else (login.user, login.password)
+            if query.service.startswith("http://") and urlsplit(query.service).hostname not in (
+                "localhost",
+                "127.0.0.1",
+            ):
+                _logger.warning("%s: the login and the images travel unencrypted; use https", query.service)
+    client = DICOMwebClient(query.service, session=session, timeout=_TIMEOUT_S)
+    # By default a wrong address is tried for half a minute.
+    client.set_http_retry_params(max_attempts=3, wait_exponential_multiplier=250)
+    return client
+
+
+class _Bearer:
+    """Adds a token to every request to the host that it is for."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: Any) -> Any:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+@contextmanager
+def server_failures(service: str) -> Iterator[None]:
+    """Errors of the network and of the server as one sentence, without the query, which may name a patient."""
+    import requests
+    from pydicom.errors import InvalidDicomError
+    from retrying import RetryError  # type: ignore[import-untyped]  # it has no types
+
+    try:
+        yield
+    except requests.HTTPError as error:
+        status = 0 if error.response is None else error.response.status_code
+        remedy = "check the address and the filters"
+        if status in (401, 403):
+            remedy = f"set {_ENVIRONMENT}USER and {_ENVIRONMENT}PASSWORD, or {_ENVIRONMENT}TOKEN"
+        raise InputError(
+            f"{service}: the server answers with status {status}; {remedy}", code="server-failed"
+        ) from None
+    except (requests.RequestException, RetryError, InvalidDicomError, *READ_ERRORS) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{service}: the server cannot be used ({type(error).__name__}); check address and network, and try again",
+            code="server-failed",
+        ) from None
