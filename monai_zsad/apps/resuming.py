@@ -21,7 +21,7 @@ def skip_complete(
     output_dir: str | os.PathLike[str],
     resume: bool | str,
     overwrite: bool | str,
-    describe: Callable[[], Mapping[str, Any]],
+    describe: Callable[[str], Mapping[str, Any]],
     settings: Mapping[str, Any],
 ) -> list[str]:
     """Take out of a data set what an earlier run has completed with the same model, settings and scans.
@@ -33,7 +33,7 @@ def skip_complete(
         output_dir: folder of both runs.
         resume: the words "true" and "false" are understood, as of ``overwrite``.
         overwrite: replace what was completed otherwise.
-        describe: gives the model's description; its weights are loaded.
+        describe: gives the model's description for a scan of a modality, DICOM's code; its weights are loaded.
         settings: what else decides the results.
 
     Returns:
@@ -47,11 +47,16 @@ def skip_complete(
         return []
     for path in clean_temporaries(output_dir):
         _logger.info("removed %s, left by an interrupted run", path)
-    model = describe()
+    modalities = {str(record.get("modality") or "") for record in dataset.data}
+    models = {modality: describe(modality) for modality in modalities}
     done = {
         str(record["case"])
         for record in dataset.data
-        if is_complete(output_dir, record["case"], fingerprint(model, settings, record["image"]))
+        if is_complete(
+            output_dir,
+            record["case"],
+            fingerprint(models[str(record.get("modality") or "")], settings, record["image"]),
+        )
     }
     remaining = [record for record in dataset.data if str(record["case"]) not in done]
     other = [str(record["case"]) for record in remaining if not verify_manifest(output_dir, record["case"])]

@@ -39,9 +39,15 @@ def screen(
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Candidates hold a value of the map above it.")] = None,
     dicom: Annotated[
-        str | None, typer.Option(help="DICOM objects to write, of DICOM scans: any of seg,pm,sr.", metavar="seg,pm,sr")
+        str | None,
+        typer.Option(help="DICOM objects to write, of DICOM scans: any of seg,pm,sr,sc.", metavar="seg,pm,sr"),
     ] = None,
     calibration: Annotated[Path | None, typer.Option(help="File of `calibrate`: adds p-values.")] = None,
+    case_names: Annotated[
+        str | None,
+        typer.Option(help="auto (DICOM: a salted hash, other formats: the file's name), files, hash, or uid."),
+    ] = None,
+    case_key: Annotated[Path | None, typer.Option(help="CSV file to write: which case is which scan.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...")] = None,
     setting: Annotated[
         list[str] | None,
@@ -59,7 +65,8 @@ def screen(
     """
     words = {"prompt_set": prompts, "anatomy": anatomy, "modality": modality, "states": state, "plane": plane}
     more = {"candidate_threshold": threshold, "calibration": calibration and str(calibration), "device": device}
-    named: dict[str, Any] = {key: value for key, value in (words | more).items() if value is not None}
+    cases = {"case_names": case_names, "case_key": case_key and str(case_key)}
+    named: dict[str, Any] = {key: value for key, value in (words | more | cases).items() if value is not None}
     if window is not None:
         named |= read_settings([f"window={window}"])[0]
     if dicom is not None:

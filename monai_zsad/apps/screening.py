@@ -16,6 +16,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from monai_zsad._version import __version__
+from monai_zsad.apps.concealing import hide, hides_tracebacks
 from monai_zsad.data import explain, find_user_error
 from monai_zsad.errors import OutputError
 from monai_zsad.inferers.arguments import parse_flag
@@ -58,7 +59,9 @@ def isolate_failures(engine: Any, batchdata: Mapping[str, Any]) -> Any:
         return engine._iteration(engine, batchdata)
     except Exception as error:
         wanted = os.environ.get(TRACEBACK_VARIABLE) == "1"
-        _logger.log(logging.ERROR if wanted else logging.DEBUG, "%s: traceback of the failure", case, exc_info=True)
+        if not hides_tracebacks():
+            level = logging.ERROR if wanted else logging.DEBUG
+            _logger.log(level, "%s: traceback of the failure", case, exc_info=True)
         reason = explain(error)
     if torch.cuda.is_available():
         # What the failed case held is free now; give it back, so that the next one finds a whole block.
@@ -67,6 +70,7 @@ def isolate_failures(engine: Any, batchdata: Mapping[str, Any]) -> Any:
 
 
 def _record_failure(engine: Any, case: str, reason: str) -> list[dict[str, str]]:
+    reason = hide(reason)
     record = {"case": case, "status": "failed", "reason": reason}
     engine.state.failures.append(record)
     engine.state.batch = [{"case": case}]

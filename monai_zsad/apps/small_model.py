@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -64,12 +65,15 @@ def export_model(
         name: of the weights, in reports.
 
     Raises:
-        WeightsError: if the training left no best epoch.
+        WeightsError: if the training left no best epoch, or its file is damaged.
     """
     best = Path(output_dir).expanduser() / "best_network.pth"
     if not best.is_file():
         raise WeightsError(f"{best} is missing: the training has no validated epoch yet")
-    state = torch.load(best, map_location="cpu", weights_only=True)["network"]
+    try:
+        state = torch.load(best, map_location="cpu", weights_only=True)["network"]
+    except (OSError, RuntimeError, LookupError, ValueError, EOFError, TypeError, UnpicklingError) as error:
+        raise WeightsError(f"{best} is damaged or no checkpoint of a training: train again") from error
     if average:
         last = training.state_dict()
         state = {k: (v + last[k].to(v)) / 2 if v.is_floating_point() else last[k] for k, v in state.items()}

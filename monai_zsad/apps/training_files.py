@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from monai_zsad.errors import ConfigurationError, WeightsError
 from monai_zsad.networks.training import TrainingNetwork
 from monai_zsad.writers import atomic_path
 
-__all__ = ["TrainingFiles"]
+__all__ = ["TrainingFiles", "read_training_state"]
 
 _logger = logging.getLogger(__name__)
 _VERSION = 1
@@ -166,14 +167,8 @@ class TrainingFiles:
                 save_state(content, temporary, path)
 
     def _resume(self, engine: Any) -> None:
-        try:
-            state = torch.load(self.state_file, map_location="cpu", weights_only=True)
-            settings, iteration, length = state["settings"], state["iteration"], state["epoch_length"]
-        except (OSError, RuntimeError, LookupError, ValueError, EOFError) as error:
-            raise WeightsError(
-                f"{self.state_file} is damaged or no state of a training: remove it to start anew, from a file of the "
-                "last epoch if you like (--weights#...)"
-            ) from error
+        state = read_training_state(self.state_file)
+        settings, iteration, length = state["settings"], state["iteration"], state["epoch_length"]
         new = {**self.settings, "iterations in an epoch": str(engine.state.epoch_length)}
         old = {**settings, "iterations in an epoch": str(length)}
         if changed := [f"{name} was {old.get(name)}, is {new[name]}" for name in new if new[name] != old.get(name)]:
@@ -195,6 +190,24 @@ class TrainingFiles:
         engine.state.epoch = iteration // length
         self.sampler.skip = iteration % length * self.batch_size
         _logger.info("going on at epoch %d, iteration %d of %d", engine.state.epoch + 1, iteration % length + 1, length)
+
+
+def read_training_state(path: Path) -> dict[str, Any]:
+    """What a training wrote to go on from; only plain values and tensors, so that it runs no code.
+
+    Raises:
+        WeightsError: if the file is damaged, holds other objects, or is no such state.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if lacking := {"settings", "iteration", "epoch_length"} - state.keys():
+            raise LookupError(f"no {min(lacking)}")
+    except (OSError, RuntimeError, LookupError, ValueError, EOFError, AttributeError, UnpicklingError) as error:
+        raise WeightsError(
+            f"{path} is damaged or no state of a training: remove it to start anew, from a file of the last epoch if "
+            "you like (--weights#...)"
+        ) from error
+    return dict(state)
 
 
 def _plain(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from monai_zsad.writers.comparison import comparison_figure, save_comparison_figure, suspicious_slices
 from monai_zsad.writers.dicom import SaveDicom, SaveDicomD, SaveDicomd, SaveDicomDict
+from monai_zsad.writers.facts import without_paths
 from monai_zsad.writers.files import CaseLayout, atomic_path
 from monai_zsad.writers.findings import (
     FINDINGS_COLUMNS,
@@ -94,4 +95,5 @@ __all__ = [
     "suspicious_slices",
     "verify_manifest",
     "write_index",
+    "without_paths",
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+import os
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from monai.data import MetaTensor
 from monai_zsad._version import __version__
 from monai_zsad.errors import OutputError
 
-__all__: list[str] = []
+__all__ = ["without_paths"]
 
 
 def require(data: Mapping[Hashable, Any], needed: Mapping[str, str]) -> None:
@@ -54,12 +56,51 @@ def _meta(data: Mapping[Hashable, Any], key: Hashable) -> Mapping[str, Any]:
 
 
 def warnings_of(data: Mapping[Hashable, Any], key: Hashable) -> list[str]:
-    """Sentences from the reader (joined by line breaks in the meta data) and from the data themselves."""
+    """Sentences of the reader (joined by line breaks in the meta data) and of the data themselves, without paths."""
     found: list[str] = []
-    for source in (_meta(data, key).get("warnings"), data.get("warnings")):
+    meta = _meta(data, key)
+    files = str(meta.get("source_files") or "").splitlines()
+    for source in (meta.get("warnings"), data.get("warnings")):
         lines = source.splitlines() if isinstance(source, str) else source or []
-        found += [str(line) for line in lines if str(line) and str(line) not in found]
+        sentences = [without_paths(str(line), files, str(data.get("case", "scan"))) for line in lines]
+        found += [sentence for sentence in sentences if sentence and sentence not in found]
     return found
+
+
+def without_paths(text: str, files: Sequence[str], name: str) -> str:
+    """A sentence about a scan without the names of its files and folders, which often are a patient's.
+
+    Args:
+        text: such as a warning of the reader.
+        files: paths of the scan's files, as the sentence may name them.
+        name: what stands for the scan; a file of several is named by its place in ``files``.
+
+    Example:
+        >>> files = ["/pacs/DOE_J/IM1", "/pacs/DOE_J/IM2"]
+        >>> without_paths("/pacs/DOE_J: 1 identical copy was dropped (IM2)", files, "case-1f")
+        'case-1f: 1 identical copy was dropped (file 2)'
+        >>> without_paths("/pacs/DOE_J/notes.dcm: is unreadable", files, "case-1f")
+        'case-1f: is unreadable'
+    """
+    stands_for: dict[str, str] = {}
+    folders = dict.fromkeys(os.path.dirname(file) for file in files)
+    for number, file in enumerate(files, start=1):
+        stands_for[file] = name if len(files) == 1 else f"{name}, file {number} of {len(files)}"
+        base = os.path.basename(file)
+        # A name of digits alone cannot be told from the sentence's numbers, and names nobody.
+        if any(letter.isalpha() for letter in base):
+            stands_for.setdefault(base, name if len(files) == 1 else f"file {number}")
+    patterns = [rf"(?<![\w.-]){re.escape(known)}(?![\w-])" for known in sorted(stands_for, key=len, reverse=True)]
+    # A folder with what is named below it; one without a parent only where it begins the sentence.
+    patterns += [
+        (re.escape(folder) if os.path.dirname(folder) else rf"^{re.escape(folder)}(?=[/\\:])")
+        + r"(?:[/\\][^/\\:,;()\n]*)*"
+        for folder in sorted(folders, key=len, reverse=True)
+        if folder.strip("./\\")
+    ]
+    if not patterns:
+        return text
+    return re.sub("|".join(patterns), lambda match: stands_for.get(match[0], name), text)
 
 
 def software() -> dict[str, str]:

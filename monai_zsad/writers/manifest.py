@@ -296,8 +296,8 @@ def _input_hash(source_files: str | Sequence[str | os.PathLike[str]] | None) -> 
         hashes = sorted(_sha256(Path(name).expanduser()) for name in names if str(name))
     except OSError as error:
         _logger.warning(
-            "%s cannot be read again (%s): the manifest tells no input, and the case will not count as complete",
-            error.filename,
+            "the scan's files cannot be read again (%s): the manifest tells no input, and the case will not count as "
+            "complete",
             error.strerror,
         )
         return None

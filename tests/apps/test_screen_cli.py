@@ -140,7 +140,7 @@ def test_calibration_gives_p_values(scans: Path, results: Path, tmp_path: Path) 
 def test_dicom_objects_and_slicer_file(tmp_path: Path) -> None:
     write_series(tmp_path / "scan" / "cleo", slices=6)
     options = ("--dicom", "seg,pm,sr", "--set", "seg_nrrd=true", "--threshold", "0.05", "--set", "min_volume_mm3=0")
-    assert screen(tmp_path / "scan", tmp_path / "out", *options) == 0
+    assert screen(tmp_path / "scan", tmp_path / "out", *options, "--case-names", "files") == 0
     names = {path.name for path in (tmp_path / "out" / "cleo").iterdir()}
     assert {"cleo_seg.dcm", "cleo_pm.dcm", "cleo_sr.dcm", "cleo_candidates.seg.nrrd"} <= names
 

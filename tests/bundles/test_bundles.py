@@ -262,7 +262,7 @@ def _references(value: Any) -> set[str]:
 
 def test_bundles_differ_only_in_network_and_weights(bundle: Path) -> None:
     own, crane = (parser_of(folder, bundle_root=".").get() for folder in (bundle, bundle.parent / "crane"))
-    free = {"network_def", "weights", "released_weights", *OWN_OPTIONS.get(bundle.name, ())}
+    free = {"network_def", "weights", "released_weights", "scan_prompts", *OWN_OPTIONS.get(bundle.name, ())}
     for config in (own, crane):
         for part in ("inferer", "finding_settings"):
             config[part] = {key: value for key, value in config[part].items() if key not in free}

@@ -72,7 +72,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(scans: Path) -> Finished:
     """The first run over the folder, into ``results`` beside it."""
-    return bundle_run(scans.parent, "--dataset_dir", "scans", "--output_dir", "results")
+    return bundle_run(scans.parent, "--dataset_dir", "scans", "--output_dir", "results", "--case_names", "files")
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +239,7 @@ def test_a_second_run_needs_leave_to_overwrite(
     files = {file: file.stat().st_mtime_ns for file in results.rglob("*")}
     for options in ({}, {"overwrite": False}, {"overwrite": "false"}):
         with pytest.raises(Exception, match="check_output") as caught:
-            run_small(CRANE, scans, results, **options)
+            run_small(CRANE, scans, results, case_names="files", **options)
         sentence = one_sentence(caught.value, capsys)
         assert "already holds results of anna, ben, cleo" in sentence
         assert "--overwrite true" in sentence

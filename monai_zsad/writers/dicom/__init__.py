@@ -1,7 +1,8 @@
-"""Results as DICOM objects: Segmentation, Parametric Map, Structured Report."""
+"""Results as DICOM objects: Segmentation, Parametric Map, Structured Report, Secondary Capture."""
 
 from __future__ import annotations
 
+from monai_zsad.writers.dicom.capture import dicom_capture
 from monai_zsad.writers.dicom.parametric_map import dicom_parametric_map
 from monai_zsad.writers.dicom.report import dicom_report
 from monai_zsad.writers.dicom.segmentation import dicom_segmentation
@@ -15,6 +16,7 @@ __all__ = [
     "SaveDicomDict",
     "SaveDicomd",
     "SourceSeries",
+    "dicom_capture",
     "dicom_parametric_map",
     "dicom_report",
     "dicom_segmentation",

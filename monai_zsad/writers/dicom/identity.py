@@ -12,12 +12,21 @@ from monai_zsad.writers.scores import SEEDED_WARNING, is_seeded
 if TYPE_CHECKING:
     from pydicom.sr.coding import Code
 
-__all__ = ["Algorithm", "algorithm", "anomaly_score", "identity", "no_candidate", "remarks", "screening_result"]
+__all__ = [
+    "Algorithm",
+    "algorithm",
+    "anomaly_score",
+    "identity",
+    "no_candidate",
+    "p_value",
+    "remarks",
+    "screening_result",
+]
 
 _PRODUCT = "monai-zsad"
 _SCHEME = "99MONAIZSAD"
 _RESEARCH = "Research output, not for clinical use"
-_TITLES = {"seg": "Lesion candidates", "pm": "Anomaly map", "sr": "Lesion candidate measurements"}
+_TITLES = {"seg": "Lesion candidates", "pm": "Anomaly map", "sr": "Lesion candidate measurements", "sc": "Key slices"}
 _LONGEST = 64
 _LARGEST_NUMBER = 2**31 - 1
 
@@ -56,6 +65,11 @@ def anomaly_score() -> Code:
     return _own("anomaly-score", "Anomaly score")
 
 
+def p_value() -> Code:
+    """Share of reference scans, taken as normal, that are as suspicious; DICOM has a level of significance only."""
+    return _own("conformal-p-value", "Conformal p-value among reference scans")
+
+
 def screening_result() -> Code:
     """The question that :func:`no_candidate` answers."""
     return _own("screening-result", "Result of screening")
@@ -78,7 +92,7 @@ def identity(source: SourceSeries, model: Mapping[str, Any], kind: str) -> dict[
     Args:
         source: the series it was made from; its number decides that of the object's own series.
         model: the bundle's description of its model.
-        kind: ``"seg"``, ``"pm"`` or ``"sr"``.
+        kind: ``"seg"``, ``"pm"``, ``"sr"`` or ``"sc"``.
     """
     from highdicom import UID
     from highdicom.coding_schemes import CodingSchemeIdentificationItem

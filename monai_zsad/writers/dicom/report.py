@@ -11,6 +11,7 @@ from monai_zsad.writers.dicom.identity import (
     anomaly_score,
     identity,
     no_candidate,
+    p_value,
     remarks,
     screening_result,
 )
@@ -29,12 +30,15 @@ def dicom_report(
     model: Mapping[str, Any],
     segmentation: Dataset | None = None,
     parametric_map: Dataset | None = None,
+    p_values: Sequence[float] | None = None,
+    volume_p_value: float | None = None,
 ) -> Dataset:
     """A Comprehensive 3D SR of template TID 1500: volume, peak and mean score of each candidate.
 
     A measurement group refers to its segment and carries the segment's tracking identifier; the scores name the
     parametric map as their source image. Without candidates the report says that there is none above the threshold.
-    It is marked preliminary and unverified.
+    With a calibration each candidate has a p-value, too, and the scan as a whole one in a group of its own. The report
+    is marked preliminary and unverified.
 
     Args:
         candidates: in the order of the segments.
@@ -42,12 +46,14 @@ def dicom_report(
         model: the bundle's description of its model.
         segmentation: of :func:`dicom_segmentation`; needed where there are candidates.
         parametric_map: of :func:`dicom_parametric_map`.
+        p_values: of the candidates, in [0, 1]; ``None`` without a calibration.
+        volume_p_value: of the scan's score, in [0, 1]; ``None`` without a calibration.
 
     Returns:
         highdicom's ``Comprehensive3DSR``, not yet written.
 
     Raises:
-        OutputError: if candidates and segments differ in number, or the source's header cannot be used.
+        OutputError: if candidates and segments or p-values differ in number, or the source's header cannot be used.
     """
     import highdicom
     from highdicom import sr
@@ -56,6 +62,9 @@ def dicom_report(
     segments = [] if segmentation is None else list(segmentation.SegmentSequence)
     if len(segments) != len(candidates):
         raise OutputError(f"{len(candidates)} candidates, but {len(segments)} segments: write both from one run")
+    if p_values is not None and len(p_values) != len(candidates):
+        raise OutputError(f"{len(candidates)} candidates, but {len(p_values)} p-values: write both from one run")
+    values: Sequence[float | None] = [None] * len(candidates) if p_values is None else p_values
     about = identity(source, model, "sr")
     device = sr.ObserverContext(
         observer_type=codes.DCM.Device,
@@ -72,10 +81,13 @@ def dicom_report(
             observation_context=sr.ObservationContext(observer_device_context=device),
             procedure_reported=procedures.get(str(source.images[0].get("Modality")), codes.SCT.ImagingProcedure),
             imaging_measurements=[
-                _group(candidate, segmentation, segment, parametric_map, model)
-                for candidate, segment in zip(candidates, segments, strict=True)
-            ]
-            or [_nothing_found()],
+                *(
+                    _group(candidate, segmentation, segment, parametric_map, model, p)
+                    for candidate, segment, p in zip(candidates, segments, values, strict=True)
+                ),
+                *([] if candidates else [_nothing_found()]),
+                *([] if volume_p_value is None else [_whole_scan(volume_p_value)]),
+            ],
             title=codes.DCM.ImagingMeasurementReport,
         )
         for sentence in remarks(model):
@@ -91,7 +103,12 @@ def dicom_report(
 
 
 def _group(
-    candidate: Candidate, segmentation: Dataset | None, segment: Dataset, parametric_map: Dataset | None, model: Any
+    candidate: Candidate,
+    segmentation: Dataset | None,
+    segment: Dataset,
+    parametric_map: Dataset | None,
+    model: Any,
+    p: float | None,
 ) -> Any:
     from highdicom import sr
     from pydicom.sr.codedict import codes
@@ -120,7 +137,25 @@ def _group(
                     (candidate.mean_score, codes.SCT.Mean),
                 )
             ),
+            *([] if p is None else [_p_value(p)]),
         ],
+    )
+
+
+def _p_value(value: float) -> Any:
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    return sr.Measurement(name=sr.CodedConcept.from_code(p_value()), value=value, unit=codes.UCUM.NoUnits)
+
+
+def _whole_scan(value: float) -> Any:
+    import highdicom
+    from highdicom import sr
+
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=highdicom.UID(), identifier="Whole scan"),
+        measurements=[_p_value(value)],
     )
 
 

@@ -14,10 +14,12 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 
 from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.writers.dicom.capture import dicom_capture
 from monai_zsad.writers.dicom.parametric_map import MAP_TYPES, dicom_parametric_map
 from monai_zsad.writers.dicom.report import dicom_report
 from monai_zsad.writers.dicom.segmentation import Candidate, dicom_segmentation
 from monai_zsad.writers.dicom.source import SourceSeries, header_errors, read_source
+from monai_zsad.writers.drawing import on_grid
 from monai_zsad.writers.files import CaseLayout, atomic_path
 from monai_zsad.writers.scores import described
 
@@ -26,21 +28,23 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "SaveDicom", "SaveDicomD", "SaveDicomDict", "SaveDicomd"]
 
-KINDS = ("seg", "pm", "sr")
-"""DICOM objects that can be written: Segmentation, Parametric Map, Structured Report."""
+KINDS = ("seg", "pm", "sr", "sc")
+"""DICOM objects that can be written: Segmentation, Parametric Map, Structured Report, Secondary Capture."""
+
+_USUAL = KINDS[:3]
 
 _logger = logging.getLogger(__name__)
 
 
 class SaveDicom(Transform):
-    """Write ``<output_dir>/<case>/<case>_seg.dcm``, ``_pm.dcm`` and ``_sr.dcm`` for a scan that was read from DICOM.
+    """Write ``<output_dir>/<case>/<case>_seg.dcm``, ``_pm.dcm``, ``_sr.dcm``, ``_sc.dcm`` for a scan read from DICOM.
 
     MONAI writes no DICOM: ``SaveImage`` has writers for NIfTI, NRRD and pictures only. The objects are highdicom's: a
-    binary Segmentation with a segment for each lesion candidate, a Parametric Map of the score, and a Comprehensive 3D
-    SR (TID 1500) with the candidates' measurements. They lie in the source's frame of reference and name its images;
-    patient and study are copied from it, as the standard asks for, but neither hospital nor machine. Each object is a
-    series of its own, with new UIDs at every write, and says that it is not for clinical use and, of seeded weights,
-    that it means nothing.
+    binary Segmentation with a segment for each lesion candidate, a Parametric Map of the score, a Comprehensive 3D SR
+    (TID 1500) with the candidates' measurements and, if asked for, a Secondary Capture of key slices. They lie in the
+    source's frame of reference and name its images, but for the capture, which is a picture; patient and study are
+    copied from it, as the standard asks for, but neither hospital nor machine. Each object is a series of its own, with
+    new UIDs at every write, and says that it is not for clinical use and, of seeded weights, that it means nothing.
 
     Of a scan without candidates there is no segmentation, since that needs a segment: the report says that none was
     found, and the segmentation of an earlier run is removed.
@@ -64,7 +68,7 @@ class SaveDicom(Transform):
     def __init__(
         self,
         output_dir: str | os.PathLike[str] = "./",
-        kinds: Sequence[str] = KINDS,
+        kinds: Sequence[str] = _USUAL,
         meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
         map_dtype: str = "float32",
         strict: bool = False,
@@ -88,6 +92,8 @@ class SaveDicom(Transform):
         candidates: Sequence[Candidate],
         source_files: Sequence[str | os.PathLike[str]],
         case: str,
+        scan: NdarrayOrTensor | None = None,
+        scores: Mapping[str, Any] | None = None,
     ) -> NdarrayOrTensor:
         """Write the objects and pass the map on.
 
@@ -97,6 +103,8 @@ class SaveDicom(Transform):
             candidates: see :class:`~monai_zsad.writers.dicom.segmentation.Candidate`, most suspicious first.
             source_files: all files that the scan was read from.
             case: id of the case.
+            scan: (C, X, Y, Z), for ``"sc"``; brought to the map's grid by its affine.
+            scores: ``p_values`` of the candidates, ``volume_p_value`` and ``volume_score``, where there are such.
 
         Returns:
             ``img`` itself.
@@ -124,8 +132,14 @@ class SaveDicom(Transform):
             results["pm"] = dicom_parametric_map(values, source, model, self.map_dtype)
         if "seg" in self.layouts:
             results["seg"] = _segmentation(labels, candidates, source, model, values.shape, case)
+        known = dict(scores or {})
+        volume_score = known.pop("volume_score", None)
         if "sr" in self.layouts:
-            results["sr"] = dicom_report(candidates, source, model, results["seg"], results.get("pm"))
+            results["sr"] = dicom_report(candidates, source, model, results["seg"], results.get("pm"), **known)
+        if "sc" in self.layouts:
+            if scan is None:
+                raise OutputError(f"case {case!r}: a secondary capture needs the scan; give it, or leave 'sc' out")
+            results["sc"] = dicom_capture(on_grid(scan, img), img, labels, source, model, volume_score)
         for kind, result in results.items():
             self._write(kind, result, case)
         return img
@@ -144,8 +158,9 @@ class SaveDicom(Transform):
 class SaveDicomd(MapTransform):
     """Dictionary form of :class:`SaveDicom`.
 
-    It reads the map's key, ``"<key>_labels"`` and ``"<key>_candidates"`` as ``LesionCandidatesd`` adds them,
-    ``"case"``, and the paths of the scan's files, which the reader noted as ``source_files`` in the meta data.
+    It reads the map's key, ``"<key>_labels"`` and ``"<key>_candidates"`` as ``LesionCandidatesd`` adds them, p-values
+    as ``CalibratedCandidatesd`` does, ``"case"``, and the paths of the scan's files, which the reader noted as
+    ``source_files`` in the meta data.
 
     Args:
         keys: the anomaly map, on the scan's grid. One key, as a case has one file of each kind.
@@ -154,7 +169,7 @@ class SaveDicomd(MapTransform):
         meta: see :class:`SaveDicom`.
         map_dtype: see :class:`SaveDicom`.
         strict: see :class:`SaveDicom`.
-        image_key: the scan, whose meta data tell its files where those of the map do not.
+        image_key: the scan, whose meta data tell its files where those of the map do not; ``"sc"`` shows it.
         case_key: where the case id stands.
         allow_missing_keys: do nothing where the data have no such key.
 
@@ -174,7 +189,7 @@ class SaveDicomd(MapTransform):
         self,
         keys: KeysCollection,
         output_dir: str | os.PathLike[str] = "./",
-        kinds: Sequence[str] = KINDS,
+        kinds: Sequence[str] = _USUAL,
         meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
         map_dtype: str = "float32",
         strict: bool = False,
@@ -201,7 +216,13 @@ class SaveDicomd(MapTransform):
                     f"no '{key}_labels' and '{key}_candidates' in the data: put LesionCandidatesd before SaveDicomd, "
                     "or give kinds=('pm',)"
                 )
-            self.saver(d[key], labels, candidates or [], self._files(d, key), str(d[self.case_key]))
+            scores = {"p_values": d.get(f"{key}_p_values"), "volume_p_value": d.get("volume_p_value")}
+            scores["volume_score"] = None if d.get("volume_score") is None else float(d["volume_score"])
+            self.saver(
+                *(d[key], labels, candidates or [], self._files(d, key), str(d[self.case_key])),
+                scan=d.get(self.image_key),
+                scores=scores,
+            )
         return d
 
     def _files(self, data: Mapping[Hashable, Any], key: Hashable) -> list[str]:

@@ -101,7 +101,10 @@ def make_case(files: list[Path], threshold: float = 0.5, values: np.ndarray | No
     values = anomaly(scan.shape) if values is None else values
     meta = {"source_files": "\n".join(map(str, files))}
     pred = MetaTensor(torch.from_numpy(values[None].copy()), affine=torch.from_numpy(affine), meta=meta)
-    data = LesionCandidatesd("pred", threshold=threshold, min_volume_mm3=0)({"case": "anna", "pred": pred})
+    image = MetaTensor(torch.from_numpy(scan[None].copy()), affine=torch.from_numpy(affine), meta=meta)
+    data = LesionCandidatesd("pred", threshold=threshold, min_volume_mm3=0)(
+        {"case": "anna", "pred": pred, "image": image}
+    )
     return Case(files, data, values, affine, data["pred_labels"][0].numpy())
 
 
@@ -111,7 +114,7 @@ def series(folder: Path, kind: str = "tilted", **changes: Any) -> list[Path]:
 
 def save(case: Case, folder: Path, **options: Any) -> dict[str, Path]:
     SaveDicomd(keys="pred", output_dir=folder, **{"meta": MODEL, **options})(case.data)
-    return {kind: folder / "anna" / f"anna_{kind}.dcm" for kind in ("seg", "pm", "sr")}
+    return {kind: folder / "anna" / f"anna_{kind}.dcm" for kind in ("seg", "pm", "sr", *options.get("kinds", ())[3:])}
 
 
 def frames_by_source(result: pydicom.Dataset) -> dict[tuple[str, int], tuple[pydicom.Dataset, np.ndarray]]:

@@ -14,6 +14,7 @@ from highdicom import sr
 from pydicom.sr.codedict import codes
 
 from monai_zsad.writers import SaveDicomd
+from monai_zsad.writers.dicom import KINDS
 from tests.writers.dicom.results import dciodvfy_errors, make_case, save, series
 
 ABOUT = {
@@ -61,19 +62,25 @@ def minimal_objects(files: list[Path], folder: Path) -> dict[str, Path]:
         imaging_measurements=[sr.MeasurementsAndQualitativeEvaluations(sr.TrackingIdentifier(highdicom.UID(), "T"))],
     )
     document = sr.Comprehensive3DSR(evidence=images, content=report[0], **about())
+    capture = highdicom.sc.SCImage.from_ref_dataset(
+        images[0], np.zeros((4, 4, 3), np.uint8), "RGB", 8, "PATIENT", patient_orientation=("L", "P"), **about()
+    )
     paths = {}
-    for kind, result in {"seg": seg, "pm": pm, "sr": document}.items():
+    for kind, result in {"seg": seg, "pm": pm, "sr": document, "sc": capture}.items():
         paths[kind] = folder / f"minimal_{kind}.dcm"
         result.save_as(paths[kind])
     return paths
 
 
-@pytest.mark.parametrize("changes", [{}, {"threshold": 2.0}, {"map_dtype": "uint16"}], ids=str)
+@pytest.mark.parametrize("changes", [{"calibrated": True}, {"threshold": 2.0}, {"map_dtype": "uint16"}], ids=str)
 @pytest.mark.parametrize("kind", ["tilted", "sagittal", "coronal CT"])
 def test_validator_finds_no_error_that_the_librarys_minimal_objects_lack(tmp_path, kind, changes):
     files = series(tmp_path / "in", kind)
     options = dict(changes)
-    paths = save(make_case(files, threshold=options.pop("threshold", 0.5)), tmp_path / "out", **options)
+    case = make_case(files, threshold=options.pop("threshold", 0.5))
+    if options.pop("calibrated", False):
+        case.data |= {"pred_p_values": [0.05, 1.0], "volume_p_value": 0.25}
+    paths = save(case, tmp_path / "out", kinds=KINDS, **options)
     for name, minimal in minimal_objects(files, tmp_path).items():
         if paths[name].is_file():
             assert dciodvfy_errors(paths[name]) <= dciodvfy_errors(minimal)
@@ -125,7 +132,7 @@ def test_planted_names_stay_with_patient_and_study(tmp_path, caplog, capfd):
     capfd.readouterr()
     with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.DEBUG):
         warnings.simplefilter("always")
-        paths = save(case, tmp_path / "out")
+        paths = save(case, tmp_path / "out", kinds=KINDS)
     said = "".join([caplog.text, *capfd.readouterr(), *(str(item.message) for item in caught)])
     assert "ZQ" not in said
     source = pydicom.dcmread(files[0])
@@ -136,7 +143,8 @@ def test_planted_names_stay_with_patient_and_study(tmp_path, caplog, capfd):
         for keyword in ("PatientName", "PatientID", "AccessionNumber", "StudyID"):
             assert result[keyword].value == source[keyword].value
         assert b"ZQ7777" not in path.read_bytes()
-        assert "ACME" in {item.Manufacturer for item in result.ContributingEquipmentSequence}
+        if result.Modality != "OT":
+            assert "ACME" in {item.Manufacturer for item in result.ContributingEquipmentSequence}
     assert {"PatientName", "StudyDescription"} <= found
 
 

@@ -77,6 +77,62 @@ def test_report_measures_each_candidate_and_names_segment_and_map(written):
     assert evidence == {seg.SOPInstanceUID, pm.SOPInstanceUID} | sources
 
 
+def test_report_has_the_p_values_of_a_calibration(tmp_path):
+    case = make_case(series(tmp_path / "in"))
+    case.data |= {"pred_p_values": [0.05, 1.0], "volume_p_value": 0.25}
+    report = sr.srread(save(case, tmp_path / "out")["sr"])
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    found = [m for group in groups for m in group.get_measurements() if m.name.value == "conformal-p-value"]
+    assert [(m.value, m.unit.value, m.name.scheme_designator) for m in found] == [
+        (pytest.approx(0.05), "1", "99MONAIZSAD"),
+        (1.0, "1", "99MONAIZSAD"),
+    ]
+    text = report.to_json()
+    assert text.count("Conformal p-value among reference scans") == 3
+    assert "Whole scan" in text
+    case.data["pred_p_values"] = [0.5]
+    with pytest.raises(OutputError, match="2 candidates, but 1 p-values"):
+        save(case, tmp_path / "out")
+
+
+def test_report_without_a_candidate_still_has_the_scans_p_value(tmp_path):
+    case = make_case(series(tmp_path / "in"), threshold=2.0)
+    case.data |= {"pred_p_values": [], "volume_p_value": 0.75}
+    text = sr.srread(save(case, tmp_path / "out")["sr"]).to_json()
+    assert "No lesion candidate above the threshold" in text
+    assert text.count("Conformal p-value among reference scans") == 1
+
+
+def test_capture_is_a_picture_in_the_same_study(tmp_path):
+    files = series(tmp_path / "in")
+    case = make_case(files)
+    case.data["volume_score"] = 0.5
+    path = save(case, tmp_path / "out", kinds=("seg", "pm", "sr", "sc"))["sc"]
+    capture, source = pydicom.dcmread(path), pydicom.dcmread(files[0])
+    assert (capture.SOPClassUID.name, capture.ConversionType) == ("Secondary Capture Image Storage", "WSD")
+    assert (capture.BurnedInAnnotation, capture.PhotometricInterpretation) == ("NO", "RGB")
+    assert (capture.StudyInstanceUID, capture.PatientID) == (source.StudyInstanceUID, source.PatientID)
+    assert capture.SeriesInstanceUID != source.SeriesInstanceUID
+    assert "not for clinical use" in capture.SeriesDescription
+    pixels = capture.pixel_array
+    assert pixels.shape == (capture.Rows, capture.Columns, 3)
+    assert min(pixels.shape[:2]) > 100
+    assert (pixels.max(-1) - pixels.min(-1)).max() > 60, "the map has colours"
+    # Neither the patient nor the case can be in the picture: it is the same for another one.
+    case.data["case"] = "Doe, Jane"
+    other = save(case, tmp_path / "other", kinds=("seg", "pm", "sr", "sc"))["sc"].parents[1] / "Doe, Jane"
+    assert np.array_equal(pydicom.dcmread(other / "Doe, Jane_sc.dcm").pixel_array, pixels)
+    seeded = save(case, tmp_path / "seeded", kinds="sc", meta={"clip_weights": "seed:0"})["seg"].parents[1]
+    assert pydicom.dcmread(seeded / "Doe, Jane" / "Doe, Jane_sc.dcm").DerivationDescription == SEEDED_WARNING
+
+
+def test_capture_needs_the_scan(tmp_path):
+    case = make_case(series(tmp_path / "in"))
+    del case.data["image"]
+    with pytest.raises(OutputError, match="needs the scan"):
+        save(case, tmp_path / "out", kinds="sc")
+
+
 def test_report_is_preliminary(written):
     report = pydicom.dcmread(written[1]["sr"])
     assert (report.VerificationFlag, report.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
