@@ -36,6 +36,9 @@ def find_cases(
     output_dir: str | os.PathLike[str],
     names: str = "auto",
     key_file: str | os.PathLike[str] | None = None,
+    *,
+    series: str | int | None = None,
+    download: str | os.PathLike[str] | None = None,
 ) -> list[dict[str, Any]]:
     """The scans at a path, under names that may leave the hospital.
 
@@ -55,6 +58,8 @@ def find_cases(
             too), ``"hash"`` (a hash for every case, whatever its format and even where a list gives an id), or
             ``"uid"`` (as ``"auto"``, but DICOM series by their SeriesInstanceUID as it is).
         key_file: CSV file to write that says which case is which scan, readable for its user alone; ``None`` for none.
+        series: see :func:`~monai_zsad.data.find_scans`.
+        download: see :func:`~monai_zsad.data.find_scans`.
 
     Returns:
         Records as of :func:`~monai_zsad.data.find_scans`; no two have the same case.
@@ -77,11 +82,11 @@ def find_cases(
         raise ConfigurationError(f"case_names={names!r}: choose {', '.join(CASE_NAMES)}")
     root = Path(path).expanduser()
     if names == "files":
-        records = find_scans(path, exclude=output_dir)
+        records = find_scans(path, output_dir, series, download)
         private = [False] * len(records)
     else:
         with quiet_search(root):
-            records = find_scans(path, exclude=output_dir)
+            records = find_scans(path, output_dir, series, download)
         records, private = _named(records, _own_ids(root, len(records)), names, Path(output_dir).expanduser())
     conceal(records, private)
     if key_file is not None:

@@ -13,7 +13,13 @@ __all__ = ["calibrate", "info", "report"]
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help="A volume file, a folder with a DICOM series, or a folder of such.")],
+    path: Annotated[
+        str,
+        typer.Argument(help="A volume file, a folder of any nesting, a zip, a CSV or JSON list, or a DICOMweb query."),
+    ],
+    series: Annotated[
+        str | None, typer.Option(help="Choose DICOM series: UID, number, modality, or part of the description.")
+    ] = None,
 ) -> None:
     """List what lies at a path: each series with modality, size and spacing, and why one is left out.
 
@@ -21,12 +27,12 @@ def info(
     """
     from monai_zsad.data import find_studies
 
-    found = find_studies(path)
+    found = find_studies(path, series)
     for one in found:
         size = " x ".join(str(n) for n in one.shape) or "size unknown"
         spacing = " x ".join(f"{mm:.3g}" for mm in one.spacing_mm)
         number = "" if one.number is None else f"series {one.number}"
-        facts = [number, one.modality, one.body_part, one.description, size, spacing and f"{spacing} mm"]
+        facts = [number, one.modality, one.body_part, one.description, one.plane, size, spacing and f"{spacing} mm"]
         typer.echo(f"{one.path}: " + ", ".join(fact for fact in facts if fact))
         if one.files > 1:
             typer.echo(f"   {one.files} files, UID {one.uid}")

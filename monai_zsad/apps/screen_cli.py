@@ -16,7 +16,11 @@ __all__ = ["screen"]
 
 def screen(
     scans: Annotated[
-        Path, typer.Argument(help="A volume file, a folder with a DICOM series, or a folder of any nesting of such.")
+        str,
+        typer.Argument(
+            help="A volume file, a folder with a DICOM series, a folder of any nesting of such, a zip, a CSV or JSON "
+            "list, or a DICOMweb query such as https://HOST/dicom-web/series?Modality=MR&PatientID=7."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder or name.")] = "tiny_screening",
@@ -47,6 +51,18 @@ def screen(
         str | None,
         typer.Option(help="auto (DICOM: a salted hash, other formats: the file's name), files, hash, or uid."),
     ] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Only this DICOM series: UID, number, modality, or part of the description.")
+    ] = None,
+    repair: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FAULT",
+            help="Mend this fault of DICOM series instead of refusing them: missing-slices, uneven-slices, "
+            "duplicate-slices or tilted-gantry. Repeat.",
+        ),
+    ] = None,
+    download: Annotated[Path | None, typer.Option(help="Folder that keeps what a DICOMweb query retrieves.")] = None,
     case_key: Annotated[Path | None, typer.Option(help="CSV file to write: which case is which scan.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...")] = None,
     setting: Annotated[
@@ -66,18 +82,21 @@ def screen(
     words = {"prompt_set": prompts, "anatomy": anatomy, "modality": modality, "states": state, "plane": plane}
     more = {"candidate_threshold": threshold, "calibration": calibration and str(calibration), "device": device}
     cases = {"case_names": case_names, "case_key": case_key and str(case_key)}
+    cases |= {"series": series, "download_dir": download and str(download)}
     named: dict[str, Any] = {key: value for key, value in (words | more | cases).items() if value is not None}
     if window is not None:
         named |= read_settings([f"window={window}"])[0]
     if dicom is not None:
         named["dicom"] = [kind.strip() for kind in dicom.split(",") if kind.strip()]
+    if repair:
+        named["repair"] = list(repair)
     named |= {key: True for key, wanted in (("overwrite", overwrite), ("resume", resume)) if wanted}
     if not progress:
         named["progress"] = False
     given, _ = read_settings([*map(weights_setting, weights or []), *(setting or [])])
     if twice := sorted(named.keys() & given.keys()):
         raise ConfigurationError(f"--set {twice[0]}: has an option of its own and was given there, too")
-    settings = named | given | {"dataset_dir": str(scans), "output_dir": str(output)}
+    settings = named | given | {"dataset_dir": scans, "output_dir": str(output)}
 
     from monai_zsad.apps.bundles import find_bundle
     from monai_zsad.apps.options import check_settings

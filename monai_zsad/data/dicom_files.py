@@ -31,6 +31,7 @@ def open_dicom(file: Path, max_voxels: int = MAX_VOXELS) -> Any:
         InputError: if it is empty, damaged or no DICOM, or unpacks to more than a scan can.
     """
     import pydicom
+    from pydicom.errors import InvalidDicomError
 
     try:
         if file.stat().st_size == 0:
@@ -39,7 +40,7 @@ def open_dicom(file: Path, max_voxels: int = MAX_VOXELS) -> Any:
         # Its warnings would quote what they find odd, a birth date, say.
         with pydicom.config.disable_value_validation():
             return pydicom.dcmread(file)
-    except READ_ERRORS as error:
+    except (*READ_ERRORS, InvalidDicomError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(

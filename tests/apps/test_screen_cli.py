@@ -189,3 +189,40 @@ def test_info_and_report(scans: Path, results: Path) -> None:
     done = invoke("report", str(results), "--title", "Night list")
     assert done.output.strip() == str(results / "index.html")
     assert "Night list" in (results / "index.html").read_text(encoding="utf-8")
+
+
+def test_repairs_on_request(tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    write_series(folder, 8)[3].unlink()
+    assert screen(folder, tmp_path / "plain") == 1
+    refused = json.loads((tmp_path / "plain" / "summary.json").read_text(encoding="utf-8"))["cases"]
+    assert "missing-slices" in refused[0]["reason"]
+    options = ("--repair", "missing-slices", "--dicom", "seg,pm", "--case-names", "uid")
+    assert screen(folder, tmp_path / "mended", *options) == 0
+    (case,) = (path.parent.name for path in (tmp_path / "mended").glob("*/*_findings.json"))
+    content = read(tmp_path / "mended", case, "findings")
+    assert content["scan"]["shape"][2] == 8
+    assert any("interpolated" in warning for warning in content["warnings"])
+    # What no file of the source holds cannot refer to it.
+    assert not list((tmp_path / "mended").rglob("*.dcm"))
+    result = invoke("screen", str(folder), "-o", str(tmp_path / "odd"), *SMALL, "--repair", "holes")
+    assert result.exit_code
+    assert "missing-slices" in str(result.exception)
+
+
+def test_one_series_of_several(tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    for number in (1, 2):
+        write_series(folder / f"s{number}", 6, number=number)
+    assert screen(folder, tmp_path / "one", "--series", "2") == 0
+    assert len(list((tmp_path / "one").glob("*/*_findings.json"))) == 1
+    listed = invoke("info", str(folder), "--series", "2").output
+    assert "1 of 2 can be screened" in listed
+    assert "not chosen" in listed
+
+
+def test_a_query_is_not_taken_for_a_path(tmp_path: Path) -> None:
+    result = invoke("screen", "http://127.0.0.1:9/dicom-web/series?PatientID=7", "-o", str(tmp_path / "out"), *SMALL)
+    assert result.exit_code
+    assert "http://127.0.0.1:9/dicom-web" in str(result.exception)
+    assert "no such" not in str(result.exception)

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -37,7 +38,7 @@ def test_every_colour_is_there_and_hot_is_opaque(tmp_path: Path) -> None:
     assert (np.diff(colours[:, 3]) >= 0).all()
     assert colours[0, 3] == 0
     assert colours[-1, 3] == 255
-    with pytest.raises(ConfigurationError, match="ending .ctbl"):
+    with pytest.raises(ConfigurationError, match=r"ending \.ctbl"):
         write_colour_table(tmp_path / "heat.txt")
 
 
@@ -69,21 +70,21 @@ def test_a_scene_may_lack_scan_and_segments(case: Path) -> None:
 
 
 def test_missing_files_are_named(case: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing.nii is no file"):
+    with pytest.raises(InputError, match=r"nothing\.nii is no file"):
         write_scene(case, tmp_path / "nothing.nii")
-    with pytest.raises(InputError, match="results_anomaly.nii.gz is missing"):
+    with pytest.raises(InputError, match=r"results_anomaly\.nii\.gz is missing"):
         write_scene(case.parent)
 
 
 class _Slicer(BaseHTTPRequestHandler):
     """Answers as the Slicer API does, and keeps what it was asked to load."""
 
-    loaded: list[dict[str, str]] = []
+    loaded: ClassVar[list[dict[str, str]]] = []
 
-    def do_GET(self) -> None:  # noqa: N802 - named by the base class
+    def do_GET(self) -> None:
         self._answer({"applicationName": "Slicer"})
 
-    def do_POST(self) -> None:  # noqa: N802 - named by the base class
+    def do_POST(self) -> None:
         query = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
         file = Path(query["localfile"])
         if not file.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -112,7 +113,8 @@ def read_source(
         raise OutputError(f"{paths[0].parent}: the scan's files cannot be read again ({error.strerror})") from error
     where = paths[0] if len(paths) == 1 else paths[0].parent
     with header_errors(str(where)):
-        headers = [_header(path) for path in paths]
+        # Of several slices at one place the reader keeps the first by number, and the match the first of equals.
+        headers = sorted((_header(path) for path in paths), key=_number)
         identity = {keyword: headers[0].get(keyword) for keyword in _SET_ASIDE}
         for header in headers:
             for keyword in _SET_ASIDE:
@@ -147,6 +149,13 @@ def _header(path: Path) -> Dataset:
         if keyword in header:
             delattr(header, keyword)
     return header
+
+
+def _number(header: Dataset) -> float:
+    try:
+        return float(header.get("InstanceNumber"))
+    except (TypeError, ValueError):
+        return math.inf
 
 
 def _plane(groups: Dataset) -> np.ndarray:

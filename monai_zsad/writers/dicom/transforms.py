@@ -32,6 +32,7 @@ KINDS = ("seg", "pm", "sr", "sc")
 """DICOM objects that can be written: Segmentation, Parametric Map, Structured Report, Secondary Capture."""
 
 _USUAL = KINDS[:3]
+_RESAMPLED = frozenset({"slices-interpolated", "slices-resampled", "tilt-resheared"})
 
 _logger = logging.getLogger(__name__)
 
@@ -210,6 +211,13 @@ class SaveDicomd(MapTransform):
         """
         d = dict(data)
         for key in self.key_iterator(d):
+            if resampled := self._resampled(d, key):
+                _logger.warning(
+                    "case %r: no DICOM results, as its slices are not those of the files any more (%s)",
+                    d[self.case_key],
+                    resampled,
+                )
+                continue
             labels, candidates = d.get(f"{key}_labels"), d.get(f"{key}_candidates")
             if "seg" in self.saver.layouts and (labels is None or candidates is None):
                 raise OutputError(
@@ -224,6 +232,14 @@ class SaveDicomd(MapTransform):
                 scores=scores,
             )
         return d
+
+    def _resampled(self, data: Mapping[Hashable, Any], key: Hashable) -> str:
+        """Codes of repairs by which the reader made slices that no file holds."""
+        found: set[str] = set()
+        for name in (key, self.image_key):
+            if isinstance(data.get(name), MetaTensor):
+                found |= set(str(data[name].meta.get("warning_codes") or "").split()) & _RESAMPLED
+        return ", ".join(sorted(found))
 
     def _files(self, data: Mapping[Hashable, Any], key: Hashable) -> list[str]:
         for name in (key, self.image_key):
