@@ -131,6 +131,12 @@ def grey_range(scan: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
     return (low, high if high > low else low + 1.0), body
 
 
+def grey_label(grey: tuple[float, float]) -> str:
+    """Window of the grey values, in the scan's own unit."""
+    low, high = grey
+    return f"black {low:.4g}, white {high:.4g}: level {(low + high) / 2:.4g}, width {high - low:.4g}"
+
+
 def map_range(heat: np.ndarray, body: np.ndarray) -> tuple[float, float]:
     """From the median inside the body, below which nothing is coloured, to the largest value."""
     low = float(np.median(heat[body])) if body.any() else float(heat.min())

@@ -17,6 +17,7 @@ from monai_zsad.writers.drawing import (
     colour_bar,
     draw_contours,
     draw_slice,
+    grey_label,
     grey_range,
     headline,
     make_view,
@@ -93,7 +94,7 @@ def save_preview(
     width = 3.0
     height = width * float(np.clip(down / across, 0.4, 1.8))
     top = 0.5 + (0.34 if banner else 0.0)
-    size = (max(width * len(chosen) + 1.05, 5.2), 2 * height + top + 0.42)
+    size = (max(width * len(chosen) + 1.05, 5.2), 2 * height + top + 0.62)
     figure = Figure(figsize=size, facecolor=BACKGROUND)
     grid = figure.add_gridspec(
         2,
@@ -101,7 +102,7 @@ def save_preview(
         left=0.1 / size[0],
         right=1 - 0.95 / size[0],
         top=1 - (top + 0.12) / size[1],
-        bottom=0.08 / size[1],
+        bottom=0.28 / size[1],
         wspace=0.03,
         hspace=0.03,
     )
@@ -113,6 +114,7 @@ def save_preview(
             if row == 0:
                 axes.set_title(slice_label(view, index), color=INK, fontsize=9, pad=4)
     colour_bar(figure, grid, heat_range, size[0])
+    figure.text(0.1 / size[0], 0.13 / size[1], grey_label(grey), color=INK, fontsize=8, va="center")
     headline(figure, title, volume_score, banner, size[1])
     target = Path(path)
     with atomic_path(target) as temporary:
