@@ -3,14 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LABEL_VENV ?= .venv-label
+LABEL_INSTALLED := $(LABEL_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint types benchmark clean
+.PHONY: help install label-env demo test test-slow lint types benchmark clean
 
 help:
 	@echo "make demo       sample scan -> anomaly map, scores and picture in demo_output/"
 	@echo "make test       lint, types, tests"
 	@echo "make test-slow  full-size networks and what needs servers"
+	@echo "make label-env  environment of the MONAI Label server in $(LABEL_VENV)"
 	@echo "make benchmark  speed and memory against a plain reference (minutes)"
 	@echo "make clean      remove the environment and what tools leave behind"
 
@@ -20,6 +23,14 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $(INSTALLED)
+
+# Of its own, as MONAI Label needs older packages than the tests.
+label-env: $(LABEL_INSTALLED)
+
+$(LABEL_INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[label]'
+	@touch $(LABEL_INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/python -m monai_zsad demo --output demo_output
@@ -41,4 +52,4 @@ benchmark: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.crane_speed
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LABEL_VENV) build dist *.egg-info demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis

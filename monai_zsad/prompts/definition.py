@@ -15,12 +15,15 @@ from monai_zsad.prompts.library import ANY, Anatomy, Modality, State, anatomies,
 from monai_zsad.prompts.reading import as_flag, as_text, as_texts, check_keys, check_places, did_you_mean, read_yaml
 from monai_zsad.prompts.wording import fill, places
 
-__all__ = ["FINDINGS", "Definition", "definition_of", "set_names"]
+__all__ = ["FINDINGS", "SIGNS", "Definition", "definition_of", "set_names"]
 
 logger = logging.getLogger(__name__)
 
 #: Stands in ``states`` for all findings that suit the anatomy and the modality.
 FINDINGS = "findings"
+#: Stands in ``states`` for the modality's own signs of disease, or for ``organ`` where it has none.
+SIGNS = "signs"
+_GROUPS = (FINDINGS, SIGNS)
 _LEARNED = {
     "crane": "Crane as released: the two texts around which context vectors are learned",
     "anomalyclip": "AnomalyCLIP as released: the two texts around which context vectors are learned",
@@ -43,7 +46,7 @@ class Definition:
         description: one line.
         name: what ``{}`` in a state stands for, with places ``{anatomy}`` and ``{examination}``; ``None`` for states
             without ``{}``.
-        states: keys of library states, or ``"findings"``.
+        states: keys of library states, ``"findings"`` or ``"signs"``.
         normal: own phrases, after those of ``states``.
         abnormal: likewise.
         templates: texts around a state ``{}``, with a place ``{image}`` for the domain words.
@@ -108,7 +111,7 @@ class Definition:
 
     def _check(self) -> None:
         for key in self.states:
-            if key != FINDINGS:
+            if key not in _GROUPS:
                 self._state(key)
         if self.name is not None:
             check_places([self.name], f"{self.source}: name", _WORDS, subject=0)
@@ -120,7 +123,7 @@ class Definition:
         check_places(self.images, f"{self.source}: images", subject=0)
 
     def _state(self, key: str) -> State:
-        return find(states(), key, f"{self.source}: states", f"{FINDINGS} stands for all findings that fit")
+        return find(states(), key, f"{self.source}: states", f"{FINDINGS} stands for all findings that fit, {SIGNS} for those of the modality")
 
     def _uses(self, word: str) -> bool:
         texts = (self.name or "", *self.normal, *self.abnormal, *self.templates)
@@ -167,7 +170,7 @@ class Definition:
 
     def _refuse_unused(self, anatomy: str | None, modality: str | None) -> None:
         free = FINDINGS in self.states or self._uses("examination")
-        with_image = self._uses("image") and not self.images
+        with_image = SIGNS in self.states or (self._uses("image") and not self.images)
         remedy = "" if self.name is None else "put the word into name, or "
         remedy += "take a set that follows anatomy and modality, such as medical or anoclip_medical"
         for argument, value, used in (
@@ -189,6 +192,8 @@ class Definition:
         for key in self.states:
             if key == FINDINGS:
                 chosen += [state for state in _findings() if state.suits(anatomy, modality)]
+            elif key == SIGNS:
+                chosen += [self._state(sign) for sign in modality.signs or ("organ",)]
             else:
                 chosen.append(self._state(key))
         # A finding that is asked for by name and fits as well is one state.

@@ -47,6 +47,7 @@ class Modality:
         examination_text: what a report calls the scan, with a place for the anatomy's adjective.
         anatomies: keys of the anatomies that the modality is made for; empty for all.
         aliases: further names in arguments.
+        signs: keys of the states by which disease shows in it first; empty where there is no such sign.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Modality:
     examination_text: str
     anatomies: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    signs: tuple[str, ...] = ()
 
     def examination(self, anatomy: Anatomy) -> str:
         """The scan of ``anatomy`` as a report calls it.
@@ -109,7 +111,7 @@ def anatomies() -> Mapping[str, Anatomy]:
 def modalities() -> Mapping[str, Modality]:
     """Modalities by key, ``"any"`` first."""
     found = {}
-    for key, entry, where in _entries("modality.yaml", {"images", "examination", "anatomies", "aliases"}):
+    for key, entry, where in _entries("modality.yaml", {"images", "examination", "anatomies", "aliases", "signs"}):
         examination = as_text(entry.get("examination"), f"{where}.examination")
         check_places([examination], f"{where}.examination", ("anatomy",), subject=0)
         found[key] = Modality(
@@ -118,6 +120,7 @@ def modalities() -> Mapping[str, Modality]:
             examination,
             _known(entry, "anatomies", where, anatomies()),
             _list(entry, "aliases", where),
+            _list(entry, "signs", where),
         )
     return MappingProxyType(found)
 

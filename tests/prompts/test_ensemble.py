@@ -255,3 +255,17 @@ def test_long_sentences_are_reported_and_kept():
     assert "and 1 more" in message
     assert ensemble.abnormal[0] == "a b c d"
     ensemble.check_lengths(lambda text: len(text.split()) + 2, 6)
+
+
+def test_signs_follow_the_modality_and_without_one_words_are_general():
+    flair = PromptEnsemble.named("screening", anatomy="brain", modality="flair")
+    assert flair.abnormal_states == ("{} with a hyperintense lesion",)
+    head = PromptEnsemble.named("screening", modality="head_ct").abnormal
+    assert {"hemorrhage", "hypodense lesion"} == {
+        word for text in head for word in ("hemorrhage", "hypodense lesion") if word in text
+    }
+    general = PromptEnsemble.named("screening", anatomy="brain")
+    assert general == PromptEnsemble.named("medical", anatomy="brain", states=["organ"])
+    assert PromptEnsemble.named("screening", modality="ultrasound").normal[
+        0
+    ] == "a ultrasound image of a normal organ".replace("a ultra", "an ultra")

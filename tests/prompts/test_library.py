@@ -87,6 +87,14 @@ def test_findings_know_where_they_belong():
     assert modalities()["fundus"].suits(anatomies()["any"])
 
 
+def test_signs_are_states_that_fit_the_modality():
+    assert modalities()["flair"].signs == ("hyperintense_lesion",)
+    for modality in modalities().values():
+        for sign in modality.signs:
+            state = states()[sign]
+            assert not state.modalities or modality.key in state.modalities
+
+
 def test_the_data_cannot_be_changed_by_accident():
     with pytest.raises(TypeError):
         anatomies()["brain"] = anatomies()["liver"]  # type: ignore[index]
