@@ -19,8 +19,10 @@ from monai_zsad.apps import datasets_cli, prompts_cli, weights_cli
 from monai_zsad.apps.compare_cli import compare
 from monai_zsad.apps.convert_cli import convert
 from monai_zsad.apps.demo import demo
+from monai_zsad.apps.label_cli import label_bundle, label_server
 from monai_zsad.apps.results_cli import calibrate, info, report
 from monai_zsad.apps.screen_cli import screen
+from monai_zsad.apps.slicer_cli import slicer
 from monai_zsad.errors import ZsadError
 
 __all__ = ["app", "main"]
@@ -31,7 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (calibrate, compare, convert, demo, info, report, screen):
+for command in (calibrate, compare, convert, demo, info, label_bundle, label_server, report, screen, slicer):
     app.command()(command)
 app.add_typer(datasets_cli.app, name="datasets")
 app.add_typer(prompts_cli.app, name="prompts")

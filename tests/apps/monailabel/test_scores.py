@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hypothesis import given
@@ -11,21 +10,20 @@ from hypothesis import strategies as st
 
 from monai_zsad.apps.monailabel.scores import Score, ScoreStore, image_stamp, next_image
 
-WRITER = """
-import sys
-from pathlib import Path
-from monai_zsad.apps.monailabel.scores import Score, ScoreStore
-for number in range(20):
-    ScoreStore(Path(sys.argv[1])).put(f"{sys.argv[2]}{number}", "key", Score(number / 20))
-"""
 
-
-def test_processes_do_not_lose_each_other_s_scores(tmp_path: Path) -> None:
+def test_writers_do_not_lose_each_other_s_scores(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "scores.json"
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(file), name]) for name in "ab"]
-    assert [writer.wait(120) for writer in writers] == [0, 0]
-    images = [(f"{name}{number}", "key") for name in "ab" for number in range(20)]
-    assert len(ScoreStore(file).among(images)) == 40
+
+    def write(name: str) -> None:
+        # A store of its own, as in another process: what is shared is the file and its lock.
+        store = ScoreStore(file)
+        for number in range(10):
+            store.put(f"{name}{number}", "key", Score(number / 10))
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, "abc"))
+    images = [(f"{name}{number}", "key") for name in "abc" for number in range(10)]
+    assert len(ScoreStore(file).among(images)) == 30
 
 
 def test_a_damaged_file_is_begun_anew(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import itk
 import monai.bundle
@@ -21,7 +22,7 @@ from tests.data.samples import write_nifti, write_series
 
 TINY = ROOT / "tiny_screening"
 # So that a random scan has candidates.
-LOW = {"candidate_threshold": 0.02, "min_volume_mm3": 0}
+LOW: dict[str, Any] = {"candidate_threshold": 0.02, "min_volume_mm3": 0}
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,7 @@ def test_a_folder_holds_one_series(bundle: ServedBundle, tmp_path: Path) -> None
     write_series(tmp_path / "one")
     screened = screen_image(bundle, tmp_path / "one")
     assert screened.params["scan"]["modality"]
+    write_series(tmp_path / "two")
     with pytest.raises(InputError):
         screen_image(bundle, tmp_path)
 

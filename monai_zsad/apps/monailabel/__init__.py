@@ -1,0 +1,1 @@
+"""Screening inside MONAI Label's clients; only ``adapter`` needs MONAI Label itself."""

@@ -1,0 +1,1 @@
+"""The app for MONAI Label: the only modules that import it."""
