@@ -21,6 +21,7 @@ from monai_zsad.apps.convert_cli import convert
 from monai_zsad.apps.demo import demo
 from monai_zsad.apps.label_cli import label_bundle, label_server
 from monai_zsad.apps.results_cli import calibrate, info, report
+from monai_zsad.apps.score_cli import score
 from monai_zsad.apps.screen_cli import screen
 from monai_zsad.apps.slicer_cli import slicer
 from monai_zsad.errors import ZsadError
@@ -33,7 +34,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (calibrate, compare, convert, demo, info, label_bundle, label_server, report, screen, slicer):
+for command in (calibrate, compare, convert, demo, info, label_bundle, label_server, report, score, screen, slicer):
     app.command()(command)
 app.add_typer(datasets_cli.app, name="datasets")
 app.add_typer(prompts_cli.app, name="prompts")
