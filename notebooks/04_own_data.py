@@ -1,0 +1,473 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# Copyright (c) monai-zsad contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# &nbsp;&nbsp;&nbsp;&nbsp;http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# %% [markdown]
+# # Your own data: training, honest evaluation, a threshold
+#
+# Three questions come up as soon as the data are one's own:
+#
+# 1. *Can the model be adapted to my scans?* With normal scans alone, by lesions that are painted into them; or with
+#    masks of real lesions, by training the prompts or adapters of a published method.
+# 2. *How good is it, then?* On scans that took no part in any choice, against a simple rival, with the uncertainty that
+#    few scans leave.
+# 3. *Above which value should I look?* From scans taken as normal.
+#
+# Everything here has toy size: phantoms for scans, a handful of cases, dozens of steps where thousands are needed. The
+# figures say how to ask, not how good anything is.
+# **For research only. Not a medical device, not for clinical use.**
+
+# %% [markdown]
+# ## Setup environment
+
+# %%
+# !python -c "import monai_zsad" || pip install -q -e ..
+# %matplotlib inline
+
+# %% [markdown]
+# ## Setup imports
+
+# %%
+import json
+import logging
+import math
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from ignite.engine import Events
+from IPython.display import display
+from monai.bundle import ConfigWorkflow
+from monai.config import print_config
+from monai.data import DataLoader, MetaTensor
+from monai.engines import SupervisedTrainer
+from monai.inferers import SimpleInferer
+from monai.transforms import Compose, LoadImage, LoadImaged, ResampleToMatch
+from monai.utils import set_determinism
+
+from monai_zsad.apps.bundles import bundle_network, find_bundle, load_weights, read_bundle
+from monai_zsad.apps.calibration import collect
+from monai_zsad.data import (
+    LesionSettings,
+    LesionSlices,
+    PrepareAnatomyd,
+    RandLesion,
+    ResumableSampler,
+    anatomies,
+    phantom_head,
+    write_phantom,
+)
+from monai_zsad.losses import ConceptLoss
+from monai_zsad.metrics import average_precision, bootstrap_interval, lesion_froc, pooled_froc
+from monai_zsad.networks.concept_training import ConceptTraining, parameter_groups, prepare_windows
+from monai_zsad.transforms import BodyMask, ScanIntensityd, UprightOrientationd
+from monai_zsad.writers import comparison_figure
+from monai_zsad.writers.drawing import draw_contours, draw_slice, grey_range, make_view, slice_label
+
+logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
+logging.disable(logging.INFO)  # trainers tell of every step
+warnings.filterwarnings("ignore", category=UserWarning, module="torch.optim")
+plt.rcParams["figure.dpi"] = 80
+print_config()
+
+# %% [markdown]
+# ## Setup a folder
+
+# %%
+directory = os.environ.get("MONAI_DATA_DIRECTORY")
+root = Path(directory or tempfile.mkdtemp()).resolve() / "own_data"
+root.mkdir(parents=True, exist_ok=True)
+os.chdir(root)
+set_determinism(seed=0)
+
+# %% [markdown]
+# ## The scans, and who may see which
+#
+# Four groups of T1-like phantoms, each of other heads. Draw the groups by *patient*, before anything else, and write
+# them down: a second scan of a patient, or a slice of it, in two groups makes every figure too good.
+#
+# | group | what | serves |
+# |---|---|---|
+# | `own` | normal scans | training, with painted lesions |
+# | `masks` | scans with outlined lesions | training of prompts, with masks |
+# | `reference` | normal scans | the threshold |
+# | `test` | scans with outlined lesions | evaluation, once, at the end |
+
+# %% tags=["parameters"]
+shape = (96, 96, 14)  # voxels along X, Y, Z
+spacing = (2.4, 2.4, 9.0)  # mm
+counts = {"own": 4, "masks": 4, "reference": 9, "test": 6}
+steps = 40  # of training the included model further
+epochs = 6  # of training prompts
+
+# %%
+first_seed = {"own": 200, "masks": 300, "reference": 400, "test": 500}
+for group, count in counts.items():
+    for number in range(count):
+        with_lesion = group in ("masks", "test")
+        head = phantom_head(shape, spacing, seed=first_seed[group] + number, lesion=with_lesion, contrast="t1")
+        folder = Path(group) / "imagesTr"
+        truth = Path(group) / "labelsTr" / f"{group}{number}.nii.gz" if with_lesion else None
+        write_phantom(head, folder / f"{group}{number}.nii.gz", lesion=truth)
+print({group: len(list(Path(group, "imagesTr").iterdir())) for group in counts})
+
+# %% [markdown]
+# ## Lesions painted into normal scans
+#
+# `RandLesiond` (here its array form) paints lesions of many kinds into a scan, with their mask and in words; the
+# model that comes with the package was trained on nothing else. Cyan outlines what was painted. They are drawn from the
+# imagination of a generator, and without a mask of the organ anywhere in the body: whoever trains on them learns to
+# find *them*, and must check on real lesions.
+
+# %%
+load = LoadImage(image_only=True, ensure_channel_first=True)
+normal = load("own/imagesTr/own0.nii.gz")
+figure, axes = plt.subplots(1, 4, figsize=(10.4, 3.5), facecolor="#101216")
+for number, (kind, place) in enumerate(zip(("focal", "lobed", "ring", "diffuse"), axes, strict=True)):
+    look = LesionSettings(kinds={kind: 1}, radius_mm=(8, 12), contrast=(0.5, 0.6), hyperintense=number % 2)
+    painted = RandLesion(prob=1, count=(2, 2), settings=look).set_random_state(seed=number)(normal)
+    view = make_view(painted.image, painted.image, None, "axial", painted.label)
+    index = int(np.argmax((view.labels > 0).sum((0, 1))))
+    draw_slice(place, view, index, grey_range(view.scan)[0])
+    draw_contours(place, view, index, {1: "cyan"}, numbers=False)
+    place.set_title(f"{kind}\n{slice_label(view, index)}", color="white", fontsize=9)
+low, high = grey_range(view.scan)[0]
+figure.suptitle(f"Painted lesions   window: grey {low:.0f} to {high:.0f}", color="white", fontsize=10, y=0.99)
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# ## The included model, trained further
+#
+# `LesionSlices` cuts slices from the normal scans in random positions, contrasts and warps, and paints lesions as it
+# goes; the trainer is MONAI's. The bundle's `configs/train.yaml` does the same from nothing, at full size and with
+# checkpoints; here the steps are few and start from the included weights.
+
+# %%
+bundle = find_bundle("tiny_screening")
+
+
+def included_model():
+    """The bundle's network with its weights, and words for T1 of a brain."""
+    network, released = bundle_network(bundle, bundle_root=str(bundle), anatomy="brain", modality="T1")
+    load_weights(network, {}, released, bundle / "models" / "model.pt")
+    return network
+
+
+further = included_model()
+training = ConceptTraining(further, seed=0)
+load_weights(further, {}, {"model": None}, bundle / "models" / "model.pt")  # it begins anew unless told otherwise
+
+preparation = Compose(
+    [
+        LoadImaged(keys="t1", ensure_channel_first=True),
+        UprightOrientationd(keys="t1", plane="axial"),
+        ScanIntensityd(keys="t1", window="percentile"),
+        PrepareAnatomyd(keys="t1", depth_mm=14),
+    ]
+)
+records = [{"t1": file.name} for file in sorted(Path("own/imagesTr").iterdir())]
+dataset = LesionSlices(
+    anatomies(records, "own/imagesTr", preparation),
+    4 * steps,
+    image_size=further.image_size,
+    patch_size=further.patch_size,
+    subpatches=further.subpatches,
+    windows=2,
+    window=8,
+    easy_items=0,
+)
+losses = []
+trainer = SupervisedTrainer(
+    device=torch.device("cpu"),
+    max_epochs=1,
+    train_data_loader=DataLoader(dataset, sampler=ResumableSampler(dataset, shuffle=False), batch_size=4),
+    network=training,
+    optimizer=torch.optim.AdamW(parameter_groups(training, weight_decay=0.02), lr=2e-4, betas=(0.9, 0.98)),
+    loss_function=ConceptLoss(),
+    prepare_batch=prepare_windows,
+    inferer=SimpleInferer(),
+    decollate=False,
+)
+trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"].item()))
+trainer.run()
+training.eval()
+further.update_text_anchors()
+torch.save(further.portable_state_dict(), "further.pt")
+print(f"{len(losses)} steps on {len(records)} normal scans")
+
+# %% [markdown]
+# ## Evaluating honestly
+#
+# - on the test group, which nothing was chosen by;
+# - with the words chosen beforehand, for both models the same;
+# - beside a rival that takes no training: here plain darkness inside the body, as lesions of a T1 are dark;
+# - with an interval over scans. Voxels of a scan depend on each other, so whole scans are drawn anew.
+#
+# Average precision over voxels is the area below precision and sensitivity; chance would be the lesions' share of
+# the voxels.
+
+# %%
+prepare = read_bundle(bundle, {"bundle_root": str(bundle)}).get_parsed_content("preprocessing")
+inferer = read_bundle(bundle, {"bundle_root": str(bundle), "progress": False}).get_parsed_content("inferer")
+
+
+def read_case(file):
+    """A test scan as the network sees it, its truth and its body on that grid."""
+    volume = prepare({"image": str(file), "case": file.name})["image"]
+    truth = ResampleToMatch(mode="nearest")(load(file.parents[1] / "labelsTr" / file.name), volume)
+    return volume, truth[0].numpy() > 0, BodyMask()(volume)[0].numpy() > 0
+
+
+cases = [read_case(file) for file in sorted(Path("test/imagesTr").iterdir())]
+
+
+def maps_of(network):
+    """Anomaly maps (X, Y, Z) of the test scans, 0 outside of the body."""
+    with torch.no_grad():
+        return [inferer(volume[None], network)[0, 0].numpy() * body for volume, _, body in cases]
+
+
+maps = {
+    "included": maps_of(included_model()),
+    "trained further": maps_of(further),
+    "darkness alone": [(1 - volume[0].numpy()) * body for volume, _, body in cases],
+}
+truths = [truth for _, truth, _ in cases]
+share = float(np.mean([truth[body].mean() for _, truth, body in cases]))
+print(f"share of lesion voxels, which chance would reach: {share:.4f}\n")
+print("average precision   all scans together (95 % interval)   of each scan")
+intervals = {}
+for name, heats in maps.items():
+    inside = [heat[body] for heat, (_, _, body) in zip(heats, cases, strict=True)]
+    marks = [truth[body] for _, truth, body in cases]
+    found = intervals[name] = bootstrap_interval(average_precision, inside, marks, resamples=200)
+    each = ", ".join(f"{average_precision([heat], [mark]):.2f}" for heat, mark in zip(inside, marks, strict=True))
+    print(f"{name:18s}  {found.value:.2f} ({found.low:.2f} to {found.high:.2f}){'':18s}  {each}")
+
+# %% [markdown]
+# The free-response curve asks what a reader asks: how many lesions are found, at how many false candidates for each
+# scan?
+
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.2))
+for name, heats in maps.items():
+    values = np.concatenate([heat[body] for heat, (_, _, body) in zip(heats, cases, strict=True)])
+    thresholds = np.quantile(values, 1 - np.geomspace(1e-5, 0.1, 60))
+    curves = [
+        lesion_froc(heat, truth, body, thresholds=thresholds, min_voxels=4)
+        for heat, (_, truth, body) in zip(heats, cases, strict=True)
+    ]
+    pooled = pooled_froc(curves)
+    rates = np.linspace(0, 8, 81)
+    left.step(rates, [pooled.at(rate) for rate in rates], where="post", label=name)
+left.set(
+    xlabel="false candidates per scan", ylabel="sensitivity to lesions", ylim=(-0.03, 1.03), title="FROC, test group"
+)
+left.legend(fontsize=8)
+left.grid(alpha=0.3)
+for row, found in enumerate(intervals.values()):
+    right.plot([found.low, found.high], [row, row], color="0.5", linewidth=2)
+    right.plot(found.value, row, "o", color=f"C{row}")
+right.axvline(share, color="0.3", linestyle=":", label="chance")
+right.set_yticks(range(len(intervals)), intervals)
+right.set(xlabel="average precision over voxels, 95 % interval", xlim=(0, 1), ylim=(-0.6, len(intervals) - 0.4))
+right.legend(fontsize=8)
+right.grid(axis="x", alpha=0.3)
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# Where intervals overlap, the figures do not tell which model is better. And look at the maps:
+
+# %%
+volume, truth, _ = cases[0]
+index = int(truth.sum((0, 1)).argmax())
+shown = {name: MetaTensor(heats[0][None]).copy_meta_from(volume) for name, heats in maps.items()}
+figure = comparison_figure(volume, shown, index, title=f"a test scan   window: {volume.meta['intensity']}")
+marks = MetaTensor(truth[None].astype(np.float32)).copy_meta_from(volume)
+view = make_view(volume, marks, None, None, marks)
+center = volume.affine.numpy()[:3] @ [*(np.array(truth.shape[:2]) / 2), index, 1]
+for axes in figure.axes[:4]:
+    draw_contours(axes, view, view.index_of(center), {1: "cyan"}, numbers=False)
+figure.set_dpi(68)
+display(figure)
+
+# %% [markdown]
+# ## Training with masks: prompts of a published method
+#
+# With masks of real lesions, the learned prompts of Crane (or AA-CLIP's adapters) can be trained; CLIP stays as it is.
+# The bundle's `train.yaml`, laid over its `inference.yaml`, does it for images and for volumes with masks;
+# `imagesTr/` and `labelsTr/` with equal names are one of the layouts that are found.
+#
+# CLIP has **random weights** here and toy size, so this shows the software: that a training runs, that it writes
+# checkpoints, and how its loss goes.
+
+# %%
+crane = find_bundle("crane")
+workflow = ConfigWorkflow(
+    config_file=[str(crane / "configs" / name) for name in ("inference.yaml", "train.yaml")],
+    workflow_type="train",
+    logging_file=False,
+    bundle_root=str(crane),
+    dataset_dir="masks",
+    output_dir="trained",
+    architecture={
+        "embed_dim": 64,
+        "vision_cfg": {"image_size": 112, "layers": 4, "width": 128, "patch_size": 14},
+        "text_cfg": {"width": 64, "heads": 1, "layers": 10},
+    },
+    image_size=112,
+    **{"weights#clip": "seed:0", "network_def#path_blocks": 3},
+    max_epochs=epochs,
+    batch_size=4,
+    validation_fraction=0.25,
+    learning_rate=0.003,
+    tensorboard=False,
+    device="cpu",
+)
+workflow.initialize()
+prompt_losses = []
+workflow.parser.get_parsed_content("train#trainer").add_event_handler(
+    Events.ITERATION_COMPLETED, lambda engine: prompt_losses.append(engine.state.output["loss"].item())
+)
+workflow.run()
+workflow.finalize()
+print("\n".join(sorted(str(file) for file in Path("trained").rglob("*.pt*"))))
+
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 2.8))
+for axes, values, title in (
+    (left, losses, "The included model, trained further"),
+    (right, prompt_losses, "Crane's prompts\nrandom weights: shows the software, not a finding"),
+):
+    window = max(1, len(values) // 10)
+    axes.plot(range(1, len(values) + 1), values, ".-", color="0.6", linewidth=1, label="each step")
+    if window > 1:
+        mean = np.convolve(values, np.ones(window) / window, mode="valid")
+        axes.plot(np.arange(len(mean)) + window, mean, color="tab:blue", label=f"mean of {window}")
+    axes.set(xlabel="step", ylabel="loss (no unit)")
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# A loss that falls says that the training data are learned; whether lesions are found is told by the test group
+# alone. AA-CLIP's adapters are trained in the same way in two stages (`bundles/aaclip`, `--stage 1`, then
+# `--stage 2`), see the bundles' docs.
+#
+# ## A threshold
+#
+# Map values are no probabilities. What a value means is told by scans that are taken as normal, of the same kind as
+# those to be screened: above the threshold of a calibration, at most a share `alpha` of *normal* scans has any
+# candidate (split conformal prediction). With n reference scans `alpha` cannot be below 1 / (n + 1). A calibration
+# holds for the model that made it; here it is the one trained further. On the command line:
+#
+# ```bash
+# python -m monai_zsad screen reference/imagesTr -o reference_results --threshold 0.1 --weights model=further.pt
+# python -m monai_zsad calibrate reference_results -o normal.json
+# python -m monai_zsad screen test/imagesTr -o test_results --threshold 0.1 --weights model=further.pt \
+#     --calibration normal.json
+# ```
+
+
+# %%
+def screen(scans, results, **settings):
+    """The bundle with the further trained weights on a folder of scans."""
+    run = ConfigWorkflow(
+        config_file=str(bundle / "configs" / "inference.yaml"),
+        workflow_type="infer",
+        logging_file=False,
+        bundle_root=str(bundle),
+        dataset_dir=scans,
+        output_dir=results,
+        overwrite=True,
+        progress=False,
+        report=False,
+        anatomy="brain",
+        modality="T1",
+        candidate_threshold=0.1,
+        **{"weights#model": "further.pt"},
+        **settings,
+    )
+    run.initialize()
+    run.run()
+    run.finalize()
+
+
+screen("reference/imagesTr", "reference_results")
+calibration = collect("reference_results", bundle="tiny_screening")
+calibration.save("normal.json")
+alpha = math.ceil(1000 / (calibration.n + 1)) / 1000  # the smallest that so many scans allow
+threshold = calibration.threshold(alpha)
+print(f"\n{calibration.n} reference scans, alpha {alpha:.2f}: threshold {threshold:.2f}")
+
+# %%
+screen("test/imagesTr", "test_results", calibration="normal.json")
+results = [json.loads(file.read_text()) for file in sorted(Path("test_results").glob("*/*_findings.json"))]
+peaks = {
+    "normal\n(reference)": [scan.peak_score or 0 for scan in calibration.scans],
+    "with a lesion\n(test)": [max((c["peak_score"] for c in result["candidates"]), default=0) for result in results],
+}
+
+figure, axes = plt.subplots(figsize=(7.2, 2.9))
+rng = np.random.default_rng(0)
+for row, values in enumerate(peaks.values()):
+    axes.plot(values, row + rng.uniform(-0.15, 0.15, len(values)), "o", alpha=0.7)
+axes.axvline(threshold, color="tab:red", linestyle="--", label=f"threshold for alpha = {alpha:.2f}")
+axes.set_yticks(range(len(peaks)), peaks)
+axes.set(xlabel="highest peak of a candidate in the scan (no unit)", ylim=(-0.6, 1.6), xlim=(0, 1))
+axes.legend(fontsize=8, loc="upper left")
+axes.grid(axis="x", alpha=0.3)
+plt.show()
+
+# %% [markdown]
+# Where the two rows overlap, no threshold parts normal scans from those with a lesion: a lesion that is found but no
+# higher than the false alarms of normal scans gets a large p-value.
+#
+# Each candidate of the test scans now has a p-value. It answers one question: how seldom has a *normal* scan a
+# candidate as high? It is no probability that the candidate is a lesion.
+
+# %%
+print("scan    volume score  p of the volume   candidates with their p-values")
+for result in results:
+    found = ", ".join(f"{c['peak_score']:.2f} (p {c['p_value']:.2f})" for c in result["candidates"][:3])
+    print(f"{result['case']:7s} {result['volume_score']:11.2f}  {result['volume_p_value']:14.2f}    {found}")
+
+# %% [markdown]
+# ## Cleanup
+
+# %%
+os.chdir(root.parents[1])
+if directory is None:
+    shutil.rmtree(root.parent)
