@@ -32,9 +32,10 @@ class ScreeningCLIP(AACLIP):
     comparison of features with words and the map are AA-CLIP's; its adapters have no place here, as nothing was trained
     before.
 
-    The five channels that the convolutions see: the slice, its neighbours, the slice without its local mean (sigma
-    ``fine``) and the neighbours' mean without its local mean (sigma ``coarse``), the last two over their spread in the
-    body, so that a scan's contrast matters little.
+    The six channels that the convolutions see: the slice, its neighbours, the slice without its local mean (sigma
+    ``fine``) and the neighbours' mean without its local mean (sigma ``coarse``), both over their spread in the
+    body, and each pixel's rank among those of the body (histogram equalisation), so that a scan's contrast matters
+    little.
 
     Args:
         architecture: of the small CLIP; its patch size is 4 times the side of a part of the map.
@@ -53,10 +54,10 @@ class ScreeningCLIP(AACLIP):
     ...           "text_cfg": {"width": 32, "heads": 1, "layers": 2}}
     >>> network = ScreeningCLIP(config)
     >>> network.normalize(torch.rand(1, 3, 32, 32)).shape
-    torch.Size([1, 5, 32, 32])
+    torch.Size([1, 6, 32, 32])
     """
 
-    channels = 5
+    channels = 6
 
     def __init__(
         self,
@@ -135,7 +136,7 @@ class ScreeningCLIP(AACLIP):
         return [*super()._towers(), self.at_half, self.at_quarter, self.from_context, self.from_quarter]
 
     def normalize(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) in [0, 1], the slice between its neighbours, to the five channels (B, 5, S, S)."""
+        """(B, 3, S, S) in [0, 1], the slice between its neighbours, to the six channels (B, 6, S, S)."""
         below, slices, above = pictures.float().unbind(1)
         neighbours = (below + above) / 2
         body = (slices > self.foreground).float()
@@ -143,7 +144,7 @@ class ScreeningCLIP(AACLIP):
             _contrast(picture, body, matrix.float())
             for picture, matrix in ((slices, self.fine_mean), (neighbours, self.coarse_mean))
         ]
-        return torch.stack([*((picture - 0.4) / 0.25 for picture in (slices, below, above)), *contrasts], dim=1)
+        return torch.stack([*((picture - 0.4) / 0.25 for picture in (slices, below, above)), *contrasts, _rank(slices, body)], dim=1)
 
     def features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (1, B, (S/2)^2, D) of the map's pixels and (B, D) of the image, as :meth:`AACLIP.features`."""
@@ -155,7 +156,7 @@ class ScreeningCLIP(AACLIP):
         """Features of the map's pixels (B, D, h/2, w/2), not normalised, and of the patches (B, N, W).
 
         Args:
-            images: (B, 5, h, w), whole slices or windows of them, of whole patches.
+            images: (B, 6, h, w), whole slices or windows of them, of whole patches.
             positions: (N, W) or (B, N, W), embeddings of the patches' places.
         """
         visual = self.clip.visual
@@ -189,3 +190,18 @@ def _contrast(pictures: torch.Tensor, body: torch.Tensor, matrix: torch.Tensor) 
     count = body.sum((1, 2), keepdim=True).clamp_min(1)
     spread = (difference.square().sum((1, 2), keepdim=True) / count).sqrt()
     return (difference / spread.clamp_min(0.01)).clamp(-5, 5)
+
+
+def _rank(pictures: torch.Tensor, body: torch.Tensor, steps: int = 64) -> torch.Tensor:
+    """Share of the body's pixels that are darker, of pictures (B, S, S) in [0, 1], as -1 to 1; 0 outside.
+
+    Linear within each of ``steps`` values: unlike sorting, this exports to every engine.
+    """
+    scaled = (pictures * steps).flatten(1).clamp(0, steps)
+    values = scaled.floor().clamp(max=steps - 1)
+    places = values.long()
+    count = scaled.new_zeros(len(scaled), steps).scatter_add(1, places, body.flatten(1))
+    share = count / count.sum(1, keepdim=True).clamp_min(1)
+    darker = share.cumsum(1) - share
+    rank = darker.gather(1, places) + (scaled - values) * share.gather(1, places)
+    return (2 * rank - 1).view_as(pictures) * body

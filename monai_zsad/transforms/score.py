@@ -139,7 +139,7 @@ class VolumeScored(MapTransform):
         self.span_mm = span_mm
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add ``volume_score`` and ``slice_scores``.
+        """Add ``volume_score``, ``volume_score_method`` and ``slice_scores``.
 
         Args:
             data: holds the result (2, rows, columns, slices) under the key.
@@ -162,6 +162,7 @@ class VolumeScored(MapTransform):
             k = self.k or max(1, round(self.span_mm / affine_to_spacing(affine, 3)[2]))
             kept = [score for score, is_scored in zip(scores, scored, strict=True) if is_scored]
             d["volume_score"] = volume_score(kept, self.method, k, self.q)
+            d["volume_score_method"] = self.method
         return d
 
     def _checked(self, pred: Any) -> MetaTensor:

@@ -51,6 +51,7 @@ class Pipeline:
         self.network = build_network(parser, bundle)
         sources, checkpoint = (parser.get_parsed_content(key) for key in ("weights", "checkpoint"))
         load_weights(self.network, sources, released_weights(parser), checkpoint)
+        self.prompt_set: str = parser.get_parsed_content("prompt_set")
         self.preprocessing = parser.get_parsed_content("preprocessing")
         self.inferer = parser.get_parsed_content("inferer")
         self.steps = [
@@ -62,7 +63,7 @@ class Pipeline:
     def ask(self, **words: Any) -> None:
         """Look for what the words of :meth:`PromptEnsemble.named` say; without words for anything."""
         network: Any = self.network
-        network.prompts = PromptEnsemble.named("medical", **words)
+        network.prompts = PromptEnsemble.named(self.prompt_set, **words)
         network.update_text_anchors()
 
     def screen(self, record: Mapping[str, Any]) -> Screened:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.losses import ConceptLoss
@@ -53,6 +54,28 @@ def test_windows_of_the_whole_slice_are_the_inference_path() -> None:
         grid = words[..., number].unflatten(1, (1, SIDE * PARTS, SIDE * PARTS))
         expected = torch.sigmoid(F.interpolate(grid, (SIZE, SIZE), mode="bilinear", align_corners=False))
         torch.testing.assert_close(network(SLICES)[:, :1], expected, atol=1e-4, rtol=0)
+
+
+def test_statistics_of_batch_normalisation_stay_once_they_have_settled() -> None:
+    training = small_training(names=NAMES, settle=2)
+    norms = [part for part in training.network.modules() if isinstance(part, nn.BatchNorm2d)]
+    means = []
+    for _ in range(4):
+        training.train()
+        training(SLICES, WHOLE)
+        means.append(torch.cat([norm.running_mean.clone() for norm in norms if norm.running_mean is not None]))
+    assert not torch.equal(means[0], means[1])
+    assert torch.equal(means[1], means[2])
+    assert torch.equal(means[2], means[3])
+    assert training.training
+    assert not any(norm.training for norm in norms)
+    # Now training sees what inference sees.
+    training.steps.fill_(7)
+    with torch.no_grad():
+        found = training(SLICES, WHOLE)["words"]
+        training.network.eval()
+        training.steps.fill_(7)
+        torch.testing.assert_close(training(SLICES, WHOLE)["words"], found)
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ def filled() -> ScreeningCLIP:
 def test_channels_by_their_definition() -> None:
     network = small_network(fine=2.0, coarse=5.0)
     seen = network.normalize(SLICES).numpy()
-    assert seen.shape[1] == network.channels == 5
+    assert seen.shape[1] == network.channels == 6
     for picture, found in zip(SLICES.numpy().astype(np.float64), seen, strict=True):
         below, middle, above = picture
         body = (middle > 0.03).astype(np.float64)
@@ -37,12 +37,17 @@ def test_channels_by_their_definition() -> None:
             difference = (image - mean) * body
             spread = np.sqrt((difference**2).sum() / body.sum())
             np.testing.assert_allclose(found[channel], np.clip(difference / spread, -5, 5), atol=2e-4)
+        # Of one of 64 values that are about as frequent, pixels are not told apart.
+        inside = np.sort(middle[body > 0])
+        rank = 2 * np.searchsorted(inside, middle) / len(inside) - 1
+        np.testing.assert_allclose(found[5], rank * body, atol=0.03)
 
 
 def test_local_contrast_does_not_depend_on_the_scale() -> None:
     pictures = (0.2 + 0.8 * SLICES) * (SLICES > 0)
     bright, dark = small_network().normalize(pictures), small_network().normalize(0.5 * pictures)
-    torch.testing.assert_close(bright[:, 3:], dark[:, 3:], atol=1e-4, rtol=0)
+    torch.testing.assert_close(bright[:, 3:5], dark[:, 3:5], atol=1e-4, rtol=0)
+    torch.testing.assert_close(bright[:, 5], dark[:, 5], atol=0.05, rtol=0)
     assert not torch.allclose(bright[:, 0], dark[:, 0], atol=0.1)
 
 
@@ -50,13 +55,14 @@ def test_a_spot_stands_out_in_its_own_slice() -> None:
     picture = torch.full((1, 3, SIZE, SIZE), 0.5)
     picture[:, 1, 18:22, 18:22] = 0.9
     picture[:, 0, 30:34, 8:12] = 0.1
-    own, beside = small_network().normalize(picture)[0, 3:]
+    own, beside, rank = small_network().normalize(picture)[0, 3:]
     assert own[18:22, 18:22].min() > 2
     assert own[30:34, 8:12].abs().max() < 0.5
     assert beside[30:34, 8:12].max() < -1
     assert beside[18:22, 18:22].abs().max() < 0.5
+    assert rank[18:22, 18:22].min() > 0.99
     turned = small_network().normalize(picture.flip(1))[0]
-    assert torch.equal(turned[3:], torch.stack([own, beside]))
+    assert torch.equal(turned[3:], torch.stack([own, beside, rank]))
 
 
 def test_air_is_nothing() -> None:

@@ -75,6 +75,7 @@ def test_default_number_of_slices_follows_the_spacing(spacing, k):
     scores = [0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4]
     out = VolumeScored()({"pred": prediction(scores, spacing)})
     assert out["volume_score"] == pytest.approx(np.mean(sorted(scores)[-k:]))
+    assert out["volume_score_method"] == "top_k_mean"
 
 
 def test_slices_are_listed_and_skipped_ones_do_not_count():
