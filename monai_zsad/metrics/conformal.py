@@ -96,10 +96,11 @@ def smallest_reference_count(alpha: float) -> int:
 
 
 def _exact(alpha: float) -> Fraction:
-    """The number as it is written; in floating point, (n + 1) (1 - alpha) may pass a whole number by a last digit."""
+    """The number that is meant, 1/3 or 0.05; in floating point, (n + 1) (1 - alpha) may pass a whole number."""
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
         raise ConfigurationError(f"alpha={alpha!r}: give a rate of false positives between 0 and 1, such as 0.05.")
-    return Fraction(repr(float(alpha)))
+    simple = Fraction(float(alpha)).limit_denominator(1_000_000)
+    return simple if float(simple) == float(alpha) else Fraction(repr(float(alpha)))
 
 
 def _ordered(reference: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -103,3 +103,9 @@ def test_alpha_is_a_rate(alpha):
 def test_values_that_are_no_scores(reference, scores, words):
     with pytest.raises(ConfigurationError, match=words):
         conformal_p_values(reference, scores)
+
+
+@pytest.mark.parametrize("n", range(1, 200))
+def test_the_smallest_rate_that_a_number_of_scans_allows_is_allowed(n: int) -> None:
+    assert smallest_reference_count(1 / (n + 1)) == n
+    assert conformal_threshold(range(n), 1 / (n + 1)) == n - 1

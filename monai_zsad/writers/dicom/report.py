@@ -127,10 +127,16 @@ def _group(
             parameters=[f"{name}={value}" for name, value in made_by.parameters.items()] or None,
         ),
         measurements=[
-            sr.Measurement(name=codes.SCT.Volume, value=candidate.volume_mm3, unit=codes.UCUM.CubicMillimeter),
+            sr.Measurement(
+                name=codes.SCT.Volume, value=round(candidate.volume_mm3, 3), unit=codes.UCUM.CubicMillimeter
+            ),
             *(
                 sr.Measurement(
-                    name=score, value=value, unit=codes.UCUM.NoUnits, derivation=derivation, referenced_images=maps
+                    name=score,
+                    value=round(value, 6),
+                    unit=codes.UCUM.NoUnits,
+                    derivation=derivation,
+                    referenced_images=maps,
                 )
                 for value, derivation in (
                     (candidate.peak_score, codes.SCT.Maximum),
