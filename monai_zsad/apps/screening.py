@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -15,12 +14,18 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
-from monai_zsad._version import __version__
+from monai_zsad.apps.cohort.profiling import part_table
+from monai_zsad.apps.cohort.ranks import place, use_own_device
+from monai_zsad.apps.cohort.sharing import Share
+from monai_zsad.apps.cohort.status import StatusRow
+from monai_zsad.apps.cohort.study_bar import StudyBar
+from monai_zsad.apps.cohort.tables import earlier_records, make_folder, publish, result_table, write_summary
+from monai_zsad.apps.cohort.warned import warning_codes
 from monai_zsad.apps.concealing import hide, hides_tracebacks
-from monai_zsad.data import explain, find_user_error
+from monai_zsad.data import OUT_OF_MEMORY, explain, failure_code, find_user_error
 from monai_zsad.errors import OutputError
 from monai_zsad.inferers.arguments import parse_flag
-from monai_zsad.writers import CaseLayout, atomic_path, write_index
+from monai_zsad.writers import CaseLayout
 
 __all__ = ["TRACEBACK_VARIABLE", "ScreeningSummary", "check_output", "finish", "friendly_errors", "isolate_failures"]
 
@@ -47,14 +52,19 @@ def isolate_failures(engine: Any, batchdata: Mapping[str, Any]) -> Any:
         batchdata: one collated item, with ``case`` and perhaps ``error``.
 
     Returns:
-        the engine's own output, or ``[{"case", "status": "failed", "reason"}]``; such records are also gathered in
-        ``engine.state.failures``.
+        the engine's own output; ``[{"case", "status": "failed", "reason", "code"}]``, and such records, without the
+        code, are also gathered in ``engine.state.failures``; or ``[{"case", "status": "elsewhere"}]`` where another
+        process has the case.
     """
     if engine.state.iteration <= 1:
         engine.state.failures = []
     case = str(_first(batchdata.get("case"), f"item {engine.state.iteration}"))
+    if "elsewhere" in batchdata:
+        engine.state.batch = [{"case": case}]
+        return [{"case": case, "status": "elsewhere"}]
     if "error" in batchdata:
-        return _record_failure(engine, case, str(_first(batchdata["error"], "unknown")))
+        code = str(_first(batchdata.get("code"), ""))
+        return _record_failure(engine, case, str(_first(batchdata["error"], "unknown")), code)
     try:
         return engine._iteration(engine, batchdata)
     except Exception as error:
@@ -62,20 +72,20 @@ def isolate_failures(engine: Any, batchdata: Mapping[str, Any]) -> Any:
         if not hides_tracebacks():
             level = logging.ERROR if wanted else logging.DEBUG
             _logger.log(level, "%s: traceback of the failure", case, exc_info=True)
-        reason = explain(error)
+        reason, code = explain(error), failure_code(error)
     if torch.cuda.is_available():
         # What the failed case held is free now; give it back, so that the next one finds a whole block.
         torch.cuda.empty_cache()
-    return _record_failure(engine, case, reason)
+    return _record_failure(engine, case, reason, code)
 
 
-def _record_failure(engine: Any, case: str, reason: str) -> list[dict[str, str]]:
+def _record_failure(engine: Any, case: str, reason: str, code: str) -> list[dict[str, str]]:
     reason = hide(reason)
     record = {"case": case, "status": "failed", "reason": reason}
     engine.state.failures.append(record)
     engine.state.batch = [{"case": case}]
     _logger.error("%s failed: %s", case, reason)
-    return [record]
+    return [{**record, "code": code}]
 
 
 def _first(value: Any, default: Any) -> Any:
@@ -85,15 +95,20 @@ def _first(value: Any, default: Any) -> Any:
 
 
 class ScreeningSummary:
-    """Handler that follows a run: progress of each case, ``summary.json`` and a table at its end.
+    """Handler that follows a run: progress of each case, its row, ``summary.json`` and tables at the end.
 
     MONAI's ``StatsHandler`` prints losses and metrics per iteration; it knows no cases, and none that failed. Attach by
     ``val_handlers``. ``summary.json`` holds ``schema_version``, ``done``, ``failed``, ``cases`` (``case``, ``status``
     ``"done"`` or ``"failed"``, ``volume_score`` or ``reason``, ``seconds``) and ``software``; an older one is replaced.
 
+    Where the run is shared with other processes (:func:`monai_zsad.apps.resuming.evaluate` sees to that), a
+    :class:`~monai_zsad.apps.cohort.status.StatusRow` is written for each case at once, and the tables are made of all
+    rows when :meth:`conclude` is called.
+
     Args:
         output_dir: folder for ``summary.json`` and the page ``index.html``; None writes none.
         resume: keep what an earlier ``summary.json`` says of cases that were left out of this run.
+        progress: show a bar with studies per hour and the time left, where there are several studies.
 
     Example:
         >>> engine = Engine(lambda engine, batch: [{"case": batch, "volume_score": 0.5}])
@@ -104,21 +119,40 @@ class ScreeningSummary:
         1 done, 0 failed
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str] | None = None, resume: bool | str = False) -> None:
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str] | None = None,
+        resume: bool | str = False,
+        progress: bool | str = False,
+    ) -> None:
         self.resume = parse_flag("resume", resume)
         self.output_dir = None if output_dir is None else Path(output_dir).expanduser()
+        self.progress = StudyBar(parse_flag("progress", progress))
+        self.share: Share | None = None
         self.cases: list[dict[str, Any]] = []
+        self.parts: list[tuple[str, Mapping[str, float]]] = []
         self._since = 0.0
+        self._codes: tuple[str, ...] = ()
 
     def attach(self, engine: Engine) -> None:
         """Register the handler with an evaluator."""
         engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
         engine.add_event_handler(Events.COMPLETED, self._complete)
 
-    def _start(self, engine: Engine) -> None:  # noqa: ARG002
-        self.cases = []
+    def _start(self, engine: Engine) -> None:
+        # Of a run that is shared, other passes over what is left may follow.
+        shared = getattr(engine.state, "share", None)
+        if shared is None or shared is not self.share:
+            self.cases, self.parts = [], []
+            self.progress.start(engine.state.epoch_length)
+        self.share = shared
+        engine.state.summary = self
         self._since = time.perf_counter()
+
+    def _begin(self, engine: Engine) -> None:
+        self._codes = warning_codes(engine.state.batch)
 
     def _note(self, engine: Engine) -> None:
         # From the end of the case before, so that loading counts.
@@ -130,65 +164,59 @@ class ScreeningSummary:
         for index, output in enumerate(outputs):
             item = batch[index] if index < len(batch) and isinstance(batch[index], Mapping) else {}
             known = {**item, **(output if isinstance(output, Mapping) else {})}
-            record: dict[str, Any] = {"case": str(known.get("case", f"item {engine.state.iteration}"))}
-            if known.get("status") == "failed":
-                record |= {"status": "failed", "reason": known["reason"]}
-            else:
-                record |= {"status": "done"}
-                if known.get("volume_score") is not None:
-                    record["volume_score"] = float(known["volume_score"])
-            record["seconds"] = seconds
+            if known.get("status") == "elsewhere":
+                self.progress.less()
+                continue
+            row = self._row(known, f"item {engine.state.iteration}", seconds, getattr(engine.state, "parts", {}))
+            record = row.summary()
             self.cases.append(record)
+            self.parts.append((row.case, row.parts))
+            if self.share is not None:
+                self.share.settle(row)
             _logger.info("[%d/%s] %s: %s, %.1f s", len(self.cases), total, record["case"], _result(record), seconds)
+            self.progress.advance()
+
+    def _row(self, known: Mapping[Any, Any], name: str, seconds: float, parts: Mapping[str, float]) -> StatusRow:
+        run = "" if self.share is None else self.share.run
+        case = str(known.get("case", name))
+        if known.get("status") == "failed":
+            code = str(known.get("code") or "")
+            status = "refused" if code not in ("", OUT_OF_MEMORY) else "failed"
+            codes = (code,) if code else ()
+            return StatusRow(case, status, codes, str(known["reason"]), seconds=seconds, parts=parts, run=run)
+        score = known.get("volume_score")
+        status = "repaired" if self._codes else "done"
+        score = None if score is None else float(score)
+        return StatusRow(case, status, self._codes, volume_score=score, seconds=seconds, parts=parts, run=run)
 
     def _complete(self, engine: Engine) -> None:  # noqa: ARG002
-        if self.output_dir is not None:
-            self._write(self.output_dir)
-        print(self.table())
+        if self.share is None:
+            self.progress.close()
+            if self.output_dir is not None:
+                earlier = earlier_records(self.output_dir, {record["case"] for record in self.cases})
+                write_summary(self.output_dir, [*(earlier if self.resume else []), *self.cases])
+            self._print(self.cases)
 
-    def _write(self, folder: Path) -> None:
-        import monai
+    def conclude(self) -> None:
+        """Write the tables of a shared run and print this process' part of it, or all of it if it leads others."""
+        self.progress.close()
+        share = self.share
+        if share is None or not share.place.leads:
+            return
+        with share.tables():
+            rows = share.rows()
+            if self.output_dir is not None:
+                publish(self.output_dir, rows, keep_earlier=share.resume)
+        self._print(self.cases if share.place.world == 1 else [row.summary() for row in rows])
 
-        cases = [*(self._earlier(folder) if self.resume else []), *self.cases]
-        failed = sum(record["status"] == "failed" for record in cases)
-        content = {
-            "schema_version": 1,
-            "done": len(cases) - failed,
-            "failed": failed,
-            "cases": cases,
-            "software": {"monai_zsad": __version__, "monai": monai.__version__, "torch": torch.__version__},
-        }
-        _make_folder(folder)
-        with atomic_path(folder / "summary.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        write_index(folder)
-
-    def _earlier(self, folder: Path) -> list[dict[str, Any]]:
-        """Records of an earlier run of cases that this run left out."""
-        try:
-            cases = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["cases"]
-        except (OSError, ValueError, LookupError):
-            return []
-        anew = {record["case"] for record in self.cases}
-        return [record for record in cases if record["case"] not in anew]
+    def _print(self, cases: Sequence[Mapping[str, Any]]) -> None:
+        print(result_table(cases, self.output_dir))
+        if times := part_table(self.parts):
+            print(times)
 
     def table(self) -> str:
         """The cases so far, one line each, the failed ones last with their reasons."""
-        ordered = sorted(self.cases, key=lambda record: record["status"] == "failed")
-        width = max([len("case"), *(len(record["case"]) for record in ordered)])
-        results = [
-            f"{record['volume_score']:.3f}" if "volume_score" in record else record["status"] for record in ordered
-        ]
-        second = max([len("result"), *(len(result) for result in results)])
-        lines = [f"{'case':<{width}}  {'result':<{second}}  seconds"]
-        for record, result in zip(ordered, results, strict=True):
-            lines.append(f"{record['case']:<{width}}  {result:<{second}}  {record['seconds']:.1f}")
-        failures = [record for record in ordered if record["status"] == "failed"]
-        lines += [f"{record['case']}: {record['reason']}" for record in failures]
-        if self.output_dir is not None:
-            lines.append(f"results: {self.output_dir}")
-        lines.append(f"{len(ordered) - len(failures)} done, {len(failures)} failed")
-        return "\n".join(lines)
+        return result_table(self.cases, self.output_dir)
 
 
 def _result(record: Mapping[str, Any]) -> str:
@@ -247,6 +275,7 @@ def check_output(
     cases: Sequence[str | Mapping[str, Any]],
     overwrite: bool | str = False,
     resume: bool | str = False,
+    retry_failed: bool | str = False,
 ) -> None:
     """Make the output folder, and refuse before the first slice is computed what would fail or overwrite at the end.
 
@@ -255,6 +284,7 @@ def check_output(
         cases: ids, or the records of :func:`~monai_zsad.data.find_scans`.
         overwrite: let results of the same cases be replaced; the words "true" and "false" are understood.
         resume: results of the same cases are looked at later, by :func:`~monai_zsad.apps.resuming.skip_complete`.
+        retry_failed: likewise.
 
     Raises:
         OutputError: if the folder cannot be made or written to, or holds results of a case, and both are false.
@@ -270,14 +300,16 @@ def check_output(
         monai_zsad.errors.OutputError: ... already holds results of anna ...
     """
     folder = Path(output_dir).expanduser()
-    _make_folder(folder)
+    use_own_device()
+    make_folder(folder)
     try:
         probe = folder / f".write-test-{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written to ({error.strerror}); give another --output_dir") from error
-    if parse_flag("overwrite", overwrite) or parse_flag("resume", resume):
+    resumed = parse_flag("resume", resume) or parse_flag("retry_failed", retry_failed) or place().started_again
+    if parse_flag("overwrite", overwrite) or resumed:
         return
     ids = [case if isinstance(case, str) else str(case["case"]) for case in cases]
     there = [case for case in ids if _has_results(folder, case)]
@@ -292,10 +324,3 @@ def check_output(
 def _has_results(folder: Path, case: str) -> bool:
     own = CaseLayout(folder, "", "").filename(subject=case)
     return own.parent.is_dir() and any(name.startswith(own.name) for name in os.listdir(own.parent))
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}); give another --output_dir") from error

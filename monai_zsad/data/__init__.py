@@ -21,11 +21,11 @@ from monai_zsad.data.benchmarks import (
 )
 from monai_zsad.data.contents import IMAGE_SUFFIXES
 from monai_zsad.data.datalists import LAYOUTS, are_volumes, find_labelled, split_cases
-from monai_zsad.data.dataset import ScreeningDataset
+from monai_zsad.data.dataset import AheadLoader, ScreeningDataset
 from monai_zsad.data.dicom import read_dicom
 from monai_zsad.data.dicomweb import RemoteSeries, list_series, retrieve
 from monai_zsad.data.dicomweb_query import DicomwebLogin, is_query
-from monai_zsad.data.failures import explain, find_user_error
+from monai_zsad.data.failures import OUT_OF_MEMORY, explain, failure_code, find_user_error
 from monai_zsad.data.lesion_slices import LesionSlices
 from monai_zsad.data.lesions import (
     ATTRIBUTES,
@@ -77,6 +77,7 @@ from monai_zsad.data.verdicts import ACCEPTABLE, REFUSALS, REPAIRABLE, REPAIRS, 
 __all__ = [
     "ACCEPTABLE",
     "ATTRIBUTES",
+    "AheadLoader",
     "Anatomy",
     "Benchmark",
     "BenchmarkCheck",
@@ -99,6 +100,7 @@ __all__ = [
     "LoadPictureDict",
     "LoadPictured",
     "MAX_VOXELS",
+    "OUT_OF_MEMORY",
     "Phantom",
     "PrepareAnatomy",
     "PrepareAnatomyD",
@@ -131,6 +133,7 @@ __all__ = [
     "check_benchmark",
     "explain",
     "extract_archive",
+    "failure_code",
     "find_labelled",
     "find_scans",
     "find_studies",

@@ -1,17 +1,42 @@
-"""A data set in which a scan that cannot be read does not end the run."""
+"""A data set in which a scan that cannot be read does not end the run, and a loader that keeps one scan ahead."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from monai.data import Dataset
+from monai.data import DataLoader, Dataset
 
-from monai_zsad.data.failures import explain
+from monai_zsad.data.failures import explain, failure_code
 
-__all__ = ["ScreeningDataset"]
+__all__ = ["AheadLoader", "ScreeningDataset"]
 
 _logger = logging.getLogger(__name__)
+_END = object()
+
+
+class AheadLoader(DataLoader):
+    """MONAI's ``DataLoader``, which loads the next scan in a thread while the network sees the one before.
+
+    MONAI's ``ThreadDataLoader`` keeps two items beside the one in use, one in its queue and one that waits for room
+    there; a scan of a thousand slices takes gigabytes. Here it is one. Reading and resampling leave Python's lock for
+    most of their time, so that the thread costs the network little; worker processes (``num_workers``) can be had, too.
+
+    Example:
+        >>> [int(item["x"]) for item in AheadLoader([{"x": 1}, {"x": 2}], batch_size=1)]
+        [1, 2]
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        """Items in their order; what loading raises is raised here, in the caller's thread."""
+        items = super().__iter__()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead") as pool:
+            coming = pool.submit(next, items, _END)
+            while (item := coming.result()) is not _END:
+                coming = pool.submit(next, items, _END)
+                yield item
 
 
 class ScreeningDataset(Dataset):
@@ -19,15 +44,22 @@ class ScreeningDataset(Dataset):
 
     An exception in :class:`monai.data.Dataset` travels out of the DataLoader and ends the loop over it, so one
     unreadable scan of a cohort costs all that follow, and with worker processes the loop cannot be resumed. Here such
-    an item is ``{"case": id, "error": one sentence}``; :func:`monai_zsad.apps.screening.isolate_failures` counts it as
-    failed and the run goes on. ``KeyboardInterrupt`` passes.
+    an item is ``{"case": id, "error": one sentence}``, with ``"code"`` where the failure has one
+    (:func:`failure_code`); :func:`monai_zsad.apps.screening.isolate_failures` counts it as failed and the run goes on.
+    ``KeyboardInterrupt`` passes.
 
     MONAI's DataLoader collates both kinds of item with ``batch_size=1`` (one scan at a time: scans differ in shape,
     and the slices of one scan are batched by the inferer).
 
+    With a ``gate`` that does not let a case pass, nothing is loaded and the item is ``{"case": id, "error": "",
+    "elsewhere": "true"}``: another process of the run has it.
+
     Args:
         data: records with a ``case``, as :func:`find_scans` gives them.
         transform: as for :class:`monai.data.Dataset`.
+
+    Attributes:
+        gate: asked for each case when its item is wanted, perhaps in a process of the DataLoader; None lets all pass.
 
     Example:
         >>> def load(record):
@@ -36,10 +68,17 @@ class ScreeningDataset(Dataset):
         {'case': 'anna', 'error': 'FileNotFoundError: scan.nii is gone'}
     """
 
+    def __init__(self, data: Sequence[Any], transform: Sequence[Callable] | Callable | None = None) -> None:
+        super().__init__(data, transform)
+        self.gate: Callable[[str], bool] | None = None
+
     def _transform(self, index: int) -> Any:
+        case = str(self.data[index].get("case", index))
+        if self.gate is not None and not self.gate(case):
+            return {"case": case, "error": "", "elsewhere": "true"}
         try:
             return super()._transform(index)
         except Exception as error:
-            case = str(self.data[index].get("case", index))
             _logger.debug("%s: failed while loading", case, exc_info=True)
-            return {"case": case, "error": explain(error)}
+            code = failure_code(error)
+            return {"case": case, "error": explain(error), **({"code": code} if code else {})}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from monai_zsad.errors import ZsadError
+from monai_zsad.errors import InputError, ZsadError
 
-__all__ = ["find_user_error", "explain"]
+__all__ = ["OUT_OF_MEMORY", "explain", "failure_code", "find_user_error"]
+
+OUT_OF_MEMORY = "out-of-memory"
+"""Code of a failure for want of memory."""
 
 
 def find_user_error(error: BaseException) -> ZsadError | None:
@@ -42,12 +45,32 @@ def explain(error: BaseException) -> str:
     known = find_user_error(error)
     if known is not None:
         return " ".join(str(known).split())
-    links = list(_chain(error))
-    if any(isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError" for link in links):
+    links = _chain(error)
+    if _is_out_of_memory(links):
         return "out of memory: use a smaller batch of slices, a smaller image size, or a machine with more memory"
     root = links[-1]
     lines = [line.strip() for line in str(root).splitlines() if line.strip()]
     return f"{type(root).__name__}: {lines[0]}" if lines else type(root).__name__
+
+
+def failure_code(error: BaseException) -> str:
+    """Stable name of a failure for programs: why an input was refused, or ``"out-of-memory"``; empty for others.
+
+    Example:
+        >>> from monai_zsad.errors import InputError
+        >>> failure_code(InputError("scan.nii: is empty", code="empty-file")), failure_code(MemoryError())
+        ('empty-file', 'out-of-memory')
+        >>> failure_code(InputError("not that")), failure_code(ValueError("x"))
+        ('refused', '')
+    """
+    known = find_user_error(error)
+    if isinstance(known, InputError):
+        return known.code or "refused"
+    return OUT_OF_MEMORY if _is_out_of_memory(_chain(error)) else ""
+
+
+def _is_out_of_memory(links: list[BaseException]) -> bool:
+    return any(isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError" for link in links)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -1,4 +1,4 @@
-"""Lists of scans in CSV and JSON files."""
+"""Lists of scans in CSV, JSON and Parquet files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_zsad.errors import InputError
+from monai_zsad.errors import ConfigurationError, InputError
 
 __all__ = ["LIST_SUFFIXES", "ListedScan", "read_scan_list"]
 
-LIST_SUFFIXES = (".csv", ".tsv", ".json")
+LIST_SUFFIXES = (".csv", ".tsv", ".json", ".parquet")
 """Endings (lower case) of files that list scans."""
 
 _EXPECTED = 'a column or key "image" (a path), and if wanted "case" and "modality"'
@@ -35,7 +35,9 @@ class ListedScan:
 
 
 def read_scan_list(path: Path) -> list[ListedScan]:
-    r"""Read a CSV file with a header line, or a JSON list of objects (or an object that holds one list).
+    r"""Read a CSV file with a header line, a JSON list of objects (or an object that holds one list), or Parquet.
+
+    A Parquet file needs pyarrow.
 
     Args:
         path: of the list; relative paths in it start from its folder.
@@ -44,6 +46,7 @@ def read_scan_list(path: Path) -> list[ListedScan]:
         Its entries, in order.
 
     Raises:
+        ConfigurationError: if the list is a Parquet file and pyarrow is not installed.
         InputError: naming the row or entry that cannot be used.
 
     Example:
@@ -54,13 +57,34 @@ def read_scan_list(path: Path) -> list[ListedScan]:
         'anna'
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = _json_rows(text) if path.suffix.lower() == ".json" else _csv_rows(text)
+        rows = _rows(path)
+    except ConfigurationError:
+        raise
     except (OSError, ValueError, TypeError, csv.Error, RecursionError) as error:
         raise _unusable(path, str(error)) from error
     if not rows:
         raise _unusable(path, "no entries")
     return [_entry(row, f"entry {number}", path) for number, row in enumerate(rows, start=1)]
+
+
+def _rows(path: Path) -> list[Any]:
+    if path.suffix.lower() == ".parquet":
+        return _parquet_rows(path)
+    text = path.read_text(encoding="utf-8-sig")
+    return _json_rows(text) if path.suffix.lower() == ".json" else _csv_rows(text)
+
+
+def _parquet_rows(path: Path) -> list[Any]:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{path}: Parquet needs pyarrow: pip install 'monai-zsad[parquet]', or give a CSV or JSON list"
+        ) from error
+    # Of this one file: a folder's name such as "year=2024" would become a column. What is damaged is an ArrowInvalid, a
+    # ValueError.
+    table = parquet.ParquetFile(path).read()
+    return [{str(key).strip().lower(): value for key, value in row.items()} for row in table.to_pylist()]
 
 
 def _csv_rows(text: str) -> list[Any]:

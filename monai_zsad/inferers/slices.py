@@ -62,8 +62,8 @@ class VolumeSliceInferer(Inferer):
     928 MiB (measured on the CPU: 920), in several planes 1228 MiB (measured: 1232).
 
     Args:
-        batch_size: slices, or windows of slices, per network call. If a call runs out of CUDA memory, the batch is
-            halved for the rest of that inference.
+        batch_size: slices, or windows of slices, per network call. If a call runs out of memory, the batch is halved
+            for the rest of that inference.
         foreground_threshold: a pixel is foreground if its largest channel is above this.
         min_foreground: slices whose fraction of foreground pixels is smaller are skipped, in [0, 1]; 0 runs all.
         planes: None, or one or several of "axial", "coronal", "sagittal".
@@ -177,7 +177,7 @@ class VolumeSliceInferer(Inferer):
 
         Raises:
             ConfigurationError: if the inputs are not five-dimensional, the network's result has the wrong shape, the
-                network lacks what ``token_spacing_mm`` needs, or one slice does not fit into CUDA memory.
+                network lacks what ``token_spacing_mm`` needs, or one slice does not fit into memory.
             InputError: if the affine cannot be used.
         """
         planes = self._planes(inputs)

@@ -99,7 +99,7 @@ class SliceRunner:
         args: further positional arguments of each network call.
         kwargs: further keyword arguments of each network call.
         batch_size: slices or windows per network call. Halved, for the rest of the runner's life, whenever a call
-            runs out of CUDA memory.
+            runs out of memory.
         overlap: fraction by which neighbouring windows overlap, in [0, 1).
         sw_mode: "gaussian" or "constant" weighting of windows.
         empty_below: a window without a pixel above this value never reaches the network, its results are 0;
@@ -177,25 +177,28 @@ class SliceRunner:
             result = self._try(part)
             if result is None:
                 self.batch_size = max(1, len(part) // 2)
-                logger.warning("out of CUDA memory with %d slices: going on with %d", len(part), self.batch_size)
-                torch.cuda.empty_cache()
+                logger.warning("out of memory with %d slices: going on with %d", len(part), self.batch_size)
+                if self.device_type == "cuda":
+                    torch.cuda.empty_cache()
                 continue
             parts.append(result)
             start += len(part)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _try(self, slices: torch.Tensor) -> torch.Tensor | None:
-        """The network's result, or None if a batch of several does not fit into CUDA memory."""
+        """The network's result, or None if a batch of several does not fit into memory."""
         context: AbstractContextManager = nullcontext()
         if self.amp_dtype is not None:
             context = torch.autocast(self.device_type, dtype=self.amp_dtype)
         try:
             with context:
                 result = self.network(slices, *self.args, **self.kwargs)
-        except torch.cuda.OutOfMemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
             if len(slices) == 1:
                 raise ConfigurationError(
-                    f"out of CUDA memory with a single slice of {tuple(slices.shape[1:])}: free memory on the device, "
+                    f"out of memory with a single slice of {tuple(slices.shape[1:])}: free memory on the device, "
                     "use amp=True, a network with a smaller image_size, or device='cpu'."
                 ) from error
             return None
@@ -208,3 +211,8 @@ class SliceRunner:
                 "or wrap yours to return that."
             )
         return result.float()
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # On the CPU, torch has no class of its own for it.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

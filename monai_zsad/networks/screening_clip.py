@@ -144,7 +144,9 @@ class ScreeningCLIP(AACLIP):
             _contrast(picture, body, matrix.float())
             for picture, matrix in ((slices, self.fine_mean), (neighbours, self.coarse_mean))
         ]
-        return torch.stack([*((picture - 0.4) / 0.25 for picture in (slices, below, above)), *contrasts, _rank(slices, body)], dim=1)
+        return torch.stack(
+            [*((picture - 0.4) / 0.25 for picture in (slices, below, above)), *contrasts, _rank(slices, body)], dim=1
+        )
 
     def features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (1, B, (S/2)^2, D) of the map's pixels and (B, D) of the image, as :meth:`AACLIP.features`."""

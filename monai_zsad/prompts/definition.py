@@ -123,7 +123,12 @@ class Definition:
         check_places(self.images, f"{self.source}: images", subject=0)
 
     def _state(self, key: str) -> State:
-        return find(states(), key, f"{self.source}: states", f"{FINDINGS} stands for all findings that fit, {SIGNS} for those of the modality")
+        return find(
+            states(),
+            key,
+            f"{self.source}: states",
+            f"{FINDINGS} stands for all findings that fit, {SIGNS} for those of the modality",
+        )
 
     def _uses(self, word: str) -> bool:
         texts = (self.name or "", *self.normal, *self.abnormal, *self.templates)

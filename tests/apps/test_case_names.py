@@ -286,13 +286,13 @@ def test_what_lies_in_an_archive_is_not_named(tmp_path: Path, caplog: pytest.Log
 def test_a_hashed_run_is_resumed(tmp_path: Path) -> None:
     write_series(tmp_path / "in" / "DOE")
     run_small(ROOT / "tiny_screening", tmp_path / "in", tmp_path / "out")
-    (folder,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    (folder,) = (path for path in (tmp_path / "out").glob("[!.]*") if path.is_dir())
     assert re.fullmatch(HASHED, folder.name)
     before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     write_series(tmp_path / "in" / "ROE", number=2)
     run_small(ROOT / "tiny_screening", tmp_path / "in", tmp_path / "out", resume=True)
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == before
-    assert len([path for path in (tmp_path / "out").iterdir() if path.is_dir()]) == 2
+    assert len([path for path in (tmp_path / "out").glob("[!.]*") if path.is_dir()]) == 2
 
 
 def test_input_errors_stay(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from monai_zsad.apps.cli import app
+from monai_zsad.apps.cohort.status import read_rows
 from monai_zsad.errors import ConfigurationError, OutputError
 from tests.bundles.runs import ROOT, run_small
 from tests.data.samples import write_nifti, write_series
@@ -79,6 +81,15 @@ def test_one_bad_scan_leaves_the_others_and_an_index(results: Path) -> None:
             "scores.json",
         )
     ]
+    with (results / "status.csv").open(encoding="utf-8", newline="") as stream:
+        rows = {row["case"]: row for row in csv.DictReader(stream)}
+    assert {case: (row["status"], row["codes"]) for case, row in rows.items()} == {
+        "anna": ("done", ""),
+        "ben": ("done", ""),
+        "dora": ("refused", "damaged"),
+    }
+    assert "dora.nii.gz" in rows["dora"]["reason"]
+    assert float(rows["anna"]["volume_score"]) == read(results, "anna", "findings")["volume_score"]
     page = (results / "index.html").read_text(encoding="utf-8")
     assert all(name in page for name in ("anna", "ben", "dora"))
 
@@ -104,7 +115,7 @@ def test_same_files_as_the_bundles_own_run(scans: Path, results: Path, tmp_path:
 def test_nothing_is_replaced_and_resume_does_what_is_missing(scans: Path, results: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="already holds results of anna"):
         screen(scans, results, "--threshold", "0.1")
-    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in results.glob("*/*") if path.is_file()}
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in results.glob("[!.]*/*") if path.is_file()}
     lost = results / "ben" / "ben_findings.csv"
     lost.write_text("half")
     assert screen(scans, results, "--threshold", "0.1", "--resume") == 1
@@ -117,6 +128,26 @@ def test_nothing_is_replaced_and_resume_does_what_is_missing(scans: Path, result
     assert screen(scans / "anna.nii.gz", results, "--threshold", "0.1", "--resume") == 0
     summary = json.loads((results / "summary.json").read_text())
     assert len(summary["cases"]) == 3
+
+
+def test_limit_profile_and_retry(scans: Path, tmp_path: Path) -> None:
+    assert screen(scans, tmp_path, "--limit", "1", "--profile") == 0
+    (row,) = read_rows(tmp_path)
+    assert row.case == "anna"
+    assert list(row.parts) == ["read", "prepare", "network", "invert", "findings", "write"]
+    assert screen(scans, tmp_path, "--resume", "--order", "random", "--limit", "2") == 1
+    first = {row.case: row for row in read_rows(tmp_path)}
+    assert first["anna"] == row
+    assert screen(scans, tmp_path, "--retry-failed") == 1
+    again = {row.case: row for row in read_rows(tmp_path)}
+    assert [case for case in first if first[case].run != again[case].run] == ["dora"]
+    assert len(json.loads((tmp_path / "summary.json").read_text())["cases"]) == 3
+
+
+def test_a_query_is_not_shared_among_workers(tmp_path: Path) -> None:
+    result = invoke("screen", "dicomweb://127.0.0.1:9/dicom-web/series", "-o", str(tmp_path), "--workers", "2")
+    assert isinstance(result.exception, ConfigurationError)
+    assert "retrieve it with one worker" in str(result.exception)
 
 
 def test_calibration_gives_p_values(scans: Path, results: Path, tmp_path: Path) -> None:
@@ -165,6 +196,10 @@ def test_dry_run_prints_a_command_that_bundles_understand(scans: Path, tmp_path:
         (["--set", "plane=axial", "--plane", "axial"], "option of its own"),
         (["--bundle", "nobody"], "nobody is no bundle: give its folder"),
         (["--weights", "clip"], "a part and a source"),
+        (["--order", "date"], "choose path, random, size"),
+        (["--engine", "spark"], "choose process or ray"),
+        (["--ray-address", "auto"], "are for --engine ray"),
+        (["--workers", "2", "--limit", "3"], "--limit counts the cases of one process"),
     ],
 )
 def test_wrong_options_are_sentences(scans: Path, tmp_path: Path, options: list[str], message: str) -> None:
@@ -203,6 +238,11 @@ def test_repairs_on_request(tmp_path: Path) -> None:
     content = read(tmp_path / "mended", case, "findings")
     assert content["scan"]["shape"][2] == 8
     assert any("interpolated" in warning for warning in content["warnings"])
+    (row,) = read_rows(tmp_path / "mended")
+    assert row.status == "repaired"
+    assert "slices-interpolated" in row.codes
+    (row,) = read_rows(tmp_path / "plain")
+    assert (row.status, row.codes) == ("refused", ("missing-slices",))
     # What no file of the source holds cannot refer to it.
     assert not list((tmp_path / "mended").rglob("*.dcm"))
     result = invoke("screen", str(folder), "-o", str(tmp_path / "odd"), *SMALL, "--repair", "holes")

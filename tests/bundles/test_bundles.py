@@ -89,7 +89,7 @@ def large_files(bundle: Path) -> list[dict[str, str]]:
 
 
 # A network that sees a slice's neighbours, and so small that a CPU likes it in batches.
-OWN_OPTIONS = {"tiny_screening": {"context_mm", "batch_size"}}
+OWN_OPTIONS = {"tiny_screening": {"context_mm", "batch_size", "refine"}}
 
 
 def test_bundles_are_found() -> None:

@@ -99,6 +99,50 @@ def test_network_that_returns_its_input_or_a_view_is_not_written_to():
     assert flat.item() == 0.5
 
 
+OUT_OF_MEMORY = {
+    "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+    "python": MemoryError(),
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
+}
+
+
+@pytest.mark.parametrize("kind", OUT_OF_MEMORY)
+@pytest.mark.parametrize("window", [None, (8, 8)])
+def test_maps_are_the_same_after_running_out_of_memory(kind, window):
+    network, tried = Textured(), []
+
+    def troubled(slices):
+        tried.append(len(slices))
+        if len(slices) > 2:
+            raise OUT_OF_MEMORY[kind]
+        return network(slices)
+
+    slices = torch.rand(7, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = SliceRunner(network, batch_size=8)(slices, window)
+        result = SliceRunner(troubled, batch_size=8)(slices, window)
+    assert max(tried) > 2
+    assert (result - expected).abs().max() < 1e-5
+
+
+def test_memory_of_the_cpu_runs_out_in_earnest():
+    def greedy(slices):
+        if len(slices) > 1:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return slices.repeat(1, 2, 1, 1)
+
+    slices = torch.rand(3, 1, 4, 4)
+    assert torch.equal(SliceRunner(greedy)(slices)[:, :1], slices)
+
+
+def test_other_errors_of_the_network_pass():
+    def broken(slices):
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        SliceRunner(broken)(torch.rand(3, 1, 4, 4))
+
+
 def test_batch_is_halved_when_memory_runs_out(caplog):
     network = Small(limit=3)
     runner = SliceRunner(network, batch_size=16)
@@ -107,7 +151,7 @@ def test_batch_is_halved_when_memory_runs_out(caplog):
         result = runner(slices)
     assert network.tried == [10, 5, 2, 2, 2, 2, 2]
     assert torch.equal(result[:, :1], slices)
-    assert "out of CUDA memory with 10 slices" in caplog.text
+    assert "out of memory with 10 slices" in caplog.text
     runner(slices[:4])
     assert network.tried[-2:] == [2, 2], "the smaller batch is kept"
 
