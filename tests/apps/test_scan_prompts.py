@@ -129,9 +129,9 @@ def test_a_folder_of_several_modalities(tmp_path: Path, caplog: pytest.LogCaptur
     assert "mr: intensities: percentiles 0.5 to 99.5" in caplog.text
     words = {case: findings(tmp_path / "out", case)["model"]["prompts"]["sha256"] for case in ("ct", "mr", "other")}
     assert words == {
-        "ct": PromptEnsemble.named("medical", modality="CT").fingerprint()["sha256"],
-        "mr": PromptEnsemble.named("medical", modality="MR").fingerprint()["sha256"],
-        "other": PromptEnsemble.named("medical").fingerprint()["sha256"],
+        "ct": PromptEnsemble.named("screening", modality="CT").fingerprint()["sha256"],
+        "mr": PromptEnsemble.named("screening", modality="MR").fingerprint()["sha256"],
+        "other": PromptEnsemble.named("screening").fingerprint()["sha256"],
     }
     # The same as if it had been said, and another result than with general words.
     maps = {}

@@ -95,7 +95,7 @@ def test_levels_and_heat_map_are_those_of_the_bundle(server: LabelServer, studie
         pytest.approx(found.centroid_ras_mm, abs=1e-3) for found in expected.candidates
     ]
     assert params["model"]["name"] == MODEL
-    assert params["prompt_set"] == "medical"
+    assert params["prompt_set"] == "screening"
 
     file, _ = server.client.infer(f"{MODEL}_heatmap", "flair", SLICER)
     heat, affine = read_nrrd(file)
