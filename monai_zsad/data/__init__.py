@@ -21,7 +21,7 @@ from monai_zsad.data.benchmarks import (
 )
 from monai_zsad.data.contents import IMAGE_SUFFIXES
 from monai_zsad.data.datalists import LAYOUTS, are_volumes, find_labelled, split_cases
-from monai_zsad.data.dataset import AheadLoader, ScreeningDataset
+from monai_zsad.data.dataset import ScreeningDataset
 from monai_zsad.data.dicom import read_dicom
 from monai_zsad.data.dicomweb import RemoteSeries, list_series, retrieve
 from monai_zsad.data.dicomweb_query import DicomwebLogin, is_query
@@ -77,7 +77,6 @@ from monai_zsad.data.verdicts import ACCEPTABLE, REFUSALS, REPAIRABLE, REPAIRS, 
 __all__ = [
     "ACCEPTABLE",
     "ATTRIBUTES",
-    "AheadLoader",
     "Anatomy",
     "Benchmark",
     "BenchmarkCheck",

@@ -27,6 +27,7 @@ from monai.transforms import (
     SpatialPadd,
 )
 
+from monai_zsad.apps.concealing import conceal
 from monai_zsad.apps.screening import ScreeningSummary, check_output, finish, friendly_errors, isolate_failures
 from monai_zsad.data import ScanReader, ScreeningDataset, find_scans
 from monai_zsad.errors import InputError, OutputError
@@ -40,6 +41,12 @@ class Brightness(torch.nn.Module):
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
         return torch.cat([slices, slices.amax(dim=(1, 2, 3), keepdim=True).expand_as(slices)], dim=1)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_concealed():
+    """Private cases of an earlier run in this process keep tracebacks out of the log."""
+    conceal([], [])
 
 
 def add_scores(data):

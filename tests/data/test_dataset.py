@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import threading
-import time
-
 import pytest
 from monai.data import DataLoader
 from monai.transforms import LoadImaged
 
-from monai_zsad.data import AheadLoader, ScanReader, ScreeningDataset, find_scans
+from monai_zsad.data import ScanReader, ScreeningDataset, find_scans
 from tests.data.samples import write_nifti
 
 
@@ -51,54 +48,3 @@ def test_a_case_that_does_not_pass_the_gate_is_not_loaded(folder):
     dataset.gate = lambda case: case != "a"
     assert dataset[0] == {"case": "a", "error": "", "elsewhere": "true"}
     assert "image" in dataset[2]
-
-
-class Counted:
-    """Items that tell when they are made, and where."""
-
-    def __init__(self, count, broken=None):
-        self.count = count
-        self.broken = broken
-        self.made = []
-        self.threads = set()
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, index):
-        if index == self.broken:
-            raise ValueError("no such item")
-        self.made.append(index)
-        self.threads.add(threading.get_ident())
-        return {"index": index}
-
-
-def test_one_item_ahead_and_no_more():
-    items = Counted(5)
-    for index, item in enumerate(AheadLoader(items, batch_size=1)):
-        assert item["index"].tolist() == [index]
-        wanted = list(range(min(index + 2, 5)))
-        for _ in range(200):
-            if items.made == wanted:
-                break
-            time.sleep(0.005)
-        time.sleep(0.02)
-        assert items.made == wanted
-    assert index == 4
-    assert threading.get_ident() not in items.threads
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_loader_again_and_with_workers(workers):
-    loader = AheadLoader(Counted(4), batch_size=1, num_workers=workers)
-    for _ in range(2):
-        assert [int(item["index"]) for item in loader] == [0, 1, 2, 3]
-    assert len(loader) == 4
-    next(iter(loader))
-
-
-def test_what_loading_raises_reaches_the_caller():
-    items = iter(AheadLoader(Counted(4, broken=2), batch_size=1))
-    assert [int(next(items)["index"]) for _ in range(2)] == [0, 1]
-    with pytest.raises(ValueError, match="no such item"):
-        next(items)
