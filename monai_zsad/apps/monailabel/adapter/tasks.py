@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import tempfile
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,9 @@ class _ScreeningTask(InferTask):
         if extension not in EXTENSIONS:
             raise ConfigurationError(f"result_extension={extension!r}: choose {', '.join(EXTENSIONS)}")
 
+    @abstractmethod
     def write(self, screened: Screened, target: Path, request: Mapping[str, Any]) -> dict[str, int]:
         """Write the result and return the values of the labels' names."""
-        raise NotImplementedError
 
 
 class LevelsTask(_ScreeningTask):
