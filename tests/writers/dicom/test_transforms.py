@@ -61,10 +61,10 @@ def test_report_measures_each_candidate_and_names_segment_and_map(written):
         assert named.ReferencedSegmentNumber == segment.SegmentNumber
         found = {(m.name.meaning, m.derivation.meaning if m.derivation else None): m for m in group.get_measurements()}
         volume = found["Volume", None]
-        assert (volume.value, volume.unit.value) == (pytest.approx(candidate.volume_mm3, abs=1e-3), "mm3")
+        assert (volume.value, volume.unit.value) == (pytest.approx(round(candidate.volume_mm3, 3), rel=1e-9), "mm3")
         peak, mean = found["Anomaly score", "Maximum"], found["Anomaly score", "Mean"]
-        assert peak.value == pytest.approx(candidate.peak_score, abs=1e-6)
-        assert mean.value == pytest.approx(candidate.mean_score, abs=1e-6)
+        assert peak.value == pytest.approx(round(candidate.peak_score, 6), rel=1e-9)
+        assert mean.value == pytest.approx(round(candidate.mean_score, 6), rel=1e-9)
         assert peak.unit.value == "1"
         assert peak.referenced_images[0].referenced_sop_instance_uid == pm.SOPInstanceUID
     evidence = {
