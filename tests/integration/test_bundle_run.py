@@ -408,7 +408,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "plane": ({"plane": "axail"}, ("plane='axail'", "'axial', 'coronal', 'sagittal', 'acquisition'")),
     "fused planes": ({"fused_planes": ["axial", "coronla"]}, ("planes=", "coronla", "axial, coronal, sagittal")),
     "precision": ({"precision": "float8"}, ("precision='float8'", "float32, bfloat16 or float16")),
-    "engine": ({"engine": "onnx"}, ("engine='onnx'", "'torch' or 'openvino'")),
+    "runtime": ({"runtime": "tensorrt"}, ("runtime='tensorrt'", "'torch', 'onnx', 'openvino'")),
     "batch size": ({"batch_size": 0}, ("batch_size=0", "at least 1")),
     "token spacing": ({"token_spacing_mm": -1}, ("token_spacing_mm=-1", "above 0")),
     "volume score": ({"volume_score": "median"}, ("'median'", "'top_k_mean', 'max', 'quantile', 'mean'")),
@@ -466,7 +466,7 @@ REAL_SIZE = {"architecture": "ViT-B-16", "image_size": 224}
 @pytest.mark.slow
 def test_real_dicom(shared: Path, tmp_path: Path) -> None:
     folder = shared / "data" / "dicom_vs_seg_001"
-    run_small(CRANE, folder, tmp_path, **REAL_SIZE)
+    run_small(CRANE, folder, tmp_path, case_names="files", **REAL_SIZE)
     image = anomaly_map(tmp_path, folder.name)
     assert_a_map(image)
     assert_on_the_series_grid(image, sorted(folder.glob("*.dcm")))

@@ -6,13 +6,16 @@ import datetime
 import os
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["CREW_VARIABLE", "Place", "place", "use_own_device"]
 
 CREW_VARIABLE = "MONAI_ZSAD_CREW"
 """Environment variable of workers that ``screen`` starts: the name of their run. The starting process leads them."""
 
+_RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 _LONGEST_START = datetime.timedelta(hours=1)
+_served: list[Any] = []
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,22 @@ class Place:
         """
         if self.world == 1:
             return self.run or uuid.uuid4().hex
-        import torch.distributed as dist
+        # Not a process group: torch keeps the addresses of ranks that died, and gloo of a second start connects to those.
+        from torch.distributed.distributed_c10d import PrefixStore
+        from torch.distributed.rendezvous import rendezvous
 
-        ours = not dist.is_initialized()
-        if ours:
-            dist.init_process_group("gloo", timeout=_LONGEST_START)
-        names = [uuid.uuid4().hex]
-        dist.broadcast_object_list(names, src=0)
-        dist.barrier()
-        if ours:
-            dist.destroy_process_group()
-        return names[0]
+        shared, rank, world = next(rendezvous("env://"))
+        shared.set_timeout(_LONGEST_START)
+        store = PrefixStore(f"monai_zsad/{os.environ.get(_RESTARTS, '0')}", shared)
+        if rank == 0:
+            store.set("run", uuid.uuid4().hex)
+        name = store.get("run").decode()
+        if store.add("here", 1) == world:
+            store.set("all", "here")
+        store.wait(["all"])
+        # Without torchrun's own store the first rank serves it: it may not go before others have read.
+        _served.append(shared)
+        return name
 
 
 def place() -> Place:
@@ -62,7 +70,7 @@ def place() -> Place:
         return Place(leads=False, started_again=True, run=crew)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and "RANK" in os.environ:
-        again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+        again = int(os.environ.get(_RESTARTS, "0")) > 0
         return Place(leads=os.environ["RANK"] == "0", started_again=again, world=world)
     return Place()
 
