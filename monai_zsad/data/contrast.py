@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-__all__ = ["degrade", "random_contrast"]
+__all__ = ["degrade", "random_contrast", "vary_tissue"]
 
 
 def random_contrast(channels: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
@@ -46,8 +46,45 @@ def random_contrast(channels: np.ndarray, rng: np.random.Generator, strength: fl
 
 def _flair_like(t1: np.ndarray, t2: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     fluid = 1 / (1 + np.exp(-(t2 - rng.uniform(0.62, 0.8)) / rng.uniform(0.04, 0.1)))
-    soft = rng.uniform(0.6, 0.9) - rng.uniform(0.15, 0.5) * t1 + rng.uniform(-0.1, 0.35) * t2
+    brain = t1[(t1 > 0.02) & (fluid < 0.5)]
+    grey, white = np.percentile(brain, (30, 80)) if brain.size else (0.0, 1.0)
+    share = ((white - t1) / max(white - grey, 0.05)).clip(-0.3, 1.2)
+    level = rng.uniform(0.4, 0.7)
+    soft = level + rng.uniform(0.02, 0.3) * share + rng.uniform(-0.1, 0.35) * (t2 - 0.4)
     return ((1 - rng.uniform(0.8, 1.0) * fluid) * soft).astype(np.float32)
+
+
+def vary_tissue(
+    image: np.ndarray,
+    tissue: np.ndarray,
+    spacing: tuple[float, ...],
+    rng: np.random.Generator,
+    strength: tuple[float, float] = (0.0, 0.12),
+) -> np.ndarray:
+    """One tissue brighter here than there, smoothly, as grey matter is on FLAIR: what is normal and no lesion.
+
+    Args:
+        image: (rows, columns, slices), float32 in [0, 1].
+        tissue: bool, from which the tissue is drawn: all that is nearly as bright as a voxel of it.
+        spacing: mm along each axis.
+        rng: source of randomness.
+        strength: range of the change's standard deviation.
+
+    Returns:
+        (rows, columns, slices), float32 in [0, 1].
+
+    >>> varied = vary_tissue(np.eye(16, dtype=np.float32)[..., None], np.eye(16)[..., None] > 0, (4.0, 4.0, 3.0),
+    ...                      np.random.default_rng(0), (0.1, 0.1))
+    >>> float(varied[0, 1, 0]), bool((np.diagonal(varied) != 1).any())
+    (0.0, True)
+    """
+    values = image[tissue]
+    if not values.size:
+        return image
+    center, width = values[rng.integers(values.size)], rng.uniform(0.06, 0.15)
+    member = np.exp(-(((image - center) / np.float32(width)) ** 2)) * tissue
+    field = _coarse_waves(image.shape, spacing, (25.0, 80.0), rng, step=4)
+    return (image + np.float32(rng.uniform(*strength)) * member * field).clip(0, 1).astype(np.float32)
 
 
 def degrade(image: np.ndarray, rng: np.random.Generator, spacing: tuple[float, ...]) -> np.ndarray:
@@ -64,14 +101,8 @@ def degrade(image: np.ndarray, rng: np.random.Generator, spacing: tuple[float, .
     >>> degrade(np.full((32, 32, 3), 0.5, np.float32), np.random.default_rng(0), (1.0, 1.0, 3.0)).shape
     (32, 32, 3)
     """
-    from monai_zsad.data.lesions.shapes import waves
-
-    rows, columns, slices = (np.arange(n, dtype=np.float32) * s for n, s in zip(image.shape, spacing, strict=True))
-    coarse = np.stack(np.meshgrid(rows[::16], columns[::16], slices, indexing="ij"))
-    field = waves(coarse, (120.0, 400.0), rng, count=3)
-    full = np.repeat(np.repeat(field, 16, 0), 16, 1)[: image.shape[0], : image.shape[1]]
-    full = gaussian_filter(full, (8, 8, 0))
-    shaded = image * np.exp(np.float32(rng.uniform(0, 0.15)) * full)
+    field = _coarse_waves(image.shape, spacing, (120.0, 400.0), rng, step=16, count=3)
+    shaded = image * np.exp(np.float32(rng.uniform(0, 0.15)) * field)
     if rng.uniform() < 0.3:
         shaded = gaussian_filter(shaded, (*[rng.uniform(0.3, 0.9)] * 2, 0))
     level = rng.uniform(0, 0.03) if rng.uniform() < 0.8 else rng.uniform(0.03, 0.06)
@@ -80,3 +111,21 @@ def degrade(image: np.ndarray, rng: np.random.Generator, spacing: tuple[float, .
         noise = gaussian_filter(noise, (0.6, 0.6, 0)) * 1.8
     noisy = np.abs(shaded + np.float32(level) * noise)
     return (noisy * np.float32(rng.uniform(0.8, 1.15))).clip(0, 1).astype(np.float32)
+
+
+def _coarse_waves(
+    shape: tuple[int, ...],
+    spacing: tuple[float, ...],
+    wavelength_mm: tuple[float, float],
+    rng: np.random.Generator,
+    step: int,
+    count: int = 6,
+) -> np.ndarray:
+    """A smooth field (rows, columns, slices), computed at every ``step``-th pixel only."""
+    from monai_zsad.data.lesions.shapes import waves
+
+    rows, columns, slices = (np.arange(n, dtype=np.float32) * s for n, s in zip(shape, spacing, strict=True))
+    coarse = np.stack(np.meshgrid(rows[::step], columns[::step], slices, indexing="ij"))
+    field = waves(coarse, wavelength_mm, rng, count)
+    full = np.repeat(np.repeat(field, step, 0), step, 1)[: shape[0], : shape[1]]
+    return gaussian_filter(full, (step / 2, step / 2, 0))

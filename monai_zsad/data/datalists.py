@@ -72,6 +72,12 @@ def find_labelled(
 def are_volumes(records: Sequence[Mapping[str, Any]]) -> bool:
     """Whether records are volumes, of which slices are sampled.
 
+    Args:
+        records: of a list of training data, with ``image``.
+
+    Returns:
+        True for volumes, False for pictures.
+
     >>> are_volumes([{"image": "anna.nii.gz"}]), are_volumes([{"image": "000.png"}])
     (True, False)
     """

@@ -76,6 +76,12 @@ class Query:
 def is_query(path: str | os.PathLike[str]) -> bool:
     """Whether an input is the address of a DICOMweb server rather than a path.
 
+    Args:
+        path: an input as the user gives it.
+
+    Returns:
+        True for an address.
+
     Example:
         >>> is_query("dicomweb://pacs/series?Modality=MR"), is_query("scans/anna")
         (True, False)

@@ -16,6 +16,12 @@ def find_user_error(error: BaseException) -> ZsadError | None:
     MONAI wraps what a transform or a config item raises in a ``RuntimeError``; the sentence meant for the user is
     then one or more ``__cause__`` or ``__context__`` further down.
 
+    Args:
+        error: any exception.
+
+    Returns:
+        The error itself or one of its causes.
+
     Example:
         >>> from monai_zsad.errors import InputError
         >>> try:
@@ -36,6 +42,12 @@ def find_user_error(error: BaseException) -> ZsadError | None:
 def explain(error: BaseException) -> str:
     """One sentence for ``error``: the user error in its chain of causes, else the root cause with its type.
 
+    Args:
+        error: any exception.
+
+    Returns:
+        The sentence.
+
     Example:
         >>> explain(ZeroDivisionError("division by zero"))
         'ZeroDivisionError: division by zero'
@@ -55,6 +67,12 @@ def explain(error: BaseException) -> str:
 
 def failure_code(error: BaseException) -> str:
     """Stable name of a failure for programs: why an input was refused, or ``"out-of-memory"``; empty for others.
+
+    Args:
+        error: any exception.
+
+    Returns:
+        A key of :data:`~monai_zsad.data.REFUSALS`, ``"refused"``, ``"out-of-memory"`` or ``""``.
 
     Example:
         >>> from monai_zsad.errors import InputError

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch.utils.data import Dataset
 
 from monai_zsad.data.anatomy import Anatomy
-from monai_zsad.data.contrast import degrade, random_contrast
+from monai_zsad.data.contrast import degrade, random_contrast, vary_tissue
 from monai_zsad.data.lesions import ATTRIBUTES, LesionSettings, paint_lesions
 from monai_zsad.data.slabs import Slab, SlabSettings, cut_slab, extract_slab
 from monai_zsad.errors import ConfigurationError
@@ -21,6 +21,7 @@ from monai_zsad.prompts import concepts
 __all__ = ["LesionSlices"]
 
 _SMALL_MM2 = 50.0
+_CLEAN = 0.9  # of the scans of a brain alone, which come out of other programs with nothing around
 
 
 class LesionSlices(Dataset):
@@ -41,7 +42,8 @@ class LesionSlices(Dataset):
     Args:
         volumes: items with ``anatomy``, and perhaps ``frequency`` (1 by default), ``planes`` as in
             :class:`~monai_zsad.data.slabs.SlabSettings`, and ``extracted``, the fraction of slabs (0 by default) of
-            which only the places for lesions are left, as of a head whose brain was extracted.
+            which only the places for lesions are left, as of a head whose brain was extracted; ``bare: true`` says that
+            nothing surrounds the body already, so that there is no noise around it either.
         length: items in an epoch.
         image_size: S in pixels.
         patch_size: side of a patch in pixels.
@@ -54,6 +56,7 @@ class LesionSlices(Dataset):
         max_lesions: of a slice.
         empty: fraction of slices without a lesion.
         small_weight: largest weight of a voxel; 3 is that of lesions of a ninth of 50 square mm or less.
+        varied: fraction of slices in which one tissue is brighter here than there (:func:`vary_tissue`).
         lesions: what they look like.
         slabs: how slices are cut.
 
@@ -83,6 +86,7 @@ class LesionSlices(Dataset):
         max_lesions: int = 7,
         empty: float = 0.15,
         small_weight: float = 1.0,
+        varied: float = 0.5,
         lesions: LesionSettings | None = None,
         slabs: SlabSettings | None = None,
     ) -> None:
@@ -107,7 +111,8 @@ class LesionSlices(Dataset):
         self.small_weight = small_weight
         self.lesions = lesions or LesionSettings()
         self.slabs = replace(slabs or SlabSettings(), size=image_size)
-        self._last: tuple[int, Slab] | None = None
+        self.varied = varied
+        self._last: tuple[int, Slab, bool] | None = None
 
     def __len__(self) -> int:
         """Items in an epoch."""
@@ -120,7 +125,7 @@ class LesionSlices(Dataset):
             raise IndexError(index)
         number = epoch * self.length + item
         eased = min(1.0, number / self.easy_items) if self.easy_items else 1.0
-        slab = self._slab(number // 2)
+        slab, bare = self._slab(number // 2)
 
         rng = np.random.default_rng([self.seed, 1, number])
         image = random_contrast(slab.images, rng, 0.4 + 0.6 * eased)
@@ -130,8 +135,12 @@ class LesionSlices(Dataset):
         weights[..., [0, 2]] *= 0.15
         count = 0 if rng.uniform() < self.empty else int(rng.integers(1, self.max_lesions + 1))
         tissue = body & (image > 0.03)
+        if rng.uniform() < self.varied:
+            image = vary_tissue(image, tissue, slab.spacing, rng)
         painted = paint_lesions(image, slab.spacing, tissue, count, rng, self._settings(eased), places=weights)
         scanned = degrade(painted.image, rng, slab.spacing)
+        if bare and rng.uniform() < _CLEAN:
+            scanned = scanned * body
         if rng.uniform() < 0.1:
             scanned = np.repeat(scanned[..., 1:2], 3, axis=-1)
         pixels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scanned, -1, 0)))
@@ -147,16 +156,18 @@ class LesionSlices(Dataset):
         tokens = self._draw_windows(pixels, label, rng)
         return {"image": pixels, "tokens": tokens, "label": label[tokens], "weight": weight[tokens]}
 
-    def _slab(self, number: int) -> Slab:
-        """The slab of this number; the last one is kept, as cutting takes half of an item's time."""
+    def _slab(self, number: int) -> tuple[Slab, bool]:
+        """The slab of this number, and whether nothing surrounds it; the last one is kept, as cutting takes long."""
         if self._last is None or self._last[0] != number:
             rng = np.random.default_rng([self.seed, 0, number])
             volume = self.volumes[int(rng.choice(len(self.volumes), p=self._chances))]
             anatomy: Anatomy = volume["anatomy"]
             slabs = replace(self.slabs, planes=tuple(volume["planes"])) if "planes" in volume else self.slabs
             slab = cut_slab(anatomy.volume, 3, anatomy.spacing, rng, slabs)
-            self._last = number, extract_slab(slab, rng) if rng.uniform() < volume.get("extracted", 0) else slab
-        return self._last[1]
+            extracted = rng.uniform() < volume.get("extracted", 0)
+            slab = extract_slab(slab, rng) if extracted else slab
+            self._last = number, slab, extracted or bool(volume.get("bare", False))
+        return self._last[1:]
 
     def _importance(self, labels: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
         """Weight of each pixel of a slice: 1, or more in small lesions."""

@@ -163,6 +163,13 @@ class LoadMaskd(MapTransform):
 def resize_picture(picture: torch.Tensor, size: int) -> torch.Tensor:
     """Picture (C, H, W) in [0, 1] to (C, size, size) as the networks resize slices: bicubic, antialiased.
 
+    Args:
+        picture: (C, H, W) in [0, 1].
+        size: side in pixels.
+
+    Returns:
+        (C, size, size) in [0, 1].
+
     >>> resize_picture(torch.ones(1, 2, 2), 3).shape
     torch.Size([1, 3, 3])
     """
@@ -172,6 +179,13 @@ def resize_picture(picture: torch.Tensor, size: int) -> torch.Tensor:
 
 def resize_mask(mask: torch.Tensor, size: int) -> torch.Tensor:
     """Mask (1, H, W) to (1, size, size), 0 or 1: 1 where at least half of the pixel is anomalous.
+
+    Args:
+        mask: (1, H, W), above 0 where anomalous.
+        size: side in pixels.
+
+    Returns:
+        (1, size, size).
 
     >>> resize_mask(torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]), 1)
     tensor([[[1.]]])

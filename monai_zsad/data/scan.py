@@ -83,7 +83,14 @@ class Scan:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a reader may do, see :class:`~monai_zsad.data.ScanReader` for the arguments."""
+    """What a reader may do, see :class:`~monai_zsad.data.ScanReader` for the arguments.
+
+    Args:
+        volume: which volume of a file of several is read, from 0; None refuses such a file.
+        max_voxels: largest volume that is read.
+        accept: codes of findings that become warnings.
+        repair: codes of faults that are mended.
+    """
 
     volume: int | None = None
     max_voxels: int = MAX_VOXELS
@@ -92,6 +99,15 @@ class ReadOptions:
 
     def refuse(self, where: Path, code: str, finding: str, remedy: str) -> Repair:
         """A warning where the finding is accepted.
+
+        Args:
+            where: the file or folder.
+            code: of the finding.
+            finding: one sentence.
+            remedy: what the user can do.
+
+        Returns:
+            The warning.
 
         Raises:
             InputError: where it is not.
@@ -103,15 +119,29 @@ class ReadOptions:
     def require_repair(self, where: Path, code: str, finding: str, remedy: str) -> None:
         """Go on only where the repair was asked for.
 
+        Args:
+            where: the file or folder.
+            code: of the finding.
+            finding: one sentence.
+            remedy: what the user can do.
+
         Raises:
             InputError: where it was not.
         """
         if code not in self.repair:
             asked = ", ".join(repr(one) for one in sorted({*self.repair, code}))
-            raise InputError(f"{where}: {finding}; {remedy}, or read it with ScanReader(repair=[{asked}])", code=code)
+            raise InputError(
+                f"{where}: {finding}; {remedy}, or have it mended by `screen --repair {code}`, in Python by "
+                f"ScanReader(repair=[{asked}])",
+                code=code,
+            )
 
     def require_size(self, where: Path, shape: Sequence[int]) -> None:
         """Refuse a volume above the limit before memory is taken.
+
+        Args:
+            where: the file or folder.
+            shape: of the volume in voxels.
 
         Raises:
             InputError: naming the size and the limit.

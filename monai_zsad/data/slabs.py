@@ -15,6 +15,7 @@ from monai_zsad.errors import ConfigurationError
 
 __all__ = ["Slab", "SlabSettings", "cut_slab", "extract_slab"]
 
+_WIDE = 0.25  # of the largest area of places for lesions
 _WARP_WAVELENGTH_MM = (50.0, 150.0)  # shorter ones would fold tissue over itself
 
 # Axes (row, column, through) of each plane in a volume of axes (posterior, left, superior), upright as one looks at it.
@@ -39,6 +40,8 @@ class SlabSettings:
         flip: fraction of slabs that are mirrored left to right.
         warp_mm: standard deviation of a smooth displacement, which makes another patient's anatomy of this one's.
         stretch: factor by which each axis is longer than it was.
+        central: fraction of slabs that are cut where there are many places for lesions; the others anywhere in the
+            body, the neck included.
     """
 
     size: int = 192
@@ -50,6 +53,7 @@ class SlabSettings:
     flip: float = 0.5
     warp_mm: tuple[float, float] = (0.0, 0.0)
     stretch: tuple[float, float] = (1.0, 1.0)
+    central: float = 0.0
 
     def __post_init__(self) -> None:
         if unknown := sorted({name for name, _ in self.planes} - set(_PLANES)):
@@ -84,7 +88,7 @@ def cut_slab(
     Args:
         volume: (C + M, P, L, S), float32, axes towards posterior, left, superior: C images, which are 0 outside of it,
             and M masks of 0 and 1, the first of them the body.
-        masks: M.
+        masks: M; the second, if there is one, of places for lesions.
         spacing: mm between voxels along P, L, S.
         rng: source of randomness.
         settings: how slabs are cut.
@@ -110,6 +114,14 @@ def cut_slab(
     through = axes[2][0]
     center = (low + high) / 2
     center[through] = rng.uniform(low[through], high[through])
+    if masks > 1 and settings.central and rng.uniform() < settings.central:
+        others = tuple(axis for axis in range(3) if axis != through)
+        area = (
+            volume[1 - masks].numpy()[tuple(slice(None, None, 1 if a == through else 4) for a in range(3))].sum(others)
+        )
+        wide = np.flatnonzero(area > _WIDE * area.max())
+        if wide.size:
+            center[through] = rng.uniform(wide[0], wide[-1] + 1) * steps[through]
     field = max((high - low)[axes[0][0]], (high - low)[axes[1][0]]) * rng.uniform(*settings.field_mm)
     for axis, _ in axes[:2]:
         center[axis] += rng.uniform(-0.08, 0.08) * field

@@ -35,6 +35,9 @@ class ValidationSlices(Dataset):
         seed: of everything drawn.
         slabs: how slices are cut.
 
+    Raises:
+        ConfigurationError: if there are no volumes.
+
     >>> from monai_zsad.data import PrepareAnatomy
     >>> volume = {"anatomy": PrepareAnatomy(depth_mm=2)(torch.ones(1, 24, 24, 12))}
     >>> slices = ValidationSlices([volume], 2, image_size=32)

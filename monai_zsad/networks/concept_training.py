@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,12 @@ class ConceptTraining(nn.Module):
         sentences: per concept and kind; their mean feature is the anchor.
         autocast: compute the blocks in bfloat16.
         settle: steps after which the statistics of batch normalisation stay.
+        start: file of a trained model to go on from, as of :meth:`ScreeningCLIP.load_weights`; by default training
+            starts from nothing, whatever weights ``network`` has.
 
     Raises:
         ConfigurationError: for an unknown concept.
+        WeightsError: if ``start`` is missing, damaged or does not fit.
     """
 
     part = "network"
@@ -62,6 +66,7 @@ class ConceptTraining(nn.Module):
         sentences: int = 2,
         autocast: bool = False,
         settle: int = 600,
+        start: str | Path | None = None,
     ) -> None:
         super().__init__()
         known = concepts()
@@ -81,6 +86,8 @@ class ConceptTraining(nn.Module):
         self.steps: torch.Tensor
         self._stale = True
         initialize_small_clip(network, seed)
+        if start is not None:
+            network.load_weights(model=start)
 
     def forward(self, slices: torch.Tensor, tokens: torch.Tensor | None = None) -> Any:
         """In training mode logits by words and by the auxiliary head; in evaluation mode what the network gives.

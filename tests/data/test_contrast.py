@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_zsad.data.contrast import degrade, random_contrast
+from monai_zsad.data.contrast import _flair_like, degrade, random_contrast, vary_tissue
 
 RNG = np.random.default_rng(0)
 # T1 and T2 of air, fluid, grey matter, white matter.
@@ -63,3 +63,40 @@ def test_noise_is_of_the_size_that_is_said() -> None:
     spread = [degrade(flat, np.random.default_rng(seed), (1, 1, 3))[16:32, 16:32, 1].std() for seed in range(40)]
     assert max(spread) < 0.1
     assert np.median(spread) == pytest.approx(0.017, abs=0.012)
+
+
+def test_a_tissue_varies_from_region_to_region_and_the_others_stay() -> None:
+    image = np.full((60, 60, 2), 0.3, np.float32)
+    image[30:] = 0.8
+    before = image.copy()
+    tissue = np.ones(image.shape, bool)
+    tissue[:, :5] = False
+    changed = 0
+    for seed in range(8):
+        found = vary_tissue(image, tissue, (2.0, 2.0, 3.0), np.random.default_rng(seed), (0.1, 0.1))
+        np.testing.assert_array_equal(
+            found, vary_tissue(image, tissue, (2, 2, 3), np.random.default_rng(seed), (0.1, 0.1))
+        )
+        np.testing.assert_array_equal(found[:, :5], image[:, :5])
+        spread = sorted(float((part - part.mean()).std()) for part in (found[:30, 5:], found[30:, 5:]))
+        assert spread[0] < 0.001 < 0.05 < spread[1] < 0.2
+        # Smooth: from one pixel to the next little changes.
+        assert np.abs(np.diff(found[:30, 5:], axis=1)).max() < 0.1
+        changed += bool(np.abs(found - image)[:30, 5:].max() > 0.01)
+    assert 0 < changed < 8, "either tissue is drawn"
+    np.testing.assert_array_equal(image, before)
+    nothing = np.zeros(image.shape, bool)
+    np.testing.assert_array_equal(vary_tissue(image, nothing, (1, 1, 1), np.random.default_rng(0)), image)
+
+
+def test_flair_like_contrasts_reach_those_of_scans() -> None:
+    """Grey matter is up to a third brighter than white matter, in some hardly at all."""
+    rng = np.random.default_rng(5)
+    tissues = np.stack([T1, T2])[:, rng.choice(4, 4000, p=[0.1, 0.1, 0.45, 0.35])]
+    grey, white = (tissues[0] == T1[k] for k in (2, 3))
+    ratios = []
+    for seed in range(60):
+        found = _flair_like(*tissues, np.random.default_rng(seed))
+        ratios.append(float(found[grey].mean() / found[white].mean()))
+    low, middle, high = np.quantile(ratios, (0.05, 0.5, 0.95))
+    assert 0.8 < low < 1.05 < middle < 1.3 < high < 1.8

@@ -165,7 +165,8 @@ def test_extracted_heads_have_nothing_around_the_places_for_lesions() -> None:
     plain, extracted = (LesionSlices([VOLUME | extra], 8, **sizes) for extra in ({}, {"extracted": 1.0}))
     smaller = 0
     for number in range(4):
-        whole, part = plain._slab(number), extracted._slab(number)
+        (whole, _), (part, bare) = plain._slab(number), extracted._slab(number)
+        assert bare
         outside = ~part.masks[0]
         assert not part.images[:, outside].any()
         assert not (part.masks[1:] & outside).any()

@@ -160,3 +160,17 @@ def test_stretch_changes_each_axis() -> None:
 def test_unknown_plane() -> None:
     with pytest.raises(ConfigurationError, match="planes name oblique: choose from axial"):
         SlabSettings(planes=(("oblique", 1.0),))
+
+
+def test_central_slabs_are_cut_where_there_are_places_for_lesions() -> None:
+    volume = torch.zeros(3, 24, 24, 40)
+    volume[1] = 1  # the body
+    volume[2, 4:20, 4:20, 10:20] = 1
+    volume[2, 10:12, 10:12, 30:40] = 1  # of little area
+    volume[0] = torch.arange(40) / 40
+    for share, low, high in ((1.0, 10, 20), (0.0, 0, 40)):
+        wanted = SlabSettings(16, planes=(("axial", 1.0),), tilt_degrees=0, turn_degrees=0, central=share)
+        slabs = [cut_slab(volume, 2, (1, 1, 1), np.random.default_rng(seed), wanted) for seed in range(40)]
+        heights = np.array([40 * slab.images[0, 8, 8, 1] + 0.5 for slab in slabs])
+        assert low - 0.6 <= heights.min() < low + 4
+        assert high - 4 < heights.max() <= high + 0.6

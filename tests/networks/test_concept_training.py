@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from monai_zsad.errors import ConfigurationError
+from monai_zsad.errors import ConfigurationError, WeightsError
 from monai_zsad.losses import ConceptLoss
 from monai_zsad.networks.aaclip import SIMILARITY_SCALE
 from monai_zsad.networks.adapters import split_subpatches
@@ -237,3 +238,18 @@ def test_unknown_concepts() -> None:
     with pytest.raises(ConfigurationError, match=r"names=\['fracture'\].*lesion"):
         small_training(names=["lesion", "fracture"])
     assert len(small_training().concepts) == len(concepts())
+
+
+def test_training_starts_from_nothing_or_from_a_file(tmp_path: Path) -> None:
+    trained = small_training(names=NAMES, seed=3)
+    torch.save(trained.network.portable_state_dict(), tmp_path / "model.pt")
+    again = ConceptTraining(copy.deepcopy(trained.network), seed=0, names=NAMES, start=tmp_path / "model.pt")
+    fresh = ConceptTraining(copy.deepcopy(trained.network), seed=0, names=NAMES)
+    weight = trained.network.clip.visual.conv1.weight
+    torch.testing.assert_close(again.network.clip.visual.conv1.weight, weight, atol=0, rtol=0)
+    assert not torch.equal(fresh.network.clip.visual.conv1.weight, weight)
+    trainable = [[name for name, p in one.network.named_parameters() if p.requires_grad] for one in (again, fresh)]
+    assert trainable[0] == trainable[1]
+    assert len(trainable[0]) > 20
+    with pytest.raises(WeightsError, match=r"none\.pt"):
+        ConceptTraining(copy.deepcopy(trained.network), start=tmp_path / "none.pt")

@@ -108,6 +108,9 @@ def check_benchmark(
         read: read every image and mask; without, only look whether they are there (of volumes and KolektorSDD the
             masks are read nevertheless, since they tell the labels).
 
+    Returns:
+        What was found, and where it differs.
+
     Raises:
         ConfigurationError: if the name, the layout or the part is unknown.
         InputError: if the folder holds nothing of the set.

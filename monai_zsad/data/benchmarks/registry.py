@@ -67,6 +67,12 @@ class Benchmark:
     def prompt_name(self, class_name: str) -> str:
         """Words for a class in a prompt.
 
+        Args:
+            class_name: as in the set's folders.
+
+        Returns:
+            The set's own words, else the folder's name with blanks.
+
         >>> get_benchmark("mvtec-ad").prompt_name("metal_nut"), get_benchmark("ksdd").prompt_name("SDD")
         ('metal nut', 'electrical commutators')
         """
@@ -88,6 +94,12 @@ def known_benchmarks() -> Mapping[str, Benchmark]:
 
 def get_benchmark(name: str) -> Benchmark:
     """A set by its name; upper and lower case, ``_``, ``-`` and blanks are alike.
+
+    Args:
+        name: of the set.
+
+    Returns:
+        Its entry.
 
     Raises:
         ConfigurationError: naming the sets that there are, and the nearest.

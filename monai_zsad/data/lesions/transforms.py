@@ -184,6 +184,9 @@ class RandLesiond(RandomizableTransform, MapTransform):
         spacing: see :class:`RandLesion`.
         allow_missing_keys: do not raise where a key is missing.
 
+    Raises:
+        ConfigurationError: if ``label_key`` is the key of an image, or a setting cannot be used.
+
     Example:
         >>> paint = RandLesiond("image", prob=1.0, count=(1, 1)).set_random_state(seed=1)
         >>> found = paint({"image": torch.ones(1, 48, 48)})

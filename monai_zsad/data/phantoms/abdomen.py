@@ -42,6 +42,9 @@ def phantom_abdomen(
             no lesion.
         contrast: ``"ct"`` (HU, portal venous phase), ``"t1"``, ``"t2"``, or ``"random"`` as in :func:`phantom_head`.
 
+    Returns:
+        The image and its lesion, on one grid.
+
     Raises:
         ConfigurationError: if an argument cannot be used, or the grid does not show the organ of the lesion.
 

@@ -39,6 +39,9 @@ def phantom_head(
         contrast: ``"flair"``, ``"t1"``, ``"t2"`` (coil shading, Rician noise), ``"ct"`` (HU), or ``"random"``: a mean
             and a texture of every tissue drawn at random, so that nothing is tied to a sequence.
 
+    Returns:
+        The image and its lesion, on one grid.
+
     Raises:
         ConfigurationError: if an argument cannot be used, or the grid shows no white matter for the lesion.
 

@@ -78,6 +78,9 @@ class Phantom(NamedTuple):
         Args:
             degrees: rotation about the x, y and z axis of RAS, in this order, around the origin.
 
+        Returns:
+            Another phantom that shares the voxels.
+
         Example:
             >>> from monai_zsad.data import phantom_head
             >>> head = phantom_head((32, 32, 8), (6.0, 6.0, 20.0), lesion=False)
