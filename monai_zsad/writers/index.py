@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from monai_zsad.errors import OutputError
@@ -20,6 +21,7 @@ __all__ = ["write_index"]
 # Headers, and whether a first click sorts from the largest down.
 _COLUMNS = (
     ("case", False),
+    ("status", False),
     ("volume score", True),
     ("p-value", False),
     ("candidates", True),
@@ -28,8 +30,21 @@ _COLUMNS = (
     ("modality", False),
     ("warnings", True),
 )
-_SORTED_BY = 1
+_SORTED_BY = 2
+_TEXTS = ("case", "status", "modality")
 _LINKS = ("report", "preview", "table")
+
+_FORMULA = "'"
+
+
+class _State(NamedTuple):
+    """A line of a run's table of cases."""
+
+    case: str
+    status: str = "failed"
+    codes: str = ""
+    reason: str = ""
+
 
 _SCRIPT = """
 const table = document.querySelector("table.sortable");
@@ -60,8 +75,9 @@ def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screen
     """Write ``<output_dir>/index.html`` from every ``<case>/<case>_findings.json`` in the folder.
 
     The most suspicious case (by volume score) stands first; a click on a header sorts by its column. Links are relative
-    and lead to files that exist, nothing is loaded from elsewhere. Cases that failed are listed with their reason where
-    the run has left a ``summary.json``, and so are findings that cannot be read.
+    and lead to files that exist, nothing is loaded from elsewhere. Cases that were refused or failed are listed with
+    codes and reason where the run has left a ``status.csv`` or ``summary.json``, and so are findings that cannot be
+    read.
 
     Args:
         output_dir: folder of a run.
@@ -82,19 +98,20 @@ def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screen
     if not folder.is_dir():
         raise OutputError(f"{folder}: no such folder; give the --output_dir of a run")
     cases: list[tuple[Path, dict[str, Any]]] = []
-    failed = _failures(folder)
+    states = _states(folder)
+    undone = [state for state in states.values() if state.status in ("refused", "failed")]
     for file in sorted(folder.glob("*/*_findings.json")):
         if file.name != f"{file.parent.name}_findings.json":
             continue
         content = _read(file)
         if content is None:
-            failed.append((file.parent.name, f"{file.name} cannot be read; run the case again"))
+            undone.append(_State(file.parent.name, reason=f"{file.name} cannot be read; run the case again"))
         else:
             cases.append((file.parent, content))
     cases.sort(key=lambda case: (-case[1]["volume_score"], case[1]["case"]))
     target = folder / "index.html"
     with atomic_path(target) as temporary:
-        temporary.write_text(_page(title, cases, failed), encoding="utf-8")
+        temporary.write_text(_page(title, cases, states, undone), encoding="utf-8")
     return target
 
 
@@ -120,15 +137,30 @@ def _read(file: Path) -> dict[str, Any] | None:
         return None
 
 
-def _failures(folder: Path) -> list[tuple[str, str]]:
+def _states(folder: Path) -> dict[str, _State]:
+    """What a run says of its cases, by case; its summary knows refused ones as failed."""
     try:
         cases = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["cases"]
-        return [(str(own["case"]), str(own.get("reason", ""))) for own in cases if own["status"] == "failed"]
+        found = [_State(str(own["case"]), str(own["status"]), "", str(own.get("reason", ""))) for own in cases]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
+        found = []
+    try:
+        with (folder / "status.csv").open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        # An apostrophe keeps a spreadsheet from taking a text for a formula.
+        texts = [[row[name].removeprefix(_FORMULA) for name in _State._fields] for row in rows]
+        found += [_State(*text) for text in texts]
+    except (OSError, ValueError, KeyError, AttributeError, csv.Error):
+        pass
+    return {state.case: state for state in found}
 
 
-def _page(title: str, cases: Sequence[tuple[Path, Mapping[str, Any]]], failed: Sequence[tuple[str, str]]) -> str:
+def _page(
+    title: str,
+    cases: Sequence[tuple[Path, Mapping[str, Any]]],
+    states: Mapping[str, _State],
+    undone: Sequence[_State],
+) -> str:
     body = [heading("Index of results", title)]
     seeded = sum(SEEDED_WARNING in content["warnings"] for _, content in cases)
     if seeded:
@@ -136,35 +168,37 @@ def _page(title: str, cases: Sequence[tuple[Path, Mapping[str, Any]]], failed: S
     tiles = [
         tile(str(len(cases)), "case" if len(cases) == 1 else "cases"),
         tile(str(sum(content["candidates"] > 0 for _, content in cases)), "with lesion candidates"),
-        tile(str(len(failed)), "failed"),
+        *(tile(str(sum(state.status == status for state in undone)), status) for status in ("refused", "failed")),
     ]
     body.append('<div class="tiles">' + "\n".join(tiles) + "</div>")
-    body.append(section("Cases", _table(cases) if cases else "<p>No findings in this folder.</p>"))
-    if failed:
-        rows = (f"<tr><td>{escape(case)}</td><td>{escape(reason)}</td></tr>" for case, reason in sorted(failed))
-        head = "<thead><tr><th>case</th><th>reason</th></tr></thead>"
-        body.append(section("Failed", f'<div class="wide"><table>{head}<tbody>', *rows, "</tbody></table></div>"))
+    body.append(section("Cases", _table(cases, states) if cases else "<p>No findings in this folder.</p>"))
+    if undone:
+        ordered = sorted(undone, key=lambda state: state.case)
+        rows = ("".join(f"<td>{escape(text) or NOTHING}</td>" for text in state) for state in ordered)
+        head = "<thead><tr>" + "".join(f"<th>{name}</th>" for name in _State._fields) + "</tr></thead>"
+        lines = (f"<tr>{row}</tr>" for row in rows)
+        body.append(section("Not done", f'<div class="wide"><table>{head}<tbody>', *lines, "</tbody></table></div>"))
     return page(title, body, _SCRIPT)
 
 
-def _table(cases: Iterable[tuple[Path, Mapping[str, Any]]]) -> str:
+def _table(cases: Iterable[tuple[Path, Mapping[str, Any]]], states: Mapping[str, _State]) -> str:
     heads = []
     for column, (name, down) in enumerate(_COLUMNS):
-        text = name in ("case", "modality")
+        text = name in _TEXTS
         order = ' aria-sort="descending"' if column == _SORTED_BY else ""
         kind = "" if text else ' class="number"'
         heads.append(
             f'<th{kind} data-kind="{"text" if text else "number"}" data-down="{str(down).lower()}"{order}>'
             f'<button type="button">{escape(name)}</button></th>'
         )
-    rows = "\n".join(_row(folder, content) for folder, content in cases)
+    rows = "\n".join(_row(folder, content, states.get(content["case"])) for folder, content in cases)
     return (
         f'<div class="wide"><table class="sortable"><thead><tr>{"".join(heads)}<th>files</th></tr></thead>'
         f"<tbody>\n{rows}\n</tbody></table></div>"
     )
 
 
-def _row(folder: Path, content: Mapping[str, Any]) -> str:
+def _row(folder: Path, content: Mapping[str, Any], state: _State | None) -> str:
     files = {kind: name for kind, name in content["files"].items() if kind in _LINKS and Path(name).name == name}
     links = [
         f'<a href="{_link(folder, files[kind])}">{kind}</a>'
@@ -181,6 +215,8 @@ def _row(folder: Path, content: Mapping[str, Any]) -> str:
     ]
     name = escape(content["case"])
     cells = [f'<td class="whole" data-value="{name}">{name}</td>']
+    status, codes = (escape(state.status), escape(state.codes)) if state else ("done", "")
+    cells.append(f'<td data-value="{status}"' + (f' title="{codes}"' if codes else "") + f">{status}</td>")
     cells += [_number(value, text) for value, text in numbers]
     modality = escape(content["modality"])
     cells.append(f'<td data-value="{modality}">{modality or NOTHING}</td>')

@@ -7,6 +7,7 @@ import pytest
 
 from monai_zsad.errors import OutputError
 from monai_zsad.writers import SEEDED_WARNING, write_index
+from monai_zsad.writers.page import NOTHING
 from tests.writers.browser import opened
 from tests.writers.test_report import SCRIPT, Page
 
@@ -47,12 +48,31 @@ def test_most_suspicious_first_and_failures_named(results):
     html = write_index(results).read_text(encoding="utf-8")
     page = Page(html)
     assert cases(html) == ["bert #1", "carl", "anna"]
-    assert "dora scan.nii.gz is truncated" in page.text
+    assert f"dora failed {NOTHING} scan.nii.gz is truncated" in page.text
     assert "For research only. Not for clinical use." in page.text
     assert "3 cases" in page.text
     assert "2 with lesion candidates" in page.text
     assert "1 failed" in page.text
     assert SEEDED_WARNING not in page.text
+
+
+def test_what_became_of_each_case(results):
+    lines = [
+        "case,status,codes,reason,volume_score,seconds",
+        "anna,repaired,gaps-filled wrong-order,,0.3,1.0",
+        "bert #1,done,,,0.9,1.0",
+        "dora,refused,empty-file,'=scan.nii.gz is empty,,0.1",
+        "emil,failed,out-of-memory,too large,,9.0",
+    ]
+    (results / "status.csv").write_text("\n".join(lines) + "\n")
+    html = write_index(results).read_text(encoding="utf-8")
+    page = Page(html)
+    assert "dora refused empty-file =scan.nii.gz is empty" in page.text
+    assert "emil failed out-of-memory too large" in page.text
+    assert "1 refused" in page.text
+    assert "1 failed" in page.text
+    assert '<td data-value="repaired" title="gaps-filled wrong-order">repaired</td>' in html
+    assert html.count('<td data-value="done">done</td>') == 2
 
 
 def test_links_are_relative_and_lead_to_files(results):
@@ -81,7 +101,7 @@ def test_findings_that_cannot_be_read_are_listed(results, damage):
     (results / "eve" / "eve_findings.json").write_text(damage)
     (results / "summary.json").write_text(damage)
     page = Page(write_index(results).read_text(encoding="utf-8"))
-    assert "eve eve_findings.json cannot be read" in page.text
+    assert f"eve failed {NOTHING} eve_findings.json cannot be read" in page.text
     assert "3 cases" in page.text
 
 
@@ -102,7 +122,7 @@ def test_index_in_a_browser(results, tmp_path_factory):
     assert cases(document) == ["bert #1", "carl", "anna"]
     # Clicks, each after the ones before: name, name again, highest peak (none comes last), score, score again, p-value.
     press = """
-      const seen = [0, 0, 4, 1, 1, 2].map(column => {
+      const seen = [0, 0, 5, 2, 2, 3].map(column => {
         document.querySelectorAll("th button")[column].click();
         return [...document.querySelectorAll("table.sortable tbody tr")].map(row => row.cells[0].textContent);
       });
