@@ -136,11 +136,25 @@ class CLIPBackbone(TextTower):
         return self.visual.conv1.weight.dtype
 
     def path_start(self, blocks: int) -> int:
-        """First block (from 1) of a second path that spans the last ``blocks`` blocks, or all there are."""
+        """First block (from 1) of a second path that spans the last ``blocks`` blocks, or all there are.
+
+        Args:
+            blocks: of the second path, at least 1.
+
+        Returns:
+            The block's number, from 1.
+        """
         return max(1, self.depth + 1 - blocks)
 
     def check_layers(self, layers: Sequence[int] | None, first: int = 1) -> tuple[int, ...]:
         """Block numbers from ``first`` on; ``None`` for quarters of the depth (6, 12, 18, 24 of ViT-L).
+
+        Args:
+            layers: block numbers from ``first`` on, or None.
+            first: smallest number that is allowed: 0 stands for what enters the first block.
+
+        Returns:
+            The numbers as they are used.
 
         Raises:
             ConfigurationError: if a number is outside, or there is none.
@@ -173,6 +187,9 @@ class CLIPBackbone(TextTower):
             accept_activation_mismatch: allow weights trained with another activation than this backbone's. Only for
                 methods whose release does so.
             download: whether a registered name that is not cached may be fetched.
+
+        Returns:
+            What was loaded.
 
         Raises:
             WeightsError: if the weights are unknown, missing, damaged, of another architecture or activation.
@@ -282,22 +299,49 @@ class CLIPBackbone(TextTower):
         return run_blocks(self.visual.transformer.resblocks, self.embed(images), requests, after_block)
 
     def project(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens (..., W) into the joint space (..., D): ``ln_post``, then ``visual.proj``."""
+        """Tokens (..., W) into the joint space (..., D): ``ln_post``, then ``visual.proj``.
+
+        Args:
+            tokens: (..., W), of the last block.
+
+        Returns:
+            (..., D), not normalised.
+        """
         return self.visual.ln_post(tokens) @ self.visual.proj
 
     def last_block_values(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Value projection (B, N, W) of the last block's ``ln_1`` of ``tokens`` (B, N, W)."""
+        """Value projection (B, N, W) of the last block's ``ln_1`` of ``tokens`` (B, N, W).
+
+        Args:
+            tokens: (B, N, W) that enter the last block.
+
+        Returns:
+            (B, N, W).
+        """
         block = self.visual.transformer.resblocks[-1]
         _, _, weight = block.attn.in_proj_weight.chunk(3)
         _, _, bias = block.attn.in_proj_bias.chunk(3)
         return F.linear(block.ln_1(tokens), weight, bias)
 
     def last_block_output(self, attended: torch.Tensor) -> torch.Tensor:
-        """Output projection (B, N, W) of the last block's attention."""
+        """Output projection (B, N, W) of the last block's attention.
+
+        Args:
+            attended: (B, N, W), values weighted by attention.
+
+        Returns:
+            (B, N, W).
+        """
         return self.visual.transformer.resblocks[-1].attn.out_proj(attended)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Tokens (B, 1 + N, W) that enter the first block, of normalised images (B, 3, S, S).
+
+        Args:
+            images: (B, 3, S, S), normalised.
+
+        Returns:
+            (B, 1 + N, W), the class token first.
 
         Raises:
             ConfigurationError: for another size.

@@ -32,7 +32,15 @@ class DensePrior(Protocol):
         ...
 
     def load_weights(self, source: str | Path, *, download: bool = True) -> WeightsRecord:
-        """Load weights by registered name, file or seed."""
+        """Load weights by registered name, file or seed.
+
+        Args:
+            source: a registered name, a file, or ``"seed:N"``.
+            download: whether a registered name that is not cached may be fetched.
+
+        Returns:
+            What was loaded.
+        """
         ...
 
 
@@ -92,6 +100,9 @@ class DINOv2Prior(nn.Module):
         Args:
             source: a registered name (``"dinov2_vitb14_reg"``), a file, or ``"seed:N"`` for tests.
             download: whether a registered name that is not cached may be fetched.
+
+        Returns:
+            What was loaded.
 
         Raises:
             WeightsError: if the weights are unknown, missing, damaged or of another architecture.

@@ -27,9 +27,12 @@ __all__ = [
     "prior_state_dict",
     "prompts_state_dict",
     "read_state_dict",
+    "refuse_pointer",
 ]
 
 _SUFFIXES = {".pt", ".pth", ".bin", ".ckpt", ".safetensors"}
+_LFS_POINTER = b"version https://git-lfs"
+_LFS_REMEDY = "it is a pointer of Git LFS; fetch the file itself with `git lfs pull`"
 # What OpenAI's archives carry beside parameters, and what older open_clip files stored of a constant.
 _NO_PARAMETERS = {"input_resolution", "context_length", "vocab_size", "attn_mask"}
 
@@ -265,11 +268,22 @@ def _read(path: Path) -> Any:
         raise WeightsError(f"{path} is not a usable weights file: {_kind_of_damage(head)}") from error
 
 
+def refuse_pointer(path: Path) -> None:
+    """Say of a pointer of Git LFS, which a checkout without it leaves, what it is.
+
+    Raises:
+        WeightsError: if ``path`` is one.
+    """
+    with reading(path), open(path, "rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise WeightsError(f"{path} is not a usable weights file: {_LFS_REMEDY}")
+
+
 def _kind_of_damage(head: bytes) -> str:
     if not head:
         return "it is empty; fetch it again"
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a pointer of Git LFS; fetch the file itself with `git lfs pull`"
+    if head.startswith(_LFS_POINTER):
+        return _LFS_REMEDY
     if head.lstrip().startswith(b"<"):
         return "it is a web page, saved in place of the file; use the file's direct address"
     return "it is truncated or no checkpoint; fetch it again"

@@ -45,6 +45,9 @@ class Concept:
             count: of each kind.
             rng: source of randomness.
 
+        Returns:
+            The normal and the abnormal sentences.
+
         >>> import numpy
         >>> normal, abnormal = concepts()["ring"].sentences(3, numpy.random.default_rng(1))
         >>> all(" with " in sentence for sentence in abnormal), any(" with " in sentence for sentence in normal)

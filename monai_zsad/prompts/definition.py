@@ -76,7 +76,9 @@ class Definition:
             return cls(name, _LEARNED[name], normal=(normal,), abnormal=(abnormal,))
         if name not in set_files():
             hint = did_you_mean(str(name), set_names())
-            raise ConfigurationError(f"the prompt set {name!r} is unknown; {hint}. Own sets are read from a YAML file")
+            raise ConfigurationError(
+                f"the prompt set {name!r} is unknown; {hint}. A set of your own is a file ending in .yaml"
+            )
         return cls.parse(read_yaml(set_files()[name]), name)
 
     @classmethod

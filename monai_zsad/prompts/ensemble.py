@@ -91,15 +91,18 @@ class PromptEnsemble:
         name: str | None = None,
         states: Sequence[str] | None = None,
     ) -> PromptEnsemble:
-        """One of the sets that come with the package (:func:`~monai_zsad.prompts.set_names`).
+        """One of the sets that come with the package (:func:`~monai_zsad.prompts.set_names`), or one of your own.
 
         Args:
-            set_name: its name.
+            set_name: its name, or a file that ends in ``.yaml`` or ``.yml``, as for :meth:`from_yaml`.
             anatomy: key or alias (``"brain"``); ``None`` for general words.
             modality: key or alias (``"flair"``, DICOM's ``"CT"``); ``None`` for general words.
             name: what the states are about, in place of the set's word.
             states: library states, in place of the set's: ``["organ", "hemorrhage"]``; ``"findings"`` stands for all
                 that fit anatomy and modality.
+
+        Returns:
+            The set.
 
         Raises:
             ConfigurationError: if a name is unknown, or the set has no place for what is given.
@@ -108,7 +111,9 @@ class PromptEnsemble:
             >>> PromptEnsemble.named("aaclip_examination", anatomy="chest", modality="xray").normal[:2]
             ('a normal chest X-ray.', 'an unremarkable chest X-ray.')
         """
-        return cls(**Definition.named(set_name).resolve(anatomy, modality, name, states))
+        own = str(set_name).lower().endswith((".yaml", ".yml"))
+        definition = definition_of(set_name) if own else Definition.named(set_name)
+        return cls(**definition.resolve(anatomy, modality, name, states))
 
     @classmethod
     def from_yaml(
@@ -125,6 +130,16 @@ class PromptEnsemble:
         Keys of the file: ``normal``, ``abnormal``, ``templates``, ``name``, ``images``, ``adapt_articles``,
         ``description`` as for this class; ``states`` for library states; ``like`` for a named set that gives all keys
         which the file leaves out. ``python -m monai_zsad prompts show SET --yaml`` writes a file to start from.
+
+        Args:
+            path: the file.
+            anatomy: see :meth:`named`.
+            modality: see :meth:`named`.
+            name: see :meth:`named`.
+            states: see :meth:`named`.
+
+        Returns:
+            The set.
 
         Raises:
             ConfigurationError: naming file and key, if something in it cannot be used.

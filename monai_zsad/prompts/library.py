@@ -60,13 +60,26 @@ class Modality:
     def examination(self, anatomy: Anatomy) -> str:
         """The scan of ``anatomy`` as a report calls it.
 
+        Args:
+            anatomy: what is scanned.
+
+        Returns:
+            Words for a sentence.
+
         >>> modalities()["flair"].examination(anatomies()["brain"])
         'FLAIR brain MRI scan'
         """
         return " ".join(fill(self.examination_text, {"anatomy": anatomy.adjective}).split())
 
     def suits(self, anatomy: Anatomy) -> bool:
-        """Whether the modality is made for ``anatomy``; always so for the entry ``any``."""
+        """Whether the modality is made for ``anatomy``; always so for the entry ``any``.
+
+        Args:
+            anatomy: what is scanned.
+
+        Returns:
+            True where both go together.
+        """
         return anatomy.key == ANY or not self.anatomies or anatomy.key in self.anatomies
 
 
@@ -89,7 +102,15 @@ class State:
     modalities: tuple[str, ...] = ()
 
     def suits(self, anatomy: Anatomy, modality: Modality) -> bool:
-        """Whether the finding belongs to this anatomy and modality; unknown ones (``any``) fit no restriction."""
+        """Whether the finding belongs to this anatomy and modality; unknown ones (``any``) fit no restriction.
+
+        Args:
+            anatomy: what is scanned.
+            modality: how it is scanned.
+
+        Returns:
+            True where all go together.
+        """
         return (not self.anatomies or anatomy.key in self.anatomies) and (
             not self.modalities or modality.key in self.modalities
         )

@@ -93,6 +93,14 @@ def test_a_bundle_may_name_a_file(tmp_path: Path):
     assert found == PromptEnsemble(**{**CONTENT, "name": "spleen"})
 
 
+def test_a_file_takes_the_place_of_a_name(tmp_path: Path):
+    path = write(tmp_path, {"like": "medical", "abnormal": ["{} with a mass"], "normal": ["clear {}"]})
+    words = {"anatomy": "lung", "modality": "ct"}
+    assert PromptEnsemble.named(str(path), **words) == PromptEnsemble.from_yaml(path, **words)
+    with pytest.raises(ConfigurationError, match=r"missing\.yml"):
+        PromptEnsemble.named(str(tmp_path / "missing.yml"))
+
+
 @pytest.mark.parametrize("name", set_names())
 def test_yaml_round_trip(tmp_path: Path, name: str):
     ensemble = PromptEnsemble.named(name)

@@ -1,0 +1,244 @@
+"""Every block, command and option of the documents is executed as it is typed, or stands below with why it is not."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from monai_zsad.apps.cli import app
+from tests.documented import PAGES, ROOT, Block, blocks, headings, links, name_of, own_commands, wishes
+from tests.networks.zoo import ARCHITECTURE
+from tests.workshop import make_bundles, make_inputs, run, write_parts
+
+LABEL = "needs the environment of MONAI Label: tests/integration/test_monailabel.py, where `make label-env` was run"
+NETWORK = "needs a network"
+CHECKS = "runs these very checks: .ci/run"
+# Commands, by their beginning; each entry must be needed.
+NOT_EXECUTED = {
+    "make demo": ".ci/run runs it; it runs `python -m monai_zsad demo`, which CONTRIBUTING.md names too",
+    "make test": CHECKS,
+    "srun ": "needs a Slurm cluster; tests/integration/test_cohort.py runs several such processes on one machine",
+    "pip install ": NETWORK,
+    "python -m monai_zsad weights fetch": f"{NETWORK}; tests/backbones/test_weights_fetch.py fetches from this machine",
+    "python -m monai.bundle run --bundle_root bundles/tiny_screening --dataset_dir DATA": (
+        "needs the scans that configs/train.yaml lists; tests/networks/test_concept_training.py trains the same network"
+    ),
+    "python notebooks/execute.py": "runs for a quarter of an hour; tests/notebooks runs each by the same functions",
+    "python -m venv label-env": NETWORK,
+    "label-env/bin/": LABEL,
+    "export MONAI_LABEL_DICOMWEB_USERNAME": "tests/integration/test_monailabel_orthanc.py",
+}
+PYTHON_NOT_EXECUTED = {"from monailabel.client": LABEL}
+# In the place of what is large, or must be downloaded.
+IN_PYTHON = {
+    "Crane()": f"Crane({ARCHITECTURE}, 56)",
+    '"ViT-L-14-336:openai"': '"seed:0"',
+    '"crane:mvtec_epoch5"': '"seed:0"',
+}
+# Options of a bundle's run, without their values.
+OPTIONS_NOT_EXECUTED = {
+    "--device": "needs a second GPU",
+    "--calibration": "needs normal scans screened with the same words and weights: the block of docs/screening.md",
+    "--weights#prior": "tests/backbones/test_priors.py reads such files",
+}
+SLOW = ("--workers", "NORMALS", "torchrun", "train.yaml", "compare ", "monai_zsad demo", "ComparedBundles")
+FAST_PAGES = ("README.md", "CONTRIBUTING.md", "docs/", "bundles/crane/", "monai_zsad/", "notebooks/")
+# A run has one of each group.
+TOGETHER = (
+    {"plane", "fused_planes"},
+    {"precision", "amp", "runtime"},
+    {"overwrite", "resume"},
+    {"image_size", "token_spacing_mm"},
+)
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+def _slow(block: Block) -> bool:
+    return any(word in block.text for word in SLOW) or not block.page.startswith(FAST_PAGES)
+
+
+def _parameters(language: str) -> list[Any]:
+    found = [block for block in BLOCKS if block.language == language]
+    return [pytest.param(block, id=block.title, marks=[pytest.mark.slow] if _slow(block) else []) for block in found]
+
+
+def _reason(command: str) -> str | None:
+    return next((why for start, why in NOT_EXECUTED.items() if command.startswith(start)), None)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a reader types."""
+    make_bundles(tmp_path / "bundles")
+    monkeypatch.setenv("MONAI_ZSAD_OFFLINE", "1")
+    return tmp_path
+
+
+@pytest.mark.parametrize("block", _parameters("bash"))
+def test_commands_run_as_they_are_typed(block: Block, folder: Path) -> None:
+    executed = [command for command in block.commands if _reason(command) is None]
+    if not executed:
+        pytest.skip("; ".join(sorted({str(_reason(command)) for command in block.commands})))
+    make_inputs(folder, "\n".join(executed))
+    for command in executed:
+        done = run(command, folder)
+        assert done.code == 0, f"{command}\n{done.output}"
+        assert "Traceback" not in done.output, done.output
+
+
+@pytest.mark.parametrize("block", _parameters("python"))
+def test_python_runs_as_it_is_typed(block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if why := next((why for start, why in PYTHON_NOT_EXECUTED.items() if block.text.startswith(start)), None):
+        pytest.skip(why)
+    make_inputs(folder, block.text)
+    monkeypatch.chdir(folder)
+    text = block.text
+    for typed, small in IN_PYTHON.items():
+        text = text.replace(typed, small)
+    exec(compile(text, block.page, "exec"), {})
+
+
+def test_what_is_not_executed_stands_in_the_documents() -> None:
+    commands = [command for block in BLOCKS if block.language == "bash" for command in block.commands]
+    python = [block.text for block in BLOCKS if block.language == "python"]
+    options = {word for page in PAGES for wish in wishes(page) for word in wish}
+    assert not [start for start in NOT_EXECUTED if not any(command.startswith(start) for command in commands)]
+    assert not [start for start in PYTHON_NOT_EXECUTED if not any(text.startswith(start) for text in python)]
+    assert not [typed for typed in IN_PYTHON if not any(typed in text for text in python)]
+    assert not OPTIONS_NOT_EXECUTED.keys() - options
+
+
+def test_every_block_is_of_a_known_language() -> None:
+    known = {"bash", "python", "", "bibtex", "yaml", "text"}
+    assert {block.language for block in BLOCKS} <= known
+    assert not [block.title for block in BLOCKS if not block.language and "python -m" in block.text]
+
+
+# ---- options in tables ---------------------------------------------------------------------------------------------
+
+
+def _pairs(wish: list[str]) -> dict[str, list[str]]:
+    """``["--a", "1", "--b=2"]`` as ``{"--a": ["--a", "1"], "--b": ["--b=2"]}``, without those that are not executed."""
+    found: dict[str, list[str]] = {}
+    for word in wish:
+        if word.startswith("--"):
+            name = word.partition("=")[0]
+            found[name] = []
+        found[name].append(word)
+    return {name: words for name, words in found.items() if name not in OPTIONS_NOT_EXECUTED}
+
+
+def _groups(names: set[str]) -> set[str]:
+    return {str(sorted(group)) for group in TOGETHER for name in names if name[2:] in group} | names
+
+
+def packed(page: Path) -> list[dict[str, list[str]]]:
+    """The options of a bundle's page in as few runs as there are values of one option."""
+    runs: list[dict[str, list[str]]] = []
+    for pairs in map(_pairs, wishes(page)):
+        place = next((run for run in runs if not _groups(set(run)) & _groups(set(pairs))), None)
+        if place is None:
+            runs.append(pairs)
+        else:
+            place |= pairs
+    return [run for run in runs if run]
+
+
+def _option_runs() -> list[Any]:
+    found = []
+    for page in PAGES:
+        if name_of(page).startswith("bundles/"):
+            marks = [] if page.parents[1].name == "crane" else [pytest.mark.slow]
+            found += [
+                pytest.param(page.parents[1].name, options, id=f"{page.parents[1].name} {number}", marks=marks)
+                for number, options in enumerate(packed(page))
+            ]
+    return found
+
+
+@pytest.mark.parametrize(("bundle", "options"), _option_runs())
+def test_options_run_as_they_are_typed(bundle: str, options: dict[str, list[str]], folder: Path) -> None:
+    make_inputs(folder, " ".join(["SCANS", *(word for typed in options.values() for word in typed)]))
+    own = f"bundles/{bundle}"
+    words = ["python", "-m", "monai.bundle", "run", "--config_file", f"{own}/configs/inference.yaml"]
+    words += ["--bundle_root", own, "--dataset_dir", "SCANS", "--output_dir", "RESULTS"]
+    for name, typed in options.items():
+        words += typed if len(typed) < 2 else [name, _existing(name, typed[1], folder / own, folder)]
+    if "--weights#clip" in options and "--weights_activation" not in options and "seed:0" not in words:
+        words += ["--weights_activation", "quick_gelu"]  # OpenAI's own file tells it
+    done = run(shlex.join(words), folder)
+    assert done.code == 0, f"{shlex.join(words)}\n{done.output}"
+    assert "done, 0 failed" in done.output
+
+
+def _existing(name: str, value: str, bundle: Path, folder: Path) -> str:
+    """A value as typed; of a weights file one that is there and fits."""
+    part = name.removeprefix("--weights#")
+    if part == name or value.startswith("seed:"):
+        return value
+    if part == "model":
+        return str(bundle / "models" / "model.pt")
+    files = write_parts(bundle, folder / "files")
+    return str(files[part])
+
+
+def test_packing_leaves_nothing_out() -> None:
+    page = next(page for page in PAGES if name_of(page) == "bundles/crane/docs/README.md")
+    found = [words for run in packed(page) for words in run.values()]
+    assert sorted(found) == sorted(words for wish in wishes(page) for words in _pairs(wish).values())
+
+
+# ---- commands of this package, wherever they stand -----------------------------------------------------------------
+
+OWN_COMMANDS = [
+    (name_of(page), command)
+    for page in PAGES
+    for command in own_commands(page) + [c for b in blocks(page) if b.language == "bash" for c in b.commands]
+    if " -m monai_zsad " in command
+]
+
+
+@pytest.mark.parametrize(("page", "command"), OWN_COMMANDS, ids=[f"{page} {line}" for page, line in OWN_COMMANDS])
+def test_the_command_line_knows_every_option(page: str, command: str) -> None:
+    """Those that are not executed as well: words are understood, whatever they mean."""
+    words = shlex.split(command.partition(" -m monai_zsad ")[2])
+    current = typer.main.get_command(app)
+    while hasattr(current, "commands") and words:
+        assert words[0] in current.commands, f"{page}: no command {words[0]}"
+        current, words = current.commands[words[0]], words[1:]
+    current.make_parser(typer.Context(current)).parse_args(words)
+
+
+def test_an_unknown_option_is_found() -> None:
+    with pytest.raises(Exception, match="No such option: --kinds"):
+        test_the_command_line_knows_every_option("page", "python -m monai_zsad weights list --kinds prompts")
+
+
+def test_tables_of_the_command_lines_own_options() -> None:
+    command = typer.main.get_command(app).commands["label-server"]  # type: ignore[attr-defined]  # a group's
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    page = next(page for page in PAGES if name_of(page) == "monai_zsad/apps/monailabel/README.md")
+    assert not [word for wish in wishes(page) for word in wish if word.startswith("--") and word not in known]
+
+
+# ---- links and the picture -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_to_what_is_there(page: Path) -> None:
+    for target, anchor in links(page):
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), f"{name_of(page)}: {target}"
+        if anchor:
+            assert anchor in headings(file), f"{name_of(page)}: {target}#{anchor}"
+
+
+def test_the_picture_is_small_and_shown() -> None:
+    picture = ROOT / "docs" / "images" / "demo.png"
+    assert 20_000 < picture.stat().st_size < 200_000
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert ("docs/images/demo.png", "") in links(ROOT / "README.md")
