@@ -7,7 +7,7 @@ LABEL_VENV ?= .venv-label
 LABEL_INSTALLED := $(LABEL_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install label-env demo test test-slow lint types benchmark clean
+.PHONY: help install label-env demo test test-slow lint types benchmark dist clean
 
 help:
 	@echo "make demo       sample scan -> anomaly map, scores and picture in demo_output/"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-slow  full-size networks and what needs servers"
 	@echo "make label-env  environment of the MONAI Label server in $(LABEL_VENV)"
 	@echo "make benchmark  speed and memory against a plain reference (minutes)"
+	@echo "make dist       wheel and source distribution in dist/"
 	@echo "make clean      remove the environment and what tools leave behind"
 
 install: $(INSTALLED)
@@ -50,6 +51,9 @@ types: $(INSTALLED)
 
 benchmark: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.crane_speed
+
+dist: $(INSTALLED)
+	$(BIN)/python -m hatchling build
 
 clean:
 	rm -rf $(VENV) $(LABEL_VENV) build dist *.egg-info demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis

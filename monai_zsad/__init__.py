@@ -17,6 +17,7 @@ from monai_zsad._version import __version__
 _ROOMS = (
     "apps",
     "backbones",
+    "bundles",
     "data",
     "errors",
     "inferers",

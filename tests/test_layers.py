@@ -16,7 +16,7 @@ import monai_zsad
 
 PACKAGE = Path(monai_zsad.__file__).parent
 LEVELS = (
-    {"prompts"},
+    {"prompts", "bundles"},
     {"backbones"},
     {"networks"},
     {"transforms", "inferers", "losses", "metrics", "data", "writers"},

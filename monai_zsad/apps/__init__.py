@@ -1,11 +1,17 @@
-"""Programs for people: command line, bundle helpers. Modules are imported on first use."""
+"""Programs for people: :func:`screen`, the command line, bundle helpers. All is imported on first use."""
 
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monai_zsad.apps.screened import Screened, ScreenedCase, screen
+
+__all__ = ["Screened", "ScreenedCase", "screen"]
 
 _MODULES = (
+    "bundle_cli",
     "bundles",
     "calibration",
     "case_names",
@@ -28,6 +34,8 @@ _MODULES = (
     "scan_prompts",
     "score_cli",
     "screen_cli",
+    "screen_run",
+    "screened",
     "screening",
     "settings",
     "slicer",
@@ -39,7 +47,9 @@ _MODULES = (
 )
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module(f"{__name__}.screened"), name)
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

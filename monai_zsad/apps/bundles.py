@@ -11,9 +11,10 @@ from typing import Any, get_args
 
 import torch
 
+from monai_zsad import bundles
 from monai_zsad.backbones.architectures import Activation
 from monai_zsad.backbones.weights_fetch import sha256_of
-from monai_zsad.backbones.weights_io import WeightsRecord, read_state_dict
+from monai_zsad.backbones.weights_io import WeightsRecord, read_state_dict, refuse_pointer
 from monai_zsad.data import find_user_error
 from monai_zsad.errors import ConfigurationError, OutputError, WeightsError
 from monai_zsad.networks import ZeroShotNetwork
@@ -96,6 +97,7 @@ def check_parts(
 
 def _load_checkpoint(network: ZeroShotNetwork, path: Path) -> None:
     # First, since a damaged file is better told by its hash than by what torch makes of it.
+    refuse_pointer(path)
     records = read_records(path)
     state = read_state_dict(path)
     own = network.state_dict()
@@ -136,18 +138,24 @@ def bundle_network(bundle: str | os.PathLike[str], **overrides: Any) -> tuple[Ze
 
 
 def find_bundle(bundle: str | os.PathLike[str]) -> Path:
-    """Folder of a bundle: as it is given, or by its name in ``bundles/``, here or beside the package.
+    """Folder of a bundle: as it is given, or by its name in ``bundles/`` here or in :mod:`monai_zsad.bundles`.
+
+    Args:
+        bundle: a folder or a name.
+
+    Returns:
+        The folder, relative where ``bundle`` is and it lies in the working directory.
 
     Raises:
         ConfigurationError: if there is none.
     """
     name = os.fspath(bundle)
-    beside = Path(__file__).resolve().parents[2]
-    places = [Path(name), Path("bundles") / name, beside / "bundles" / name]
-    for place in places[: 1 if Path(name).name != name else None]:
+    for place in (Path(name), Path("bundles") / name)[: 1 if Path(name).name != name else None]:
         if (place / "configs" / "inference.yaml").is_file():
             return place
-    known = sorted({file.parents[1].name for file in (beside / "bundles").glob("*/configs/inference.yaml")})
+    known = bundles.names()
+    if name in known:
+        return bundles.path(name)
     raise ConfigurationError(
         f"{name} is no bundle: give its folder" + (f", or one of {', '.join(known)}" if known else "")
     )

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from monai_zsad._version import __version__
-from monai_zsad.apps import datasets_cli, prompts_cli, weights_cli
+from monai_zsad.apps import bundle_cli, datasets_cli, prompts_cli, weights_cli
 from monai_zsad.apps.compare_cli import compare
 from monai_zsad.apps.convert_cli import convert
 from monai_zsad.apps.demo import demo
@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 for command in (calibrate, compare, convert, demo, info, label_bundle, label_server, report, score, screen, slicer):
     app.command()(command)
+app.add_typer(bundle_cli.app, name="bundle")
 app.add_typer(datasets_cli.app, name="datasets")
 app.add_typer(prompts_cli.app, name="prompts")
 app.add_typer(weights_cli.app, name="weights")

@@ -55,6 +55,8 @@ def compare(
 
     Methods that use the same CLIP share one pass through it. Pictures, and a JSON with scores, weights and versions,
     are written to OUTPUT/<case>/.
+
+    Example: python -m monai_zsad compare scan.nii.gz -o OUT -b crane -b anomalyclip
     """
     # Arguments are looked at before torch is imported.
     folders = _folders(bundle)

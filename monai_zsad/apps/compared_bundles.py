@@ -13,7 +13,7 @@ from monai_zsad.apps.bundles import build_network, load_weights, read_bundle, re
 from monai_zsad.apps.compare import Comparison, compare_methods
 from monai_zsad.data import find_scans, find_user_error
 from monai_zsad.errors import ConfigurationError, InputError, WeightsError
-from monai_zsad.networks import ZeroShotNetwork, check_engine
+from monai_zsad.networks import ZeroShotNetwork, check_runtime
 from monai_zsad.networks.shared import same_vision
 
 __all__ = ["ComparedBundles", "one_scan"]
@@ -73,10 +73,14 @@ class ComparedBundles:
                 self._set(key, value, [name])
         self._check_alike()
         for name in self._parsers:
-            engine = self._parsed_or(name, "engine", "torch")
-            check_engine(engine, self._parsed_or(name, "precision", "float32"), self._parsed_or(name, "device", "cpu"))
-            if engine != "torch":
-                raise ConfigurationError(f"engine={engine!r} of {name}: features are shared in PyTorch only; set torch")
+            runtime = self._parsed_or(name, "runtime", "torch")
+            check_runtime(
+                runtime, self._parsed_or(name, "precision", "float32"), self._parsed_or(name, "device", "cpu")
+            )
+            if runtime != "torch":
+                raise ConfigurationError(
+                    f"runtime={runtime!r} of {name}: features are shared in PyTorch only; set torch"
+                )
         first = next(iter(self._parsers))
         self.preprocessing = self._parsed(first, "preprocessing")
         self.inferer = self._parsed(first, "inferer")

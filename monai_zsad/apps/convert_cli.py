@@ -43,6 +43,8 @@ def convert(
 
     MONAI Label and other programs that load a bundle from one file need it; a run of the bundle then takes it too.
     Parts that are not given come from the bundle's released weights, downloaded if need be.
+
+    Example: python -m monai_zsad convert bundles/crane --weights clip=ViT-L-14-336px.pt
     """
     # Arguments are looked at before torch is imported.
     sources = _sources(weights or [], clip=clip, prompts=prompts, prior=prior)

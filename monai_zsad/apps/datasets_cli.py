@@ -26,7 +26,10 @@ _Name = Annotated[str, typer.Argument(help="A name as `datasets list` prints it.
 
 @app.command("list")
 def list_datasets(as_json: _Json = False) -> None:
-    """List the known sets with the numbers of their test parts."""
+    """List the known sets with the numbers of their test parts.
+
+    Example: python -m monai_zsad datasets list
+    """
     from monai_zsad.data.benchmarks import known_benchmarks
 
     entries = known_benchmarks().values()
@@ -52,7 +55,10 @@ def list_datasets(as_json: _Json = False) -> None:
 
 @app.command()
 def show(name: _Name, as_json: _Json = False) -> None:
-    """Print all that is known about a set: where to get it, licence, layouts, numbers."""
+    """Print all that is known about a set: where to get it, licence, layouts, numbers.
+
+    Example: python -m monai_zsad datasets show mvtec-ad
+    """
     from monai_zsad.data.benchmarks import get_benchmark
 
     entry = get_benchmark(name)
@@ -74,7 +80,10 @@ def check(
     quick: Annotated[bool, typer.Option("--quick", help="Look for the files, but do not read them.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Say what is missing, unreadable or does not fit; the exit status is 1 if anything is."""
+    """Say what is missing, unreadable or does not fit; the exit status is 1 if anything is.
+
+    Example: python -m monai_zsad datasets check mvtec-ad FOLDER --quick
+    """
     from monai_zsad.data.benchmarks import check_benchmark
 
     result = check_benchmark(name, folder, layout=layout, part=part, read=not quick)

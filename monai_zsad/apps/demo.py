@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from monai_zsad.errors import ConfigurationError, ZsadError
+from monai_zsad.errors import ZsadError
 
 __all__ = ["demo"]
 
@@ -24,22 +24,24 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the sample scan and the results.")] = Path(
         "demo_output"
     ),
-    bundle: Annotated[Path, typer.Option(help="Folder of the bundle to run.")] = Path("bundles/tiny_screening"),
+    bundle: Annotated[str, typer.Option(help="A bundle's folder or name.")] = "tiny_screening",
 ) -> None:
     """Make a sample scan with a known lesion, screen it with a bundle and say what was found, and where it is.
 
     The results of an earlier demo in the same folder are replaced.
+
+    Example: python -m monai_zsad demo -o demo_output
     """
+    from monai_zsad.apps.bundles import find_bundle
     from monai_zsad.data import write_sample_scan
 
-    config = bundle / "configs" / "inference.yaml"
-    if not config.is_file():
-        raise ConfigurationError(f"{bundle} is no bundle (no configs/inference.yaml): run in the project's folder")
+    folder = find_bundle(bundle)
+    config = folder / "configs" / "inference.yaml"
     scan = write_sample_scan(output / "scan")
     truth = json.loads((scan.parent / "sample_flair.json").read_text(encoding="utf-8"))
     print(f"Sample scan: {scan} (a synthetic head with one lesion)")
     results = output / "results"
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config), "--bundle_root", str(bundle)]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config), "--bundle_root", str(folder)]
     command += ["--dataset_dir", str(scan), "--output_dir", str(results), "--overwrite", "true"]
     command += [word for key, value in _OVERRIDES.items() for word in (f"--{key}", value)]
     print(f"Running: {shlex.join(['python', *command[1:]])}\n", flush=True)

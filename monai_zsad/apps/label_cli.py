@@ -54,6 +54,8 @@ def label_server(
 
     Needs an environment with MONAI Label (the `label` extra). User and password of a DICOMweb server are read from
     MONAI_LABEL_DICOMWEB_USERNAME and MONAI_LABEL_DICOMWEB_PASSWORD. Nothing is fetched from the internet.
+
+    Example: python -m monai_zsad label-server --studies SCANS --bundles tiny_screening
     """
     if importlib.util.find_spec("monailabel") is None:
         raise ConfigurationError(
@@ -117,6 +119,8 @@ def label_bundle(
     """Write a copy of a bundle that MONAI Label's sample app monaibundle can serve.
 
     It is `label-server`'s model without its options, heat map and order of suspicion.
+
+    Example: python -m monai_zsad label-bundle crane -o app/model/crane
     """
     from monai_zsad.apps.bundles import find_bundle
     from monai_zsad.apps.monailabel.label_view import write_label_view

@@ -22,7 +22,10 @@ app = typer.Typer(help="Prompts: list the words, show the sentences that a set y
 
 @app.command("list")
 def list_prompts(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List sets, anatomies, modalities and states. A set's own file is written by `prompts show SET --yaml`."""
+    """List sets, anatomies, modalities and states. A set's own file is written by `prompts show SET --yaml`.
+
+    Example: python -m monai_zsad prompts list
+    """
     from monai_zsad.prompts import PromptEnsemble, anatomies, modalities, set_names, states
 
     sets = {name: PromptEnsemble.named(name) for name in set_names()}
@@ -97,7 +100,10 @@ def show(
         typer.Option("--limit", min=3, help="Tokens that fit the text tower; 77 for CLIP.", show_default=False),
     ] = None,
 ) -> None:
-    """Print the sentences that a set yields, with their tokens; the exit status is 1 if one is too long."""
+    """Print the sentences that a set yields, with their tokens; the exit status is 1 if one is too long.
+
+    Example: python -m monai_zsad prompts show medical --anatomy brain --modality FLAIR
+    """
     from monai_zsad.prompts import PromptEnsemble
 
     if (set_name is None) == (file is None):

@@ -24,6 +24,8 @@ def info(
     """List what lies at a path: each series with modality, size and spacing, and why one is left out.
 
     Descriptions are those of the files and may name a patient; `screen` writes none of them.
+
+    Example: python -m monai_zsad info SCANS --series FLAIR
     """
     from monai_zsad.data import find_studies
 
@@ -57,6 +59,8 @@ def calibrate(
 
     A p-value of 0.05 or less comes up in at most one of 20 normal scans of the same kind (split conformal). Screen the
     reference scans first, as the others will be, with a low --threshold, so that their candidates are all there.
+
+    Example: python -m monai_zsad calibrate RESULTS -o normal.json --alpha 0.05
     """
     if output.exists() and not overwrite:
         raise OutputError(f"{output} exists: add --overwrite to replace it, or give another --output")
@@ -80,7 +84,10 @@ def report(
     results: Annotated[Path, typer.Argument(help="Output folder of `screen`.")],
     title: Annotated[str, typer.Option(help="Of the page.")] = "Anomaly screening",
 ) -> None:
-    """Write index.html anew: all cases of a results folder, most suspicious first, with links to their reports."""
+    """Write index.html anew: all cases of a results folder, most suspicious first, with links to their reports.
+
+    Example: python -m monai_zsad report RESULTS --title "Night list"
+    """
     from monai_zsad.writers import write_index
 
     if not title.strip():

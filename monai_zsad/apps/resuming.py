@@ -97,7 +97,7 @@ def _without_complete(
     if other and not overwrite:
         raise OutputError(
             f"{share.folder} holds results of {other[0]} that were made with another model, other settings or of "
-            "another scan: add --overwrite true to replace them, or give another --output_dir"
+            "another scan: add --overwrite true to replace them (with `screen`: --overwrite), or give another folder"
         )
     _logger.info("%d cases are complete already, %d remain", len(done), len(remaining))
     return remaining, done

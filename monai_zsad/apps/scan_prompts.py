@@ -83,8 +83,8 @@ class ScanPrompts:
             return general, f"as asked for: {self.modality}"
         if not modality:
             return general, "general, as the scan's modality is not known"
-        if self.network.engine != "torch":
-            return general, f"general, as {self.network.engine} has them compiled in: give --modality"
+        if self.network.fixed_words:
+            return general, "general, as runtime_file has them folded in: give --modality"
         try:
             if general != self.named(None):
                 return general, "as configured"

@@ -21,7 +21,10 @@ def score(
     page: Annotated[bool, typer.Option("--page/--no-page", help="Write index.html with curves and pictures.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score the predictions that an evaluation has kept: table, curves and page are written anew beside them."""
+    """Score the predictions that an evaluation has kept: table, curves and page are written anew beside them.
+
+    Example: python -m monai_zsad score RESULTS --bootstrap 1000
+    """
     from monai_zsad.apps.evaluation.scoring import score_run
 
     table = score_run(

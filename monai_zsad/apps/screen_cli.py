@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from monai_zsad.apps.screen_run import by_id, choose_crew, prepare, run_bundle
 from monai_zsad.apps.settings import read_settings, weights_setting
 from monai_zsad.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from monai_zsad.apps.cohort.crew import Crew
 
 __all__ = ["screen"]
 
@@ -37,7 +34,9 @@ def screen(
             help="Weights of a part: a name of `weights list`, a file, or seed:N (random). Repeat.",
         ),
     ] = None,
-    prompts: Annotated[str | None, typer.Option(help="Words to look for: a set of `prompts list`.")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="Words to look for: a set of `prompts list`, or your own .yaml.")
+    ] = None,
     anatomy: Annotated[str | None, typer.Option(help="What the scan shows, such as brain.")] = None,
     modality: Annotated[str | None, typer.Option(help="How it was made, such as FLAIR.")] = None,
     state: Annotated[list[str] | None, typer.Option(help="A finding to look for, such as hemorrhage. Repeat.")] = None,
@@ -69,6 +68,9 @@ def screen(
     download: Annotated[Path | None, typer.Option(help="Folder that keeps what a DICOMweb query retrieves.")] = None,
     case_key: Annotated[Path | None, typer.Option(help="CSV file to write: which case is which scan.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="What computes the network: torch, or on CPUs onnx or openvino.")
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="Any other value of inference.yaml. Repeat."),
@@ -105,12 +107,15 @@ def screen(
 
     Several runs may work in one folder at once, on any machines that share it: with --resume each takes cases that no
     other has. --workers starts several here, --engine ray on a cluster.
+
+    Example: python -m monai_zsad screen SCANS -o RESULTS --anatomy brain --modality FLAIR --dicom seg,pm
     """
-    words = {"prompt_set": prompts, "anatomy": anatomy, "modality": modality, "states": state, "plane": plane}
-    more = {"candidate_threshold": threshold, "calibration": calibration and str(calibration), "device": device}
-    cases = {"case_names": case_names, "case_key": case_key and str(case_key)}
-    cases |= {"series": series, "download_dir": download and str(download)}
-    named: dict[str, Any] = {key: value for key, value in (words | more | cases).items() if value is not None}
+    words = {"prompts": prompts, "anatomy": anatomy, "modality": modality, "state": state, "plane": plane}
+    more = {"threshold": threshold, "calibration": calibration and str(calibration)}
+    more |= {"device": device, "runtime": runtime}
+    cases = {"case_names": case_names, "case_key": case_key and str(case_key), "series": series}
+    which = {"download": download and str(download), "limit": limit, "order": order}
+    named = by_id({**words, **more, **cases, **which})
     if window is not None:
         named |= read_settings([f"window={window}"])[0]
     if dicom is not None:
@@ -119,98 +124,17 @@ def screen(
         named["repair"] = list(repair)
     flags = {"overwrite": overwrite, "resume": resume, "retry_failed": retry_failed, "profile": profile}
     named |= {key: True for key, wanted in flags.items() if wanted}
-    named |= {key: value for key, value in (("limit", limit), ("order", order)) if value is not None}
-    crew = _crew(engine, workers, ray_address, worker_gpus, device)
-    if crew is not None and limit is not None:
-        raise ConfigurationError("--limit counts the cases of one process: leave out --workers and --engine ray")
+    crew = choose_crew(engine, workers, ray_address, worker_gpus, device, limit)
     if not progress:
         named["progress"] = False
     given, _ = read_settings([*map(weights_setting, weights or []), *(setting or [])])
     if twice := sorted(named.keys() & given.keys()):
         raise ConfigurationError(f"--set {twice[0]}: has an option of its own and was given there, too")
-    settings = named | given | {"dataset_dir": scans, "output_dir": str(output)}
-
-    from monai_zsad.apps.bundles import find_bundle
-    from monai_zsad.apps.options import check_settings
-
-    folder = find_bundle(bundle)
-    config = folder / "configs" / "inference.yaml"
-    check_settings(settings, [config])
-    settings["bundle_root"] = str(folder)
+    config, settings = prepare(scans, output, bundle, named | given)
     if dry_run:
         typer.echo(shlex.join(["python", "-m", "monai.bundle", "run", "--config_file", str(config), *_words(settings)]))
         return
-    if crew is not None:
-        _lead(*crew, str(config), settings)
-        return
-
-    from monai.bundle import run
-
-    from monai_zsad.data import find_user_error
-
-    try:
-        run(config_file=str(config), **settings)
-    except RuntimeError as error:
-        # What a config item raises reaches here inside of MONAI's own error.
-        if found := find_user_error(error):
-            raise found from error
-        raise
-
-
-def _crew(
-    engine: str, workers: int | None, address: str | None, gpus: float | None, device: str | None
-) -> tuple[Callable[[], Crew], int] | None:
-    """What starts the workers, and how many; None where this process does all by itself."""
-    if engine not in ("process", "ray"):
-        raise ConfigurationError(f"--engine {engine}: choose process or ray")
-    if engine == "ray":
-        count = workers or 2
-        share = gpus if gpus is not None else float(str(device).startswith("cuda"))
-
-        def start_ray() -> Crew:
-            from monai_zsad.apps.cohort.ray_engine import RayActors
-
-            return RayActors(count, address, share)
-
-        return start_ray, count
-    if address is not None or gpus is not None:
-        raise ConfigurationError("--ray-address and --worker-gpus are for --engine ray")
-    if workers in (None, 1):
-        return None
-
-    def start_processes() -> Crew:
-        from monai_zsad.apps.cohort.processes import Processes
-
-        return Processes(workers)
-
-    return start_processes, workers
-
-
-def _lead(start: Callable[[], Crew], workers: int, config: str, settings: dict[str, Any]) -> None:
-    from monai_zsad.apps.bundles import read_bundle
-    from monai_zsad.apps.cohort.crew import absolute, lead
-    from monai_zsad.apps.screening import check_output
-
-    own = absolute(settings)
-
-    def find() -> list[dict[str, Any]]:
-        """The cases of the run, as its configuration finds them."""
-        parser = read_bundle(own["bundle_root"], own)
-        cases = parser.get_parsed_content("datalist")
-        check_output(
-            own["output_dir"], cases, *(own.get(key, False) for key in ("overwrite", "resume", "retry_failed"))
-        )
-        return list(cases)
-
-    try:
-        all_done = lead(start, workers, str(Path(config).absolute()), own, find)
-    except RuntimeError as error:
-        from monai_zsad.data import find_user_error
-
-        if found := find_user_error(error):
-            raise found from error
-        raise
-    if not all_done:
+    if not run_bundle(config, settings, crew):
         raise typer.Exit(1)
 
 

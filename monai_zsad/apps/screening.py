@@ -317,7 +317,7 @@ def check_output(
         some = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
         raise OutputError(
             f"{folder} already holds results of {some}: add --overwrite true to replace them, --resume true to do what "
-            "is missing, or give another --output_dir"
+            "is missing (with `screen`: --overwrite, --resume), or give another folder"
         )
 
 

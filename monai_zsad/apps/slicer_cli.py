@@ -19,6 +19,8 @@ def slicer(
     """Write a scene to drag into 3D Slicer: heat map in colour, candidates as segments, the scan below.
 
     Screen with --set seg_nrrd=true for the segments. --send needs Slicer's module Web Server with the Slicer API.
+
+    Example: python -m monai_zsad slicer RESULTS/anna --scan anna.nii.gz
     """
     from monai_zsad.apps.slicer import send_case, write_scene
 

@@ -37,7 +37,10 @@ def list_weights(
     as_json: _Json = False,
     folder: _Folder = None,
 ) -> None:
-    """List known weights. Any ARCHITECTURE:TAG of open_clip's plain ViTs works besides these."""
+    """List known weights. Any ARCHITECTURE:TAG of open_clip's plain ViTs works besides these.
+
+    Example: python -m monai_zsad weights list --kind clip
+    """
     from monai_zsad.backbones.weights import list_entries
 
     entries = list_entries(kind.value if kind else None)
@@ -59,7 +62,10 @@ def fetch(
     folder: _Folder = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Download weights that are not here yet, verify them, and print their paths."""
+    """Download weights that are not here yet, verify them, and print their paths.
+
+    Example: python -m monai_zsad weights fetch ViT-L-14-336:openai
+    """
     from monai_zsad.backbones.weights import get_entry
     from monai_zsad.backbones.weights_fetch import fetch as fetch_weights
 
@@ -73,7 +79,10 @@ def path(
     name: Annotated[str | None, typer.Argument(help="Without it: the weights folder.")] = None,
     folder: _Folder = None,
 ) -> None:
-    """Print where weights lie, without downloading; an error if they are not here or not whole."""
+    """Print where weights lie, without downloading; an error if they are not here or not whole.
+
+    Example: python -m monai_zsad weights path ViT-L-14-336:openai
+    """
     from monai_zsad.backbones.weights_fetch import fetch as fetch_weights
     from monai_zsad.backbones.weights_fetch import weights_folder
 
@@ -89,7 +98,10 @@ def info(
     as_json: _Json = False,
     folder: _Folder = None,
 ) -> None:
-    """Print all that is known about one entry."""
+    """Print all that is known about one entry.
+
+    Example: python -m monai_zsad weights info ViT-L-14-336:openai
+    """
     from monai_zsad.backbones.weights import get_entry
 
     facts = _facts(get_entry(name), folder)
@@ -108,7 +120,10 @@ def verify(
     ] = None,
     folder: _Folder = None,
 ) -> None:
-    """Compare files with their published hashes; the exit status is 1 if one differs or is missing."""
+    """Compare files with their published hashes; the exit status is 1 if one differs or is missing.
+
+    Example: python -m monai_zsad weights verify
+    """
     from monai_zsad.backbones.weights import get_entry, list_entries
     from monai_zsad.backbones.weights_fetch import cached_path, sha256_of
     from monai_zsad.backbones.weights_fetch import fetch as fetch_weights

@@ -179,7 +179,7 @@ def test_one_scan_that_cannot_be_read_is_said_in_a_sentence(bundles: ComparedBun
         ({}, {"crane": {"domain": "medical"}}, "domain is no option of crane that"),
         ({}, {"dino": {"window": "brain"}}, "'dino' is none of the compared bundles: crane, aaclip"),
         ({}, {"crane": {"window": "brain"}}, r"run the scan differently \(window\)"),
-        ({"engine": "openvino"}, {}, "features are shared in PyTorch only"),
+        ({"runtime": "openvino"}, {}, "features are shared in PyTorch only"),
         ({"precision": "int8"}, {}, "precision='int8'"),
         ({"window": "brian"}, {}, "preprocessing of crane: window='brian' .* 'brain'"),
     ],

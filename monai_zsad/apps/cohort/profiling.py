@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
-from monai.transforms import Compose, Invertd, LoadImaged
+from monai.transforms import Compose, Invertd, LoadImaged, apply_transform
+from monai.utils import CommonKeys
 
 from monai_zsad.inferers.arguments import parse_flag
 
@@ -23,13 +24,14 @@ class StudyProfiler:
 
     MONAI's ``WorkflowProfiler`` was not enough: it traces every call of the interpreter, which slows down what it
     measures, and sees only the thread in which it runs, where scans are loaded in another. Attach by ``val_handlers``,
-    before a :class:`~monai_zsad.apps.screening.ScreeningSummary`.
+    before a :class:`~monai_zsad.apps.screening.ScreeningSummary`. Active or not, it keeps the engine from holding the
+    network's result while the transforms behind it work: see :meth:`timed`.
 
     Reading and preparing may overlap with the work on the study before, so that the parts of a study can add up to
     more than the seconds that pass between results.
 
     Args:
-        active: the words "true" and "false" are understood. False costs nothing.
+        active: whether times are taken; the words "true" and "false" are understood.
 
     Example:
         >>> profiler = StudyProfiler(True)
@@ -44,6 +46,7 @@ class StudyProfiler:
         self.active = parse_flag("profile", active)
         self.seconds: dict[str, float] = {}
         self._since = 0.0
+        self._engine: Engine | None = None
 
     def loading(self, preprocessing: Compose) -> Any:
         """The same transforms, up to ``LoadImaged`` and after it, timed; the very same object if not active.
@@ -53,16 +56,25 @@ class StudyProfiler:
         return _TimedLoading(preprocessing) if self.active else preprocessing
 
     def timed(self, postprocessing: Compose) -> Compose:
-        """The same transforms, each of them timed; the very same object if this profiler is not active.
+        """The same transforms, each of them timed if this profiler is active.
 
         Transforms of the writers count as "write", ``Invertd`` as "invert", all others as "findings".
+
+        MONAI's engine, and ``Compose`` itself, hold what the first transform was given until the last one has ended:
+        two more volumes of a large CT. Attached to an engine, these take ``pred`` out of its hands.
         """
-        if not self.active:
-            return postprocessing
-        return Compose([_Timed(step, _part(step), self.seconds) for step in postprocessing.transforms])
+        taken = [_Timed(step, _part(step), self.seconds) if self.active else step for step in postprocessing.transforms]
+        return _Steps(taken, self._release)
+
+    def _release(self, data: Any) -> None:
+        if self._engine is not None and isinstance(data, MutableMapping):
+            outputs = self._engine.state.output
+            for held in (data, *(outputs if isinstance(outputs, list) else [])):
+                held.pop(CommonKeys.PRED, None)
 
     def attach(self, engine: Engine) -> None:
         """Register the handler with an evaluator."""
+        self._engine = engine
         if self.active:
             engine.add_event_handler(Events.ITERATION_STARTED, self._start)
             engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._inferred)
@@ -97,6 +109,25 @@ class _Timed:
             return self.step(data)
         finally:
             self.seconds[self.part] = self.seconds.get(self.part, 0.0) + time.perf_counter() - begin
+
+
+class _Steps(Compose):
+    """Transforms of which each is given the only reference to what the one before has made."""
+
+    def __init__(self, transforms: Sequence[Any], release: Callable[[Any], None]) -> None:
+        super().__init__(list(transforms))
+        self.release = release
+
+    def __call__(
+        self, input_: Any, start: int = 0, end: int | None = None, threading: bool = False, lazy: bool | None = None
+    ) -> Any:
+        if start or end is not None or lazy or not isinstance(input_, Mapping):
+            return super().__call__(input_, start, end, threading, lazy)
+        data = dict(input_)
+        self.release(input_)
+        for step in self.transforms:
+            data = apply_transform(step, data)
+        return data
 
 
 class _TimedLoading:

@@ -41,7 +41,8 @@ class Place:
         """
         if self.world == 1:
             return self.run or uuid.uuid4().hex
-        # Not a process group: torch keeps the addresses of ranks that died, and gloo of a second start connects to those.
+        # Not a process group: torch keeps the addresses of ranks that died, and gloo of a second start connects to
+        # those.
         from torch.distributed.distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
 

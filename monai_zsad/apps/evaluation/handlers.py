@@ -64,17 +64,17 @@ def scored_network(network: nn.Module, definition: ZeroShotNetwork, protocol: Pr
 
     Args:
         network: that runs.
-        definition: the network as it was built; another object where an engine runs it.
+        definition: the network as it was built; another object where a runtime runs it.
         protocol: with ``raw_map``.
 
     Raises:
-        ConfigurationError: an intermediate result is wanted of an engine that has none.
+        ConfigurationError: an intermediate result is wanted of a runtime that has none.
     """
     if protocol.raw_map is None:
         return network
     if network is not definition:
         raise ConfigurationError(
-            f"protocol {protocol.name} scores what the network computes on its way: leave --engine at torch"
+            f"protocol {protocol.name} scores what the network computes on its way: leave --runtime at torch"
         )
     return _RawMap(definition, protocol.raw_map)
 

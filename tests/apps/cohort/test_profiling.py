@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import time
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 from monai.data import DataLoader, MetaTensor
 from monai.engines import SupervisedEvaluator
+from monai.inferers import SimpleInferer
 from monai.transforms import Compose, Invertd, Lambdad, LoadImaged, Orientationd
 
 from monai_zsad.apps.cohort.profiling import PARTS, StudyProfiler, part_table
@@ -77,7 +79,43 @@ def test_parts_of_each_study(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_what_is_not_active_is_not_there() -> None:
     profiler, load = StudyProfiler("false"), steps()
     assert profiler.loading(load) is load
-    assert profiler.timed(load) is load
+    assert profiler.timed(load).transforms == load.transforms
+
+
+def test_nobody_holds_the_result_that_a_step_has_replaced(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "anna.nii.gz", seed=0)
+    load, profiler, alive = steps(), StudyProfiler(), []
+
+    def look(data: dict[str, object]) -> dict[str, object]:
+        alive.append([reference() is not None for reference in results])
+        return data
+
+    class Noted(SimpleInferer):
+        def __call__(self, inputs: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
+            pred = inputs * 2
+            # The storage itself: decollation makes views of it.
+            results.append(weakref.ref(pred.untyped_storage()))
+            return pred
+
+    results: list[weakref.ref] = []
+    double = Compose([look, Lambdad(keys="pred", func=lambda pred: pred * 2), look])
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(ScreeningDataset(find_scans(tmp_path), load), batch_size=1),
+        network=torch.nn.Identity(),
+        inferer=Noted(),
+        iteration_update=isolate_failures,
+        postprocessing=profiler.timed(double),
+        val_handlers=[profiler],
+    )
+    evaluator.run()
+    assert alive == [[True], [False]]
+    (output,) = evaluator.state.output
+    torch.testing.assert_close(output["pred"].as_tensor(), 4 * output["image"].as_tensor())
+    # Without an engine nothing is taken from who calls.
+    data = {"pred": torch.ones(1)}
+    StudyProfiler().timed(Compose([Lambdad(keys="pred", func=torch.neg)]))(data)
+    assert data["pred"] == 1
 
 
 def test_a_step_that_fails_has_taken_its_time() -> None:

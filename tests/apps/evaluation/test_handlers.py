@@ -34,7 +34,7 @@ def test_other_protocols_leave_the_network_as_it_is() -> None:
     network = Crane(ARCHITECTURE, IMAGE_SIZE)
     engine = nn.Identity()
     assert scored_network(engine, network, known_protocols()["crane"]) is engine
-    with pytest.raises(ConfigurationError, match="leave --engine at torch"):
+    with pytest.raises(ConfigurationError, match="leave --runtime at torch"):
         scored_network(engine, network, known_protocols()["aaclip-medical"])
 
 
