@@ -21,6 +21,9 @@ def anomaly_focal_loss(probabilities: torch.Tensor, mask: torch.Tensor, gamma: f
         mask: (B, 1, H, W), 1 where anomalous.
         gamma: focusing exponent.
 
+    Returns:
+        A single value, 0 or more.
+
     >>> probabilities = torch.tensor([[[[0.9]], [[0.1]]]])
     >>> bool(anomaly_focal_loss(probabilities, torch.zeros(1, 1, 1, 1)) < 0.01)
     True
@@ -37,6 +40,9 @@ def anomaly_dice_loss(probability: torch.Tensor, mask: torch.Tensor) -> torch.Te
         probability: (B, 1, H, W) or (B, H, W).
         mask: as many values, 0 or 1.
 
+    Returns:
+        A single value, in [0, 1].
+
     >>> anomaly_dice_loss(torch.ones(1, 4), torch.ones(1, 4))
     tensor(0.)
     """
@@ -50,6 +56,9 @@ def anomaly_segmentation_loss(probabilities: torch.Tensor, mask: torch.Tensor) -
     Args:
         probabilities: (B, 2, H, W), normal first.
         mask: (B, 1, H, W), 1 where anomalous.
+
+    Returns:
+        A single value, 0 or more.
     """
     return (
         anomaly_focal_loss(probabilities, mask)

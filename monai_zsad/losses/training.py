@@ -129,6 +129,12 @@ class AACLIPImageLoss(nn.Module):
 def aaclip_loss(stage: Literal[1, 2] = 1) -> AACLIPTextLoss | AACLIPImageLoss:
     """The loss of AA-CLIP's first or second stage.
 
+    Args:
+        stage: 1 trains the text adapters, 2 the image adapters.
+
+    Returns:
+        The stage's loss.
+
     Raises:
         ConfigurationError: for another stage.
     """

@@ -53,6 +53,9 @@ def calibration_table(scores: Images, truth: Images, bins: int = 15) -> Calibrat
         truth: the same shapes, above 0 where anomalous.
         bins: number of bins.
 
+    Returns:
+        The bins.
+
     Raises:
         ConfigurationError: shapes differ, scores are not finite or not within [0, 1], or there are no bins.
     """

@@ -85,6 +85,12 @@ def conformal_threshold(reference: Sequence[float] | np.ndarray, alpha: float) -
 def smallest_reference_count(alpha: float) -> int:
     """How many reference scans a rate of false positives needs: the smallest n with 1 / (n + 1) <= alpha.
 
+    Args:
+        alpha: rate of false positives, within (0, 1).
+
+    Returns:
+        The number of scans.
+
     Raises:
         ConfigurationError: alpha is not within (0, 1).
 

@@ -79,6 +79,12 @@ class RankingCurve(NamedTuple):
     def aupro(self, limit: float = 0.3) -> float:
         """Area under per-region overlap over the false positive rate up to ``limit``, divided by it; see :func:`aupro`.
 
+        Args:
+            limit: false positive rate, within (0, 1].
+
+        Returns:
+            The area, in [0, 1].
+
         Raises:
             ConfigurationError: ``limit`` is not within (0, 1], or regions were not counted.
         """
@@ -86,6 +92,13 @@ class RankingCurve(NamedTuple):
 
     def value(self, metric: RankingName, limit: float = 0.3) -> float:
         """The figure of that name; ``limit`` is for ``"aupro"``.
+
+        Args:
+            metric: name of the figure.
+            limit: false positive rate up to which AUPRO is integrated.
+
+        Returns:
+            The figure, in [0, 1].
 
         Raises:
             ConfigurationError: for another name.
@@ -101,6 +114,13 @@ class RankingCurve(NamedTuple):
         The exact figure of the scores that went into a histogram lies between them. Both come from the most and the
         least favourable order within every bin; for average precision the lower one is below that by the gap between a
         concave function and its chord.
+
+        Args:
+            metric: name of the figure.
+            limit: false positive rate up to which AUPRO is integrated.
+
+        Returns:
+            The least and the largest value.
 
         Raises:
             ConfigurationError: for an unknown name or limit.

@@ -40,7 +40,16 @@ class GatheredMetric(CumulativeIterationMetric):
 
     @abstractmethod
     def rows_of(self, scores: np.ndarray, truth: np.ndarray, **others: np.ndarray) -> np.ndarray:
-        """Rows (n, k) of one sample (C, ...) and its truth, which has the same or another shape."""
+        """Rows (n, k) of one sample (C, ...) and its truth, which has the same or another shape.
+
+        Args:
+            scores: of the sample, (C, ...).
+            truth: of the sample.
+            **others: what else was given for it, by name.
+
+        Returns:
+            (n, k).
+        """
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **others: Any) -> torch.Tensor:
         return self._rows(y_pred, y, others)

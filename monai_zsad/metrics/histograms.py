@@ -78,7 +78,15 @@ def score_histograms(
 
 
 def histogram_curve(histograms: np.ndarray, score_range: tuple[float, float] = (0.0, 1.0)) -> RankingCurve:
-    """The curve of histograms (3, bins); its :meth:`RankingCurve.bounds` hold the exact figures."""
+    """The curve of histograms (3, bins); its :meth:`RankingCurve.bounds` hold the exact figures.
+
+    Args:
+        histograms: (3, bins), of :func:`score_histograms` or added up.
+        score_range: first and last edge of the bins.
+
+    Returns:
+        The curve.
+    """
     normal, found, shares = histograms[:, ::-1]
     edges = bin_edges(found.size, score_range)[::-1]
     passed, overlap = np.cumsum(normal), np.cumsum(shares)

@@ -39,6 +39,12 @@ class LesionFroc(NamedTuple):
         """Largest sensitivity of a threshold with at most so many false candidates per volume; 0 if there is none.
 
         NaN with a warning if there are no lesions.
+
+        Args:
+            false_positives: per volume.
+
+        Returns:
+            Sensitivity in [0, 1].
         """
         if not self.lesions:
             warnings.warn("there is no lesion to find: sensitivity is NaN", stacklevel=2)
@@ -51,6 +57,12 @@ class LesionFroc(NamedTuple):
 
         MONAI's ``compute_froc_score`` draws lines between points, which needs false positives that rise as thresholds
         fall; those of regions also fall, as regions grow together.
+
+        Args:
+            rates: false candidates per volume.
+
+        Returns:
+            Sensitivity in [0, 1].
         """
         if not self.lesions:
             return self.at(rates[0])
@@ -143,6 +155,9 @@ def pooled_froc(curves: Sequence[LesionFroc]) -> LesionFroc:
 
     Args:
         curves: of the volumes, or of groups of them.
+
+    Returns:
+        The curve, by the thresholds of the others.
 
     Raises:
         ConfigurationError: there are no curves, or their thresholds differ.

@@ -38,6 +38,9 @@ def ranking_curve(scores: Images, truth: Images, *, regions: bool = False) -> Ra
         regions: count the regions of the truth too, for :meth:`RankingCurve.aupro`. Then ``scores`` are images (H, W)
             or volumes (X, Y, Z), by the first axis or in a sequence, and regions are found in each by itself.
 
+    Returns:
+        The curve.
+
     Raises:
         ConfigurationError: shapes differ, scores are not finite, or truth is NaN.
 
