@@ -6,7 +6,7 @@ from monai_zsad.networks.anoclip import AnoCLIP
 from monai_zsad.networks.anomalyclip import AnomalyCLIP
 from monai_zsad.networks.base import Prediction, ZeroShotNetwork
 from monai_zsad.networks.crane import Crane, CranePlus
-from monai_zsad.networks.engines import OpenVINONetwork, check_engine, with_engine
+from monai_zsad.networks.engines import ONNXNetwork, OpenVINONetwork, check_runtime, with_runtime
 from monai_zsad.networks.screening_clip import ScreeningCLIP
 from monai_zsad.networks.shared import FeatureNetwork, SharedNetworks
 
@@ -17,12 +17,13 @@ __all__ = [
     "Crane",
     "CranePlus",
     "FeatureNetwork",
+    "ONNXNetwork",
     "OpenVINONetwork",
     "Prediction",
     "ScreeningCLIP",
     "SharedNetworks",
     "TestTimeAdaptation",
     "ZeroShotNetwork",
-    "check_engine",
-    "with_engine",
+    "check_runtime",
+    "with_runtime",
 ]

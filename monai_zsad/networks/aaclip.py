@@ -56,6 +56,9 @@ class AACLIP(ZeroShotNetwork):
         activation: of CLIP's MLPs. The release computes exact GELU although OpenAI's weights were trained with
             QuickGELU; ``"quick_gelu"`` gives CLIP as it was trained.
 
+    Raises:
+        ConfigurationError: if an option cannot be used.
+
     References:
         Ma et al., "AA-CLIP: Enhancing Zero-shot Anomaly Detection via Anomaly-Aware CLIP", CVPR 2025.
     """
@@ -169,7 +172,14 @@ class AACLIP(ZeroShotNetwork):
             self.text_anchors = torch.stack(anchors).unsqueeze(0).to(self.text_anchors)
 
     def encode_prompts(self, sentences: Sequence[str]) -> torch.Tensor:
-        """Normalised mean (D,) of the sentences' normalised features, through the adapted text tower."""
+        """Normalised mean (D,) of the sentences' normalised features, through the adapted text tower.
+
+        Args:
+            sentences: of one state.
+
+        Returns:
+            (D,), of length 1.
+        """
         tokens = self.clip.tokenize(sentences)
         end = self.clip.text_tokens(self.clip.embed_tokens(tokens), tokens.argmax(-1), after_block=self._adapt_text)
         return l2_normalize(l2_normalize(self.text_adapter[-1](end)).mean(0))
@@ -183,6 +193,9 @@ class AACLIP(ZeroShotNetwork):
 
     def features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Adapted features of (B, 3, S, S) normalised images.
+
+        Args:
+            images: (B, 3, S, S), normalised.
 
         Returns:
             Patch features of each level (L, B, N k k, D), l2-normalised, and the detection feature (B, D).
@@ -220,7 +233,14 @@ class AACLIP(ZeroShotNetwork):
         return Prediction(anomaly_map, score, details)
 
     def level_maps(self, slices: torch.Tensor) -> torch.Tensor:
-        """The levels' maps, as the release has them, of slices (B, C, H, W) in [0, 1]: (B, L, H, W)."""
+        """The levels' maps, as the release has them, of slices (B, C, H, W) in [0, 1]: (B, L, H, W).
+
+        Args:
+            slices: (B, C, H, W) in [0, 1].
+
+        Returns:
+            (B, L, H, W) in [0, 1].
+        """
         maps = self.predict(self.normalize(self.resize(slices))).details["layer_maps"]
         if maps.shape[-2:] == slices.shape[-2:]:
             return maps

@@ -52,14 +52,30 @@ class TestTimeAdaptation:
             )
 
     def start(self, prompts: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """PyTorch's default initialisation of a linear layer: weight (prompts, width) and bias (prompts,)."""
+        """PyTorch's default initialisation of a linear layer: weight (prompts, width) and bias (prompts,).
+
+        Args:
+            prompts: rows of the layer.
+            width: its columns.
+
+        Returns:
+            Weight and bias.
+        """
         generator = torch.Generator().manual_seed(self.seed)
         bound = width**-0.5
         weight = torch.empty(prompts, width).uniform_(-bound, bound, generator=generator)
         return weight, torch.empty(prompts).uniform_(-bound, bound, generator=generator)
 
     def noise(self, tokens: int, width: int) -> torch.Tensor:
-        """Noise of all steps, (steps, tokens, width)."""
+        """Noise of all steps, (steps, tokens, width).
+
+        Args:
+            tokens: of a slice.
+            width: of a token.
+
+        Returns:
+            (steps, tokens, width).
+        """
         generator = torch.Generator().manual_seed(self.seed + 1)
         return self.noise_std * torch.randn(self.steps, tokens, width, generator=generator)
 

@@ -41,6 +41,9 @@ class AnoCLIP(FeatureNetwork):
         adaptation: test-time adaptation of the map; ``None`` for none.
         activation: of CLIP's MLPs.
 
+    Raises:
+        ConfigurationError: if an option cannot be used.
+
     References:
         Deng et al., "AnoVL: Adapting Vision-Language Models for Unified Zero-shot Anomaly Localization", arXiv
         2308.15939.
@@ -141,7 +144,14 @@ class AnoCLIP(FeatureNetwork):
         return self._adapter
 
     def released_map(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The release's map (B, S, S) of patch tokens (B, N, D), near 0.5 everywhere."""
+        """The release's map (B, S, S) of patch tokens (B, N, D), near 0.5 everywhere.
+
+        Args:
+            tokens: patch tokens (B, N, D), of length 1.
+
+        Returns:
+            (B, S, S) in [0, 1].
+        """
         side = self.clip.grid_size
         probability = anomaly_probability(l2_normalize(tokens) @ self.text_anchors.float()[0].T)
         smoothed = smooth(probability.unflatten(-1, (side, side)), self.smoothing.float())

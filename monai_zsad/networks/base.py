@@ -67,9 +67,12 @@ class ZeroShotNetwork(nn.Module, ABC):
         self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("text_anchors", torch.full((1, 2, self.clip.embed_dim), torch.nan))
         self._restored: dict[str, WeightsRecord] = {}
-        # What runs the network, where it is not PyTorch: its precision cannot be read off the parameters.
-        self.engine = "torch"
-        self.engine_precision: str | None = None
+        # What runs the network, where it is not PyTorch: its precision cannot be read off the parameters. A file that
+        # was given may have the words folded in.
+        self.runtime = "torch"
+        self.runtime_precision: str | None = None
+        self.runtime_file: str | None = None
+        self.fixed_words = False
         self.text_anchors: torch.Tensor
         self.mean: torch.Tensor
         self.std: torch.Tensor
@@ -101,7 +104,11 @@ class ZeroShotNetwork(nn.Module, ABC):
         return {} if self.clip.record is None else {"clip": self.clip.record}
 
     def restore_records(self, records: Mapping[str, WeightsRecord]) -> None:
-        """Note what weights are that came by ``load_state_dict`` instead of :meth:`load_weights`."""
+        """Note what weights are that came by ``load_state_dict`` instead of :meth:`load_weights`.
+
+        Args:
+            records: by part, as :meth:`load_weights` returns them.
+        """
         self._restored = dict(records)
 
     @property
@@ -111,7 +118,14 @@ class ZeroShotNetwork(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, images: torch.Tensor) -> Prediction:
-        """Map and score of (B, 3, S, S) images normalised with CLIP's mean and standard deviation."""
+        """Map and score of (B, 3, S, S) images normalised with CLIP's mean and standard deviation.
+
+        Args:
+            images: (B, 3, S, S), normalised.
+
+        Returns:
+            Map and score.
+        """
 
     @abstractmethod
     def update_text_anchors(self) -> None:
@@ -119,7 +133,15 @@ class ZeroShotNetwork(nn.Module, ABC):
 
     @abstractmethod
     def load_weights(self, *args: Any, **sources: Any) -> dict[str, WeightsRecord]:
-        """Load every part by name, file or seed and compute the text anchors."""
+        """Load every part by name, file or seed and compute the text anchors.
+
+        Args:
+            *args: sources, in the order of the method's own arguments.
+            **sources: of each part (``clip``, ``prompts``, ...): a registered name, a file, or ``"seed:N"``.
+
+        Returns:
+            What was loaded, by part.
+        """
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) in [0, 1], C of 1 or 3, to (B, 2, H, W): anomaly map and image score, float32.
@@ -131,7 +153,17 @@ class ZeroShotNetwork(nn.Module, ABC):
         return map_and_score(prediction.anomaly_map, prediction.score, slices.shape[-2:])
 
     def resize(self, slices: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) to (B, 3, S, S) in [0, 1], float32: bicubic with antialiasing, as PIL does."""
+        """(B, C, H, W) to (B, 3, S, S) in [0, 1], float32: bicubic with antialiasing, as PIL does.
+
+        Args:
+            slices: (B, C, H, W) in [0, 1], with 1 or 3 channels.
+
+        Returns:
+            (B, 3, S, S) in [0, 1], float32.
+
+        Raises:
+            ConfigurationError: for another shape.
+        """
         if slices.ndim != 4 or slices.shape[1] not in (1, 3):
             raise ConfigurationError(
                 f"slices have shape {tuple(slices.shape)}; needed (B, C, H, W) with 1 or 3 channels"
@@ -143,15 +175,29 @@ class ZeroShotNetwork(nn.Module, ABC):
         return pictures.expand(-1, 3, -1, -1)
 
     def normalize(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Pictures in [0, 1] to CLIP's normalisation."""
+        """Pictures in [0, 1] to CLIP's normalisation.
+
+        Args:
+            pictures: (B, 3, S, S) in [0, 1].
+
+        Returns:
+            (B, 3, S, S).
+        """
         return (pictures - self.mean.float()) / self.std.float()
 
     def denormalize(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images back to pictures in [0, 1], clamped."""
+        """Normalised images back to pictures in [0, 1], clamped.
+
+        Args:
+            images: (B, 3, S, S), normalised.
+
+        Returns:
+            (B, 3, S, S) in [0, 1].
+        """
         return (images.float() * self.std.float() + self.mean.float()).clamp(0, 1)
 
     def describe(self) -> dict[str, Any]:
-        """Method, options, sizes, engine, words and weights in plain values; without paths of this machine."""
+        """Method, options, sizes, runtime, words and weights in plain values; without paths of this machine."""
         prompts = getattr(self, "prompts", None)
         return {
             "method": type(self).__name__,
@@ -160,8 +206,9 @@ class ZeroShotNetwork(nn.Module, ABC):
             "architecture": self.clip.architecture,
             "activation": self.clip.activation,
             "image_size": self.image_size,
-            "engine": self.engine,
-            "precision": self.engine_precision or str(self.clip.vision_dtype).removeprefix("torch."),
+            "runtime": self.runtime,
+            **({} if self.runtime_file is None else {"runtime_file": self.runtime_file}),
+            "precision": self.runtime_precision or str(self.clip.vision_dtype).removeprefix("torch."),
             "weights": {part: dataclasses.asdict(record) for part, record in self.records.items()},
         }
 

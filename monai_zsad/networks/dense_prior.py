@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -36,7 +38,7 @@ def dense_prior_attention(prior: torch.Tensor, values: torch.Tensor, offset: flo
     >>> out.flatten()
     tensor([0., 1., 2., 3.])
     """
-    side = round(values.shape[1] ** 0.5)
+    side = math.isqrt(values.shape[1])
     same_grid = prior.shape[-2:] == (side, side)
     v = values if same_grid else _to_grid(values, (side, side), prior.shape[-2:])
     d = l2_normalize(prior.flatten(2).transpose(1, 2))

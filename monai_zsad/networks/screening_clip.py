@@ -46,6 +46,9 @@ class ScreeningCLIP(AACLIP):
         foreground: a pixel brighter than this belongs to the body.
         **options: ``prompts``, ``score`` and ``activation`` of :class:`AACLIP`.
 
+    Raises:
+        ConfigurationError: if the patch is no multiple of 4, or an option cannot be used.
+
     References:
         Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021, arXiv 2106.14881; Ronneberger et
         al., "U-Net", MICCAI 2015.
@@ -160,6 +163,9 @@ class ScreeningCLIP(AACLIP):
         Args:
             images: (B, 6, h, w), whole slices or windows of them, of whole patches.
             positions: (N, W) or (B, N, W), embeddings of the patches' places.
+
+        Returns:
+            The features of the pixels and of the patches.
         """
         visual = self.clip.visual
         half = self.at_half(images.to(self.clip.vision_dtype))
@@ -167,7 +173,7 @@ class ScreeningCLIP(AACLIP):
         patches = visual.conv1(quarter)
         tokens = patches.flatten(2).transpose(1, 2) + positions.to(patches.dtype)
         first = (visual.class_embedding + visual.positional_embedding[0]).to(patches.dtype)
-        x = visual.ln_pre(torch.cat([first.expand(len(tokens), 1, -1), tokens], dim=1))
+        x = visual.ln_pre(torch.cat([first.expand(tokens.shape[0], 1, -1), tokens], dim=1))
         for block in visual.transformer.resblocks:
             x = block(x)
         context = visual.ln_post(x[:, 1:])
@@ -202,7 +208,7 @@ def _rank(pictures: torch.Tensor, body: torch.Tensor, steps: int = 64) -> torch.
     scaled = (pictures * steps).flatten(1).clamp(0, steps)
     values = scaled.floor().clamp(max=steps - 1)
     places = values.long()
-    count = scaled.new_zeros(len(scaled), steps).scatter_add(1, places, body.flatten(1))
+    count = scaled.new_zeros(scaled.shape[0], steps).scatter_add(1, places, body.flatten(1))
     share = count / count.sum(1, keepdim=True).clamp_min(1)
     darker = share.cumsum(1) - share
     rank = darker.gather(1, places) + (scaled - values) * share.gather(1, places)

@@ -29,7 +29,15 @@ class FeatureNetwork(ZeroShotNetwork):
 
     @abstractmethod
     def predict_from(self, features: VisionFeatures, images: torch.Tensor) -> Prediction:
-        """Map and score from what :meth:`vision_request` asked for; ``images`` are those of :meth:`predict`."""
+        """Map and score from what :meth:`vision_request` asked for; ``images`` are those of :meth:`predict`.
+
+        Args:
+            features: what :meth:`vision_request` asked for.
+            images: (B, 3, S, S), normalised.
+
+        Returns:
+            Map and score.
+        """
 
     def predict(self, images: torch.Tensor) -> Prediction:
         """Map and score of (B, 3, S, S) normalised images; ``details`` are those of :meth:`predict_from`."""
@@ -103,7 +111,14 @@ class SharedNetworks:
         """Names of the networks that share a pass, in the order in which they run."""
 
     def predict(self, slices: torch.Tensor) -> dict[str, Prediction]:
-        """What each network says of (B, C, H, W) slices in [0, 1], at its own input size."""
+        """What each network says of (B, C, H, W) slices in [0, 1], at its own input size.
+
+        Args:
+            slices: (B, C, H, W) in [0, 1].
+
+        Returns:
+            Map and score by the network's name.
+        """
         found: dict[str, Prediction] = {}
         for group in self.groups:
             found |= self._predict_group(group, slices)

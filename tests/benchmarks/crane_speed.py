@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 import torch
 
-from monai_zsad.networks import Crane, with_engine
+from monai_zsad.networks import Crane, with_runtime
 from tests.benchmarks.reference import PlainCrane
 
 VARIANTS = ("reference", "torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16")
@@ -76,8 +76,8 @@ def measure(variant: str, batch: int, what: str, options: argparse.Namespace) ->
         def run() -> tuple[np.ndarray, np.ndarray]:
             return plain(network.normalize(pictures))
     else:
-        engine, precision = variant.split("-")
-        module = with_engine(network, engine, precision)  # type: ignore[arg-type]  # one of VARIANTS
+        runtime, precision = variant.split("-")
+        module = with_runtime(network, runtime, precision)  # type: ignore[arg-type]  # one of VARIANTS
 
         @torch.inference_mode()
         def run() -> tuple[np.ndarray, np.ndarray]:
