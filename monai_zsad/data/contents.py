@@ -19,6 +19,7 @@ __all__ = ["IMAGE_SUFFIXES", "Contents", "list_files", "look_into"]
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Endings (lower case) of the volume files that are taken as scans; DICOM is recognised by its content instead."""
 
+_SEGMENTATION = ".seg.nrrd"
 _logger = logging.getLogger(__name__)
 
 
@@ -31,6 +32,7 @@ class Contents:
         files: how many files were looked at, those in archives too.
         volumes: volume files, in order.
         pictures: picture files, in order.
+        segmentations: volume files that are label maps by their name, in order.
         series: DICOM series that are scans.
         skipped: DICOM series that are not, and why.
         copies: volume files in archives that lie beside them too.
@@ -42,6 +44,7 @@ class Contents:
     files: int = 0
     volumes: list[Path] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
+    segmentations: list[Path] = field(default_factory=list)
     series: list[Series] = field(default_factory=list)
     skipped: list[tuple[Series, str]] = field(default_factory=list)
     copies: list[Path] = field(default_factory=list)
@@ -62,7 +65,7 @@ class Contents:
 
     def left_out(self) -> str:
         """Reasons with their counts, for a message; empty where nothing was left out."""
-        reasons = Counter[str]()
+        reasons = Counter(["segmentation of 3D Slicer"] * len(self.segmentations))
         for series, reason in self.skipped:
             reasons[reason] += len(series.members)
         reasons.update(f"archive that {reason}" for reason in self.unusable.values())
@@ -102,32 +105,67 @@ def look_into(base: Path, files: Sequence[Path], *, archives: bool = True) -> Co
 def list_files(root: Path, exclude: str | os.PathLike[str] | None = None) -> list[Path]:
     """Every file at or below a path that is not hidden, in order.
 
+    Links to folders elsewhere are followed once; pipes and devices, which would be waited for, are left out, and so
+    are results of an earlier run below ``root``: its maps would be taken for scans.
+
     Args:
-        root: file or folder.
+        root: file or folder; a DICOMDIR stands for its folder.
         exclude: folder that is not looked into.
 
     Returns:
         Paths.
     """
+    if root.is_file() and root.name.upper() == "DICOMDIR":
+        root = root.parent
     if root.is_file():
         return [root]
     found: list[Path] = []
     left_out = None if exclude is None else Path(exclude).expanduser().resolve()
-    for folder, subfolders, names in os.walk(root):
+    followed = [root.resolve()]
+    for folder, subfolders, names in os.walk(root, onerror=_say_unreadable, followlinks=True):
         if Path(folder).resolve() == left_out:
             subfolders.clear()
             continue
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found += [Path(folder) / name for name in sorted(names) if not name.startswith(".")]
+        shown = sorted(name for name in subfolders if not name.startswith("."))
+        scans = [name for name in shown if not _has_results(Path(folder, name))]
+        if len(scans) < len(shown):
+            _logger.info("%s: left out %d folders with results of an earlier run", folder, len(shown) - len(scans))
+        subfolders[:] = [name for name in scans if _is_new(Path(folder, name), followed)]
+        files = (Path(folder) / name for name in sorted(names) if not name.startswith("."))
+        # A link to nothing stays: whoever put it there expects a scan.
+        found += [file for file in files if file.is_file() or not file.exists()]
     return found
+
+
+def _has_results(folder: Path) -> bool:
+    """Whether a folder holds a case's results, by the manifest that is written last."""
+    return (folder / f"{folder.name}_manifest.json").is_file()
+
+
+def _is_new(folder: Path, followed: list[Path]) -> bool:
+    """Whether a folder is no link, or one that leads to where nothing was or will be looked into yet."""
+    if not folder.is_symlink():
+        return True
+    target = folder.resolve()
+    if any(target.is_relative_to(one) or one.is_relative_to(target) for one in followed):
+        return False
+    followed.append(target)
+    return True
+
+
+def _say_unreadable(error: OSError) -> None:
+    _logger.warning("%s was left out: it cannot be opened (%s)", error.filename, error.strerror)
 
 
 def _add(contents: Contents, files: Sequence[Path]) -> None:
     volumes = [file for file in files if file.name.lower().endswith(IMAGE_SUFFIXES)]
+    segmentations = [file for file in volumes if file.name.lower().endswith(_SEGMENTATION)]
     pictures = [file for file in files if file.name.lower().endswith(PICTURE_SCAN_SUFFIXES)]
     kept, skipped = group_series(sorted(set(files) - set(volumes) - set(pictures)))
     known = {one.header.uid for one in contents.series}
     contents.files += len(files)
+    contents.segmentations += segmentations
+    volumes = [file for file in volumes if file not in segmentations]
     copies = [file for file in volumes if any(_same(file, other) for other in contents.volumes)]
     contents.copies += copies
     contents.volumes += [file for file in volumes if file not in copies]

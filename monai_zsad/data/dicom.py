@@ -10,7 +10,7 @@ import numpy as np
 from monai.data.utils import orientation_ras_lps
 
 from monai_zsad.data.dicom_files import open_dicom, require_decodable, require_decoder
-from monai_zsad.data.dicom_headers import check_headers, is_multi_frame
+from monai_zsad.data.dicom_headers import check_headers, frame_groups, is_multi_frame
 from monai_zsad.data.dicom_positions import arrange_frames, arrange_slices
 from monai_zsad.data.dicom_resampling import LARGEST_JITTER, Stack, resample_stack
 from monai_zsad.data.picture_scans import one_slice
@@ -88,6 +88,7 @@ def _read_stack(datasets: list[Any], where: Path, options: ReadOptions) -> Scan:
     values = {"dtype": np.float32, "apply_presentation_lut": False, "apply_real_world_transform": False}
     if is_multi_frame(datasets[0]):
         stack, repairs = arrange_frames(datasets[0], where, options)
+        _drop_outer_rescale(datasets[0])
         image = highdicom.image.Image.from_dataset(datasets[0], copy=False)
         if stack is not None:
             return _resampled(image.get_frames(**values), stack, where, options, repairs)
@@ -98,8 +99,20 @@ def _read_stack(datasets: list[Any], where: Path, options: ReadOptions) -> Scan:
             images = [highdicom.image.Image.from_dataset(dataset, copy=False) for dataset in kept]
             frames = np.stack([image.get_frames(**values)[0] for image in images])
             return _resampled(frames, stack, where, options, repairs)
+        for dataset in kept:
+            # Within the tolerances of the checks; highdicom asks for equal spacings.
+            dataset.PixelSpacing = kept[0].PixelSpacing
         volume = highdicom.image.get_volume_from_series(kept, rtol=LARGEST_JITTER, orientation_tol=1e-4, **values)
     return Scan(*_as_index_order(volume), repairs=repairs)
+
+
+def _drop_outer_rescale(dataset: Any) -> None:
+    """The frames' own rescale holds; highdicom would prefer one that stands beside it for old readers."""
+    if not any(frame_groups(dataset, "PixelValueTransformationSequence")):
+        return
+    for key in ("RescaleSlope", "RescaleIntercept"):
+        if key in dataset:
+            delattr(dataset, key)
 
 
 def _resampled(frames: np.ndarray, stack: Stack, where: Path, options: ReadOptions, repairs: Sequence[Repair]) -> Scan:

@@ -9,7 +9,7 @@ from typing import Any
 from monai_zsad.data.scan import MAX_VOXELS, READ_ERRORS, first_line, most_unpacked
 from monai_zsad.errors import InputError
 
-__all__ = ["limit_deflated", "open_dicom", "require_decodable", "require_decoder"]
+__all__ = ["BARE_SUFFIXES", "limit_deflated", "open_dicom", "require_decodable", "require_decoder"]
 
 _PACKAGES = {
     "1.2.840.10008.1.2.4.51": "pylibjpeg and pylibjpeg-libjpeg (GPL)",
@@ -20,6 +20,9 @@ _PACKAGES = {
     "1.2.840.10008.1.2.4.203": "pylibjpeg and pylibjpeg-openjpeg",
 }
 """Packages that decode what pydicom does not decode by itself, by transfer syntax."""
+
+BARE_SUFFIXES = (".dcm", ".ima")
+"""Endings (lower case) of files that are read as DICOM without its mark: some scanners omit it."""
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
@@ -39,13 +42,42 @@ def open_dicom(file: Path, max_voxels: int = MAX_VOXELS) -> Any:
         limit_deflated(file, max_voxels)
         # Its warnings would quote what they find odd, a birth date, say.
         with pydicom.config.disable_value_validation():
-            return pydicom.dcmread(file)
+            dataset = _read_marked_or_bare(file)
+            _state_syntax(dataset)
+            return dataset
     except (*READ_ERRORS, InvalidDicomError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             f"{file}: is damaged or no scan ({first_line(error)}); copy or export it again", code="damaged"
         ) from error
+
+
+def _read_marked_or_bare(file: Path) -> Any:
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        return pydicom.dcmread(file)
+    except InvalidDicomError:
+        if file.suffix.lower() not in BARE_SUFFIXES:
+            raise
+        dataset = pydicom.dcmread(file, force=True)
+        if "SeriesInstanceUID" not in dataset:
+            raise
+        return dataset
+
+
+def _state_syntax(dataset: Any) -> None:
+    """Uncompressed pixels are coded as the header is; where that is not stated, pydicom does not decode them."""
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    pixels = dataset.get_item("PixelData") if "PixelData" in dataset else None
+    if "TransferSyntaxUID" in dataset.file_meta or pixels is None or getattr(pixels, "is_undefined_length", False):
+        return
+    implicit, little = dataset.original_encoding
+    explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
 
 
 def limit_deflated(file: Path, max_voxels: int = MAX_VOXELS) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_zsad.data.dicom_headers import frame_groups
+from monai_zsad.data.dicom_headers import frame_groups, is_perpendicular
 from monai_zsad.data.dicom_resampling import LARGEST_JITTER, Stack
 from monai_zsad.data.scan import ReadOptions
 from monai_zsad.data.verdicts import Repair
@@ -28,6 +28,11 @@ _VOLUME_KEYS = (
     "TriggerTime",
     "AcquisitionNumber",
     "ImageType",
+)
+_FRAME_KEYS = (
+    ("MREchoSequence", "EffectiveEchoTime"),
+    ("MRImageFrameTypeSequence", "FrameType"),
+    ("CTImageFrameTypeSequence", "FrameType"),
 )
 _PIXEL_KEYS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "RescaleSlope", "RescaleIntercept")
 
@@ -96,20 +101,26 @@ def arrange_frames(dataset: Any, where: Path, options: ReadOptions) -> tuple[Sta
             f"{where}: does not place all its {count} frames; export the original series, with its geometry",
             code="no-geometry",
         )
-    orientations = np.asarray([[float(value) for value in plane.ImageOrientationPatient] for plane in planes])
+    orientations = _all_stated(planes, "ImageOrientationPatient", 6, where)
+    if not all(is_perpendicular(orientation) for orientation in orientations.tolist()):
+        raise InputError(
+            f"{where}: its ImageOrientationPatient is no pair of perpendicular directions; export the original series",
+            code="bad-affine",
+        )
     if np.abs(orientations - orientations[0]).max() > 1e-4:
         raise InputError(
             f"{where}: holds slices of different orientation; give one stack of frames", code="mixed-orientations"
         )
-    spacings = np.asarray([[float(value) for value in measure.PixelSpacing] for measure in measures])
+    spacings = _all_stated(measures, "PixelSpacing", 2, where)
     if (spacings <= 0).any():
         raise InputError(f"{where}: its PixelSpacing is {spacings.min():g}; export it again", code="no-geometry")
     if np.abs(spacings - spacings[0]).max() > 1e-4:
         raise InputError(f"{where}: holds slices of different pixel spacing; export it again", code="mixed-spacings")
+    positions = _all_stated(places, "ImagePositionPatient", 3, where)
     if count == 1:
         _give_thickness(measures[0], where)
         return None, []
-    positions = np.asarray([[float(value) for value in place.ImagePositionPatient] for place in places])
+    _check_kind_of_frames(dataset, where)
     normal = _normal(orientations[0])
     if (np.diff(np.sort(positions @ normal)) < _SILENT_JITTER_MM).any():
         raise InputError(
@@ -117,6 +128,25 @@ def arrange_frames(dataset: Any, where: Path, options: ReadOptions) -> tuple[Sta
             code="several-volumes",
         )
     return _check_stack(positions, orientations[0], spacings[0], where, options)
+
+
+def _all_stated(groups: Sequence[Any], key: str, count: int, where: Path) -> np.ndarray:
+    """The numbers of an element of every frame's group; refused where one does not state them all."""
+    rows = [[float(value) for value in group.get(key) or ()] for group in groups]
+    if not all(len(row) == count and all(map(math.isfinite, row)) for row in rows):
+        raise InputError(
+            f"{where}: does not state a usable {key} of all its frames; export the original series, with its geometry",
+            code="no-geometry",
+        )
+    return np.asarray(rows)
+
+
+def _check_kind_of_frames(dataset: Any, where: Path) -> None:
+    """Frames of two echoes or of magnitude and phase are no volume, even where each has a place of its own."""
+    for name, key in _FRAME_KEYS:
+        found = {str(group.get(key)) for group in frame_groups(dataset, name) if group is not None}
+        if len(found) > 1:
+            raise InputError(f"{where}: holds frames that differ in {key}; give one volume", code="several-volumes")
 
 
 def _normal(orientation: Any) -> np.ndarray:

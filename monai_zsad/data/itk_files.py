@@ -27,6 +27,12 @@ __all__ = ["itk_geometry", "read_itk"]
 
 _HEADER_BYTES = 1 << 16
 _DATA_KEYS = ("data file", "datafile", "elementdatafile")
+_META_GEOMETRY = (
+    ("ElementSpacing", {"elementspacing", "elementsize"}),
+    ("Offset", {"offset", "position", "origin"}),
+    ("TransformMatrix", {"transformmatrix", "rotation", "orientation"}),
+)
+"""What places a MetaImage's voxels, and the keys under which ITK looks for it."""
 _PATIENT_SPACES = {
     "right-anterior-superior",
     "left-anterior-superior",
@@ -82,6 +88,7 @@ def _read(path: Path, options: ReadOptions) -> Scan:
         )
     kept = require_volume(path, shape, options.volume)
     options.require_size(path, kept[:3])
+    _check_scale(header, path)
     repairs = _check_space(header, path, options)
     repairs += _check_data(header, path, math.prod(shape) * item_bytes, options)
     reader = ITKReader()
@@ -149,24 +156,39 @@ def _parse(path: Path) -> _Header:
 
 
 def _check_space(header: _Header, path: Path, options: ReadOptions) -> list[Repair]:
-    """ITK takes 1 mm and identity where nothing is stated."""
+    """ITK takes 1 mm, identity and origin 0 where nothing is stated, and knows no unit but mm."""
     fields = header.fields
-    units = fields.get("space units", "").replace('"', " ").split()
-    if any(unit not in ("mm", "none", "???") for unit in units):
+    units = (fields.get("space units") or fields.get("distanceunits", "")).replace('"', " ").split()
+    if any(unit not in ("mm", "none", "???", "?") for unit in units):
         raise InputError(
             f"{path}: its spacing is in {units[0]}, not mm; write it with a spacing in mm", code="wrong-unit"
         )
     if "ndims" in fields:
-        stated = "elementspacing" in fields or "elementsize" in fields
-        missing = "" if stated else "ElementSpacing"
+        missing = ", ".join(name for name, keys in _META_GEOMETRY if not keys & fields.keys())
     else:
         space = fields.get("space", "").lower().removesuffix("-time").removesuffix("t")
-        stated = space in _PATIENT_SPACES and "space directions" in fields
-        missing = "" if stated else "space (e.g. left-posterior-superior) with space directions"
+        stated = space in _PATIENT_SPACES and fields.get("space directions", "").count("(") == 3
+        missing = "" if stated else "space (e.g. left-posterior-superior) with three space directions"
+        if stated and "space origin" not in fields:
+            missing = "space origin"
     if not missing:
         return []
     finding = f"its header does not state {missing}"
     return [options.refuse(path, "no-geometry", finding, "export it again with its geometry")]
+
+
+def _check_scale(header: _Header, path: Path) -> None:
+    """ITK reads a MetaImage's stored values and passes over the scale that its header gives for them."""
+    slope, offset = (
+        header.fields.get(f"elementtointensityfunction{name}", neutral)
+        for name, neutral in (("slope", "1"), ("offset", "0"))
+    )
+    if (float(slope), float(offset)) != (1.0, 0.0):
+        raise InputError(
+            f"{path}: its ElementToIntensityFunction (slope {slope}, offset {offset}) is not applied by any reader; "
+            "write it with the values that are meant",
+            code="bad-rescale",
+        )
 
 
 def _check_data(header: _Header, path: Path, declared: int, options: ReadOptions) -> list[Repair]:
@@ -177,21 +199,31 @@ def _check_data(header: _Header, path: Path, declared: int, options: ReadOptions
     plain = fields.get("encoding", "raw").lower() == "raw" and not packed
     skips = any(key.replace(" ", "") in ("byteskip", "lineskip", "headersize") for key in fields)
     repairs = options.require_plausible(path, declared, stored) if packed else []
+    if skips and plain and stored < declared:
+        # Counted from the end of the file, ITK would take the header for voxels.
+        raise ValueError(f"truncated: {stored} of {declared} bytes")
     if skips or not (packed or plain):
         return repairs
-    present = _unpacked_size(header, declared) if packed else stored
+    if not packed:
+        return repairs + check_size(path, declared, stored)
+    present, taken = _unpacked_size(header, declared)
+    if "ndims" in fields and header.offset and not taken <= int(fields.get("compresseddatasize", 0)) <= stored:
+        # ITK would unpack another part of the file, fail, and return what its memory holds.
+        raise ValueError(f"its CompressedDataSize is {fields.get('compresseddatasize')}, but {taken} bytes are packed")
     return repairs + check_size(path, declared, present)
 
 
-def _unpacked_size(header: _Header, declared: int) -> int:
+def _unpacked_size(header: _Header, declared: int) -> tuple[int, int]:
+    """Bytes of the unpacked data, and how many bytes of the file they take."""
     unpacker = zlib.decompressobj(wbits=47)
-    count = 0
+    count = taken = 0
     with header.data.open("rb") as stream:
         stream.seek(header.offset)
         while (chunk := stream.read(1 << 16)) and count <= declared + MOST_TRAILING_BYTES:
             count += len(unpacker.decompress(chunk))
+            taken += len(chunk) - len(unpacker.unused_data)
             if unpacker.eof:
-                return count
+                return count, taken
     if count <= declared:
         raise ValueError("truncated: its packed data end early")
-    return count
+    return count, taken

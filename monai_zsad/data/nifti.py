@@ -62,7 +62,7 @@ def read_nifti(path: Path, options: ReadOptions) -> Scan:
 
 def nifti_geometry(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Shape in voxels and spacing in the file's unit, from the header alone."""
-    header = _header(path, path.name.lower().endswith(".gz"))
+    header = _header(_header_block(path, path.name.lower().endswith(".gz")))
     shape = tuple(int(length) for length in header.get_data_shape())
     return shape, tuple(round(float(length), 4) for length in header.get_zooms()[:3])
 
@@ -71,7 +71,8 @@ def _read(path: Path, options: ReadOptions) -> Scan:
     import nibabel
 
     compressed = path.name.lower().endswith(".gz")
-    header = _header(path, compressed)
+    block = _header_block(path, compressed)
+    header = _header(block)
     shape = require_volume(path, header.get_data_shape(), options.volume)
     kind = header.get_data_dtype()
     if kind.kind not in "iuf":
@@ -82,6 +83,7 @@ def _read(path: Path, options: ReadOptions) -> Scan:
     options.require_size(path, shape[:3])
     declared = int(header["vox_offset"]) + math.prod(shape) * kind.itemsize
     repairs = options.require_plausible(path, declared, path.stat().st_size) if compressed else []
+    _require_lengths(block, path)
     repairs += _check_forms(header, path, options)
     present = _unpacked_size(path, declared) if compressed else path.stat().st_size
     repairs += check_size(path, declared, present)
@@ -91,10 +93,8 @@ def _read(path: Path, options: ReadOptions) -> Scan:
     return Scan(values.astype(np.float32).reshape(shape[:3]), np.asarray(image.affine, dtype=np.float64), "", repairs)
 
 
-def _header(path: Path, compressed: bool) -> Any:
-    """The header alone: nibabel would also read its extensions, whose size the header declares."""
-    import nibabel
-
+def _header_block(path: Path, compressed: bool) -> bytes:
+    """The bytes of the header alone: nibabel would also read its extensions, whose size the header declares."""
     with path.open("rb") as stream:
         if compressed:
             _check_gzip_header(stream)
@@ -102,11 +102,26 @@ def _header(path: Path, compressed: bool) -> Any:
                 block = unpacked.read(540)
         else:
             block = stream.read(540)
-    second = 540 in (int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big"))
-    if len(block) < (540 if second else 348):
+    if len(block) < _header_bytes(block):
         raise ValueError(f"its header ends after {len(block)} bytes")
-    header = nibabel.Nifti2Header(block[:540]) if second else nibabel.Nifti1Header(block[:348])
-    if not 0 <= float(header["vox_offset"]) <= _MOST_EXTENSION_BYTES:
+    return block
+
+
+def _header_bytes(block: bytes) -> int:
+    """540 of NIfTI-2, 348 of NIfTI-1."""
+    second = 540 in (int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big"))
+    return 540 if second else 348
+
+
+def _header(block: bytes, *, corrected: bool = True) -> Any:
+    """The fields; corrected as nibabel does, which takes 1 for a length of 0, or as they stand."""
+    import nibabel
+
+    size = _header_bytes(block)
+    kind = nibabel.Nifti2Header if size == 540 else nibabel.Nifti1Header
+    header = kind(block[:size], check=corrected)
+    # nibabel refuses a start within the header, but takes 0 as it stands and reads the header as voxels.
+    if not size < float(header["vox_offset"]) <= _MOST_EXTENSION_BYTES:
         raise ValueError(f"its voxels start at byte {float(header['vox_offset']):g}")
     return header
 
@@ -159,6 +174,18 @@ def _check_forms(header: Any, path: Path, options: ReadOptions) -> list[Repair]:
         return [Repair("two-spaces", "sform (template) and qform (scanner) differ; the sform was used")]
     what = f"place its voxels up to {apart:.2f} mm apart" if same_hand else "disagree about left and right"
     return [options.refuse(path, "forms-disagree", f"its sform and qform {what}", "correct or clear one of them")]
+
+
+def _require_lengths(block: bytes, path: Path) -> None:
+    """Where there is no sform, the qform takes its spacing from pixdim."""
+    header = _header(block, corrected=False)
+    if header["sform_code"] > 0 or header["qform_code"] <= 0:
+        return
+    lengths = [float(length) for length in header["pixdim"][1:4]]
+    if not all(math.isfinite(length) and length for length in lengths):
+        raise InputError(
+            f"{path}: its voxel sizes in pixdim are {lengths}; export it again with its geometry", code="bad-affine"
+        )
 
 
 def _lengths(header: Any) -> tuple[int, int, int]:

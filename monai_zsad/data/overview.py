@@ -141,6 +141,9 @@ def _describe(contents: Contents) -> list[FoundSeries]:
     beside = "picture beside scans" if contents.volumes or contents.series else ""
     found = [_describe_volume(file, contents) for file in contents.volumes]
     found += [FoundSeries(_shown(file, contents), skipped=beside) for file in contents.pictures]
+    found += [
+        FoundSeries(_shown(file, contents), skipped="segmentation of 3D Slicer") for file in contents.segmentations
+    ]
     found += [_describe_series(one, contents) for one in contents.series]
     found += [_describe_series(one, contents, reason) for one, reason in contents.skipped]
     found += [

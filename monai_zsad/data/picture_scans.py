@@ -32,7 +32,7 @@ def read_picture(path: Path, options: ReadOptions) -> Scan:
     Raises:
         InputError: damaged, too large, in colour, or animated.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty; copy or export it again", code="empty-file")
@@ -43,7 +43,8 @@ def read_picture(path: Path, options: ReadOptions) -> Scan:
         with Image.open(path) as picture:
             if getattr(picture, "n_frames", 1) > 1:
                 raise InputError(f"{path}: has several frames; give each as its own picture", code="not-3d")
-            values = _grey(picture, path)
+            # Cameras and scanners store a picture lying and say in EXIF how to turn it.
+            values = _grey(ImageOps.exif_transpose(picture), path)
     except Image.DecompressionBombError as error:
         raise InputError(
             f"{path}: is too large ({first_line(error)}); crop or resample it", code="too-large"

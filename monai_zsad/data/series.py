@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_zsad.data.dicom import is_flat
-from monai_zsad.data.dicom_files import limit_deflated
+from monai_zsad.data.dicom_files import BARE_SUFFIXES, limit_deflated
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.data.verdicts import Repair
 from monai_zsad.errors import InputError
@@ -195,9 +195,8 @@ def _read_header(file: Path) -> Header | None:
     from pydicom.uid import UID
 
     try:
-        # A file without the preamble is still read where its name says that it is DICOM: some scanners omit it.
         force = not is_dicom(file)
-        if force and file.suffix.lower() not in (".dcm", ".ima"):
+        if force and file.suffix.lower() not in BARE_SUFFIXES:
             return None
         limit_deflated(file)
         ds = pydicom.dcmread(file, stop_before_pixels=True, force=force, specific_tags=list(_TAGS))
@@ -238,7 +237,7 @@ def _is_broken(file: Path) -> bool:
     from pydicom.misc import is_dicom
 
     suffix = file.suffix.lower()
-    if suffix in (".dcm", ".ima"):
+    if suffix in BARE_SUFFIXES:
         return True
     try:
         # Slices are often named without an ending, or end in a number (a UID).

@@ -60,6 +60,7 @@ def find_scans(
     time points) and several X-rays are one case each. Localizers, secondary captures and what is no image (SEG, SR,
     parametric maps, DICOMDIR) are left out and logged; other files are ignored. Hidden files and folders are not
     looked at. Pictures in a folder are scans only where it holds nothing else: beside volumes they are previews.
+    Results of an earlier run below ``path`` and segmentations of 3D Slicer (``.seg.nrrd``) are no scans.
 
     Args:
         path: file or folder; a zip archive, which is unpacked into a temporary folder until Python ends; or a CSV or
@@ -142,6 +143,8 @@ def _scans(contents: Contents, where: object, series: str | int | None) -> list[
     elif pictures and (volumes or found):
         _logger.info("left out %d pictures beside the scans in %s", len(pictures), where)
         pictures = []
+    if contents.segmentations:
+        _logger.info("left out %d segmentations of 3D Slicer in %s", len(contents.segmentations), where)
     scans = [_file_scan(file, contents.parts(file)) for file in [*volumes, *pictures]]
     scans += _series_scans(found, contents)
     if not scans:

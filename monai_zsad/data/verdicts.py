@@ -35,7 +35,7 @@ REFUSALS: dict[str, str] = {
     "non-finite": "more NaN or infinite voxels than can be repaired",
     "constant": "every voxel has the same value",
     "no-rescale": "CT without rescale slope and intercept, so that its HU are unknown",
-    "bad-rescale": "a rescale slope of zero",
+    "bad-rescale": "a rescale that is zero, not finite, or left to whoever reads the file",
     # the geometry
     "bad-affine": "an affine or orientation that is not finite or singular",
     "no-geometry": "position, orientation or spacing are not stated",
@@ -49,7 +49,7 @@ REFUSALS: dict[str, str] = {
     "several-frames-of-reference": "several coordinate systems under one series",
     "several-volumes": "several echoes, time points or contrasts under one series",
     "several-multi-frame": "several multi-frame files of one series",
-    "frames-without-positions": "a multi-frame file that does not place its frames",
+    "frames-without-positions": "a multi-frame file or mosaic that does not place its frames",
     "mixed-sizes": "slices of different size",
     "mixed-orientations": "slices of different orientation",
     "mixed-spacings": "slices of different pixel spacing",

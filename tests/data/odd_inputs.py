@@ -7,8 +7,10 @@ import io
 import itertools
 import json
 import math
+import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,8 @@ import pydicom
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -161,6 +165,24 @@ SERIES: dict[str, tuple[str, dict[str, Any]]] = {
     "one_slice_cut_short": ("refused undecodable", {"PixelData": lambda i: b"\1" * (30 if i == 2 else 70)}),
     "huge_slices": ("refused too-large", {"Rows": 65535, "Columns": 65535}),
     "no_thickness": ("refused no-thickness", {"slices": 1, "SliceThickness": None}),
+    "mosaic": ("refused frames-without-positions", {"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}),
+    "high_bit_elsewhere": ("refused undecodable", {"BitsStored": 12}),
+    "empty_rescale": (
+        "refused no-rescale",
+        {"sop_class": CT, "modality": "CT", "RescaleSlope": "", "RescaleIntercept": ""},
+    ),
+    "nan_rescale": ("refused bad-rescale", {"RescaleSlope": 1, "RescaleIntercept": lambda i: math.nan if i else 0}),
+    "several_studies": ("refused several-series", {"StudyInstanceUID": lambda i: f"1.2.{i // 3}"}),
+    "several_modalities": ("refused several-series", {"Modality": lambda i: "PT" if i else "MR"}),
+    "last_digits_differ": (
+        "ok",
+        {
+            "orientation": AXIAL,
+            "ImageOrientationPatient": lambda i: [1, 0, (4.9e-6, 5.1e-6)[i % 2], 0, 1, 0],
+            "PixelSpacing": lambda i: [0.75, (0.5000049, 0.5000051)[i % 2]],
+            "EchoTime": lambda i: (9.994, 9.996)[i % 2],
+        },
+    ),
     "constant_series": ("refused constant", {"PixelData": b"\1" * 70}),
     "echo_per_slice": ("refused several-volumes", {"EchoTime": lambda i: 10.0 if i % 2 else 80.0}),
 }
@@ -231,6 +253,25 @@ for _name, _verdict, _syntax in (
     _add_syntax(_name, _verdict, _syntax)
 
 
+@kind("ok")
+def without_mark(folder: Path) -> Odd:
+    """Bare data sets: no preamble, no file meta information, so that nothing states how they are coded."""
+    files = write_series(folder / "s")
+    truth = series_truth(files)
+    for file in files:
+        with DicomBytesIO() as stream:
+            stream.is_little_endian, stream.is_implicit_VR = True, True
+            write_dataset(stream, Dataset(pydicom.dcmread(file)))
+            file.write_bytes(stream.getvalue())
+    return Odd(folder / "s", [truth])
+
+
+@kind("refused damaged")
+def text_as_dicom(folder: Path) -> Odd:
+    (folder / "a.dcm").write_text("no scan, but long enough to be taken for a header")
+    return Odd([folder / "a.dcm"])
+
+
 @kind("repaired jitter")
 def jitter(folder: Path) -> Odd:
     files = write_series(folder / "s", orientation=AXIAL, ImagePositionPatient=along_z(z=lambda i: 0.05 * (i == 2)))
@@ -267,6 +308,30 @@ def dicomdir_beside(folder: Path) -> Odd:
 
 
 @kind("repaired set-aside")
+def dicomdir_itself(folder: Path) -> Odd:
+    odd = dicomdir_beside(folder)
+    return Odd(folder / "s" / "DICOMDIR", odd.truths)
+
+
+@kind("ok")
+def linked_folder(folder: Path) -> Odd:
+    """Links to a folder elsewhere, to the same one again, and in a circle."""
+    files = write_series(folder / "elsewhere")
+    (folder / "s").mkdir()
+    for name, target in (("a", folder / "elsewhere"), ("b", folder / "elsewhere"), ("c", folder / "s")):
+        (folder / "s" / name).symlink_to(target)
+    (folder / "elsewhere" / "d").symlink_to(folder)
+    return Odd(folder / "s", [series_truth(files)])
+
+
+@kind("ok")
+def pipe_beside(folder: Path) -> Odd:
+    files = write_series(folder / "s")
+    os.mkfifo(folder / "s" / "pipe")
+    return Odd(folder / "s", [series_truth(files)])
+
+
+@kind("repaired set-aside")
 def localizer_and_captures_beside(folder: Path) -> Odd:
     files = write_series(folder / "s", prefix="a")
     write_series(folder / "s", prefix="l", slices=2, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
@@ -294,7 +359,7 @@ def echoes(folder: Path) -> list[list[Path]]:
         series.append(
             write_series(
                 folder / "s", prefix=prefix, number=ord(prefix), EchoTime=echo, SeriesInstanceUID=uid, SeriesNumber=1,
-                FrameOfReferenceUID="1.2.3",
+                FrameOfReferenceUID="1.2.3", StudyInstanceUID="1.2",
             )
         )  # fmt: skip
     return series
@@ -445,6 +510,63 @@ def enhanced_ct_without_rescale(folder: Path) -> Odd:
     return Odd(folder, [enhanced(folder / "e", [0, 3, 6], rescale=False, sop=CT)])
 
 
+def changed_frames(folder: Path, change: Callable[[Dataset, Dataset], Any]) -> Odd:
+    """An enhanced file after a change of the whole or of its second frame."""
+    truth = enhanced(folder / "e", [6, 0, 3, 12, 9])
+    ds = pydicom.dcmread(folder / "e")
+    change(ds, ds.PerFrameFunctionalGroupsSequence[1])
+    pydicom.dcmwrite(folder / "e", ds)
+    return Odd(folder, [truth])
+
+
+def change_shared(group: str, **values: Any) -> Callable[[Dataset, Dataset], None]:
+    return lambda ds, _: ds.SharedFunctionalGroupsSequence[0][group][0].update(values)
+
+
+def frame_echo(ds: Dataset, frame: Dataset) -> None:
+    for one in ds.PerFrameFunctionalGroupsSequence:
+        one.MREchoSequence = [Dataset()]
+        one.MREchoSequence[0].EffectiveEchoTime = 80.0 if one is frame else 10.0
+
+
+def outer_rescale(ds: Dataset, _: Dataset) -> None:
+    ds.RescaleSlope, ds.RescaleIntercept = 5, 1
+
+
+ENHANCED: dict[str, tuple[str, Callable[[Dataset, Dataset], Any]]] = {
+    "enhanced_with_outer_rescale": ("ok", outer_rescale),
+    "enhanced_with_two_echoes": ("refused several-volumes", frame_echo),
+    "enhanced_without_frame_of_reference": (
+        "refused no-frame-of-reference", lambda ds, _: delattr(ds, "FrameOfReferenceUID")
+    ),
+    "enhanced_skewed": (
+        "refused bad-affine", change_shared("PlaneOrientationSequence", ImageOrientationPatient=[1, 0, 0, 0.7, 0.7, 0])
+    ),
+    "enhanced_nan_spacing": (
+        "refused no-geometry", change_shared("PixelMeasuresSequence", PixelSpacing=[math.nan, 1])
+    ),
+    "enhanced_nan_position": (
+        "refused no-geometry",
+        lambda _, frame: frame.PlanePositionSequence[0].update({"ImagePositionPatient": [0, math.nan, 0]}),
+    ),
+    "enhanced_frame_without_position": (
+        "refused no-geometry", lambda _, frame: frame.PlanePositionSequence[0].clear()
+    ),
+}  # fmt: skip
+
+
+def _add_enhanced(name: str, verdict: str, change: Callable[[Dataset, Dataset], Any]) -> None:
+    def build(folder: Path) -> Odd:
+        return changed_frames(folder, change)
+
+    build.__name__ = name
+    kind(verdict)(build)
+
+
+for _name, (_verdict, _change) in ENHANCED.items():
+    _add_enhanced(_name, _verdict, _change)
+
+
 def radiographs(folder: Path, slices: int, **changes: Any) -> list[Path]:
     plain = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "FrameOfReferenceUID": None}
     sop = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -493,6 +615,14 @@ def png_of_equal_channels(folder: Path) -> Odd:
 def jpeg(folder: Path) -> Odd:
     Image.fromarray(GREY).save(folder / "a.jpg")
     return Odd(folder / "a.jpg", [picture_truth(np.asarray(Image.open(folder / "a.jpg")))])
+
+
+@kind("repaired no-position")
+def jpeg_stored_lying(folder: Path) -> Odd:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(GREY).save(folder / "a.jpg", exif=exif)
+    return Odd(folder / "a.jpg", [picture_truth(np.rot90(np.asarray(Image.open(folder / "a.jpg")), -1))])
 
 
 @kind("refused colour")
@@ -634,6 +764,20 @@ def pixdim_unlike_sform(folder: Path) -> Odd:
     file, truth = nifti(folder)
     change_header(file, pixdim=[1, 1, 1, 1, 1, 1, 1, 1])
     return Odd(file, [truth])
+
+
+@kind("refused damaged")
+def voxels_from_byte_0(folder: Path) -> Odd:
+    file, _ = nifti(folder)
+    change_header(file, vox_offset=0)
+    return Odd(file)
+
+
+@kind("refused bad-affine")
+def qform_without_spacing(folder: Path) -> Odd:
+    file, _ = nifti(folder)
+    change_header(file, sform_code=0, qform_code=1, pixdim=[1, 0, 1.5, 3, 1, 1, 1, 1])
+    return Odd(file)
 
 
 @kind("refused no-geometry")
@@ -858,6 +1002,10 @@ for _name, _verdict, _data, _fields in (
     ("nrrd_missing_data", "refused detached-data", b"", {"data file": "b.raw"}),
     ("nrrd_huge", "refused too-large", None, {"sizes": "30000 30000 30000"}),
     ("nrrd_bomb", "refused implausible-compression", None, {"sizes": "500 500 500", "encoding": "gzip"}),
+    ("nrrd_without_origin", "refused no-geometry", None, {"space_origin": None}),
+    ("nrrd_without_a_direction", "refused no-geometry", None, {"space_directions": "none (0,2,0) (0,0,3)"}),
+    ("nrrd_skipping", "ok", b"x" * 13 + np.arange(60, dtype="<i2").tobytes(), {"byte_skip": "-1"}),
+    ("nrrd_skipping_truncated", "refused damaged", b"\1" * 100, {"byte_skip": "-1"}),
     ("nrrd_constant", "refused constant", bytes(120), {}),
 ):  # fmt: skip
     _add_nrrd(_name, _verdict, _data, _fields)
@@ -870,11 +1018,52 @@ def nrrd_detached_beside(folder: Path) -> Odd:
     return Odd(file, [truth])
 
 
-@kind("refused no-geometry")
-def metaimage_without_spacing(folder: Path) -> Odd:
-    head = "ObjectType = Image\nNDims = 3\nDimSize = 3 4 5\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
-    (folder / "a.mha").write_bytes(head.encode() + np.arange(60, dtype="<i2").tobytes())
-    return Odd(folder)
+def metaimage(folder: Path, data: bytes | None = None, **changes: str | None) -> Odd:
+    values = np.arange(60, dtype="<i2").reshape(3, 4, 5, order="F")
+    fields = {
+        "ObjectType": "Image",
+        "NDims": "3",
+        "BinaryData": "True",
+        "TransformMatrix": "1 0 0 0 1 0 0 0 1",
+        "Offset": "5 6 7",
+        "ElementSpacing": "1 2 3",
+        "DimSize": "3 4 5",
+        "ElementType": "MET_SHORT",
+        **changes,
+        "ElementDataFile": "LOCAL",
+    }
+    head = "".join(f"{key} = {value}\n" for key, value in fields.items() if value is not None)
+    (folder / "a.mha").write_bytes(head.encode() + (values.tobytes(order="F") if data is None else data))
+    affine = LPS_TO_RAS @ np.array([[1, 0, 0, 5], [0, 2, 0, 6], [0, 0, 3, 7], [0, 0, 0, 1]])
+    return Odd(folder, [volume_truth(values, affine)])
+
+
+def _add_metaimage(name: str, verdict: str, data: bytes | None, changes: Mapping[str, Any]) -> None:
+    def build(folder: Path) -> Odd:
+        return metaimage(folder, data, **changes)
+
+    build.__name__ = name
+    kind(verdict)(build)
+
+
+_ZLIB = zlib.compress(np.arange(60, dtype="<i2").tobytes())
+for _name, _verdict, _data, _fields in (
+    ("metaimage_raw", "ok", None, {}),
+    ("metaimage_packed", "ok", _ZLIB, {"CompressedData": "True", "CompressedDataSize": str(len(_ZLIB))}),
+    ("metaimage_packed_without_size", "refused damaged", _ZLIB, {"CompressedData": "True"}),
+    ("metaimage_packed_with_small_size", "refused damaged", _ZLIB,
+     {"CompressedData": "True", "CompressedDataSize": "30"}),
+    ("metaimage_packed_with_large_size", "refused damaged", _ZLIB,
+     {"CompressedData": "True", "CompressedDataSize": "3000"}),
+    ("metaimage_truncated", "refused damaged", b"\1" * 100, {}),
+    ("metaimage_from_the_end_truncated", "refused damaged", b"\1" * 100, {"HeaderSize": "-1"}),
+    ("metaimage_without_spacing", "refused no-geometry", None, {"ElementSpacing": None}),
+    ("metaimage_without_offset", "refused no-geometry", None, {"Offset": None}),
+    ("metaimage_without_directions", "refused no-geometry", None, {"TransformMatrix": None}),
+    ("metaimage_in_microns", "refused wrong-unit", None, {"DistanceUnits": "um"}),
+    ("metaimage_scaled", "refused bad-rescale", None, {"ElementToIntensityFunctionSlope": "2"}),
+):  # fmt: skip
+    _add_metaimage(_name, _verdict, _data, _fields)
 
 
 def slice_with(values: np.ndarray) -> bytes:

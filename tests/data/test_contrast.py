@@ -96,7 +96,7 @@ def test_flair_like_contrasts_reach_those_of_scans() -> None:
     grey, white = (tissues[0] == T1[k] for k in (2, 3))
     ratios = []
     for seed in range(60):
-        found = _flair_like(*tissues, np.random.default_rng(seed))
+        found = _flair_like(tissues[0], tissues[1], np.random.default_rng(seed))
         ratios.append(float(found[grey].mean() / found[white].mean()))
     low, middle, high = np.quantile(ratios, (0.05, 0.5, 0.95))
     assert 0.8 < low < 1.05 < middle < 1.3 < high < 1.8

@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
+import torch
+from monai.data import MetaTensor
 from PIL import Image
 
 from monai_zsad.data import archives, extract_archive, find_scans, find_studies
 from monai_zsad.errors import InputError
+from monai_zsad.writers import SaveCased, SaveManifestd
 from tests.data.samples import CAPTURE, CT, SEG, write_nifti, write_series
 
 
@@ -128,6 +133,42 @@ def test_results_beside_the_scans_are_not_taken_for_scans(tmp_path):
     assert len(find_scans(tmp_path)) == 3
     found = find_scans(tmp_path, exclude=tmp_path / "out")
     assert [record["case"] for record in found] == ["other", "scan"]
+
+
+def test_results_of_an_earlier_run_are_not_taken_for_scans(tmp_path, caplog):
+    write_nifti(tmp_path / "scan.nii.gz")
+    data: dict[Any, Any] = {
+        "case": "scan",
+        "pred": MetaTensor(torch.ones(1, 2, 3, 4)),
+        "image": MetaTensor(torch.ones(1, 2, 3, 4)),
+    }
+    for write in (SaveCased("pred", tmp_path / "results"), SaveManifestd("pred", tmp_path / "results", meta={})):
+        write(data)
+    assert len(list((tmp_path / "results" / "scan").glob("*.nii.gz"))) == 1
+    with caplog.at_level("INFO"):
+        found = find_scans(tmp_path)
+    assert [record["image"] for record in found] == [str(tmp_path / "scan.nii.gz")]
+    assert "left out 1 folders with results" in caplog.text
+    assert len(find_scans(tmp_path / "results" / "scan")) == 1, "what is asked for by name is taken"
+
+
+def test_segmentations_of_slicer_are_no_scans(tmp_path, caplog):
+    write_nifti(tmp_path / "scan.nii.gz")
+    (tmp_path / "Segmentation.seg.nrrd").write_bytes(b"NRRD0004")
+    with caplog.at_level("INFO"):
+        assert cases(tmp_path) == ["scan"]
+    assert "left out 1 segmentations" in caplog.text
+    assert [one.skipped for one in find_studies(tmp_path)] == ["segmentation of 3D Slicer", ""]
+    with pytest.raises(InputError, match="left out 1 x segmentation of 3D Slicer"):
+        find_scans(tmp_path / "Segmentation.seg.nrrd")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may open every folder")
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path, caplog):
+    write_nifti(tmp_path / "scan.nii.gz")
+    (tmp_path / "closed").mkdir(mode=0)
+    assert len(find_scans(tmp_path)) == 1
+    assert "closed was left out" in caplog.text
 
 
 def two_series(folder):
