@@ -61,7 +61,7 @@ def blocks(page: Path) -> list[Block]:
 def wishes(page: Path) -> list[list[str]]:
     """Options in the rows of a page's tables, as words; those that stand side by side belong together.
 
-    Of ``| faster | `--engine openvino` `--precision bfloat16`, or `--amp true` |`` there are two.
+    Of ``| faster | `--runtime openvino` `--precision bfloat16`, or `--amp true` |`` there are two.
     """
     found = []
     for row in re.findall(r"^\|.*\|$", page.read_text(encoding="utf-8"), re.MULTILINE):

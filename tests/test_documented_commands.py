@@ -27,6 +27,7 @@ NOT_EXECUTED = {
     "python -m monai.bundle run --bundle_root bundles/tiny_screening --dataset_dir DATA": (
         "needs the scans that configs/train.yaml lists; tests/networks/test_concept_training.py trains the same network"
     ),
+    "python -m monai.bundle trt_export": "needs a GPU: tests/bundles/test_exports.py runs it up to there",
     "python notebooks/execute.py": "runs for a quarter of an hour; tests/notebooks runs each by the same functions",
     "python -m venv label-env": NETWORK,
     "label-env/bin/": LABEL,

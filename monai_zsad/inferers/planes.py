@@ -76,20 +76,41 @@ class SlicePlane:
         return rows, columns
 
     def slices(self, volume: torch.Tensor) -> torch.Tensor:
-        """A view (slices, ..., rows, columns) of a volume (..., X, Y, Z), not yet upright."""
+        """A view (slices, ..., rows, columns) of a volume (..., X, Y, Z), not yet upright.
+
+        Args:
+            volume: (..., X, Y, Z).
+
+        Returns:
+            (slices, ..., rows, columns), which shares memory with the volume.
+        """
         lead = volume.ndim - 3
         order = (lead + self.axis, *range(lead), lead + self.rows, lead + self.columns)
         return volume.permute(order)
 
     def prepare(self, slices: torch.Tensor) -> torch.Tensor:
-        """Slices (N, C, *shape) made upright, isotropic and square: (N, C, *prepared_size)."""
+        """Slices (N, C, *shape) made upright, isotropic and square: (N, C, *prepared_size).
+
+        Args:
+            slices: (N, C, rows, columns), of :meth:`slices`.
+
+        Returns:
+            (N, C, side, side).
+        """
         slices = self._flipped(slices)
         if self.size != self.shape:
             slices = F.interpolate(slices, size=self.size, mode="bilinear", align_corners=False)
         return F.pad(slices, self._padding()).contiguous()
 
     def restore(self, slices: torch.Tensor) -> torch.Tensor:
-        """The way back: (N, C, *prepared_size) to (N, C, *shape), in the order of :meth:`slices`."""
+        """The way back: (N, C, *prepared_size) to (N, C, *shape), in the order of :meth:`slices`.
+
+        Args:
+            slices: (N, C, side, side), of :meth:`prepare` or a network.
+
+        Returns:
+            (N, C, rows, columns).
+        """
         left, _, top, _ = self._padding()
         slices = slices[..., top : top + self.size[0], left : left + self.size[1]]
         if self.size != self.shape:
@@ -152,6 +173,9 @@ def named_plane(name: str, shape: Sequence[int], affine: np.ndarray) -> SlicePla
         name: "axial", "coronal" or "sagittal".
         shape: spatial shape (X, Y, Z) of the volume.
         affine: 4 x 4, voxel to RAS in mm.
+
+    Returns:
+        The plane.
 
     Raises:
         ConfigurationError: if there is no such plane.

@@ -51,6 +51,9 @@ def token_distance(
         image_size: side of the network's square input in pixels.
         patch_size: side of a token in pixels of that input.
 
+    Returns:
+        mm along rows and along columns.
+
     Example:
         >>> token_distance((512, 512), (0.75, 0.75), image_size=512, patch_size=16)
         (12.0, 12.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import torch
 from monai.config import NdarrayOrTensor
@@ -10,10 +12,21 @@ from monai.utils import SpaceKeys, convert_to_tensor
 
 from monai_zsad.errors import InputError
 
-__all__ = ["SPACING_TOLERANCE", "as_volume", "describe", "ras_affine", "require_finite"]
+__all__ = [
+    "SPACING_TOLERANCE",
+    "all_finite",
+    "as_volume",
+    "box_of",
+    "describe",
+    "each_voxel",
+    "ras_affine",
+    "require_finite",
+]
 
 SPACING_TOLERANCE = 1e-3
 """Relative difference below which two voxel spacings count as equal."""
+
+_SLAB_VOXELS = 1_000_000
 
 
 def describe(img: torch.Tensor) -> str:
@@ -37,13 +50,50 @@ def as_volume(img: NdarrayOrTensor) -> MetaTensor:
     return volume
 
 
+def _slabs(img: torch.Tensor) -> Iterator[tuple[int, slice]]:
+    """Channel and rows of the parts of a volume (C, X, Y, Z), about a million voxels each."""
+    rows = max(1, _SLAB_VOXELS // max(1, img[0, 0].numel()))
+    for channel in range(len(img)):
+        for start in range(0, img.shape[1], rows):
+            yield channel, slice(start, start + rows)
+
+
+def all_finite(img: torch.Tensor) -> bool:
+    """Whether a volume (C, X, Y, Z) holds neither NaN nor infinity; slab by slab, as PyTorch makes copies to tell."""
+    plain = img.as_tensor() if isinstance(img, MetaTensor) else img
+    return not plain.is_floating_point() or all(
+        bool(torch.isfinite(plain[channel, rows]).all()) for channel, rows in _slabs(plain)
+    )
+
+
+def each_voxel(img: torch.Tensor, function: Callable[[torch.Tensor], NdarrayOrTensor]) -> torch.Tensor:
+    """What a function of single voxels makes of a volume (C, X, Y, Z), as float32, with its metadata.
+
+    Slab by slab: each step of an expression over a whole volume would take the memory of another volume.
+    """
+    plain = img.as_tensor() if isinstance(img, MetaTensor) else img
+    out = torch.empty(plain.shape, dtype=torch.float32, device=plain.device)
+    for channel, rows in _slabs(plain):
+        out[channel, rows] = torch.as_tensor(function(plain[channel, rows]))
+    return MetaTensor(out).copy_meta_from(img) if isinstance(img, MetaTensor) else out
+
+
+def box_of(mask: np.ndarray) -> tuple[slice, ...]:
+    """Smallest box around what is set in a mask (X, Y, Z); of an empty mask, its first voxel."""
+    box = []
+    for axis in range(3):
+        places = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        box.append(slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, 1))
+    return tuple(box)
+
+
 def require_finite(img: torch.Tensor) -> None:
     """Refuse NaN and infinity.
 
     Raises:
         InputError: with the number of non-finite voxels.
     """
-    if img.is_floating_point() and not bool(torch.isfinite(img).all()):
+    if not all_finite(img):
         count = int((~torch.isfinite(img)).sum())
         raise InputError(
             f"{describe(img)} has {count} of {img.numel()} voxels that are NaN or infinite: repair the file, or "

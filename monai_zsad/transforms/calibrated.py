@@ -27,19 +27,51 @@ class ScoreCalibration(Protocol):
     """What these transforms ask of a calibration; ``monai_zsad.apps.calibration.Calibration`` is one."""
 
     def check(self, run: Mapping[str, Any]) -> None:
-        """Refuse a run that differs from the one that the calibration was made with."""
+        """Refuse a run that differs from the one that the calibration was made with.
+
+        Args:
+            run: ``model``, ``settings`` and ``scan`` of the run.
+        """
 
     def candidate_p_values(self, peaks: Sequence[float]) -> list[float]:
-        """P-value of each peak score."""
+        """P-value of each peak score.
+
+        Args:
+            peaks: peak scores of a scan's candidates, in [0, 1].
+
+        Returns:
+            As many p-values, in (0, 1].
+        """
 
     def volume_p_value(self, score: float) -> float:
-        """P-value of a volume's score."""
+        """P-value of a volume's score.
+
+        Args:
+            score: of the volume, in [0, 1].
+
+        Returns:
+            In (0, 1].
+        """
 
     def threshold(self, alpha: float) -> float:
-        """Peak score above which a candidate's p-value is at most ``alpha``; refused where that cannot be."""
+        """Peak score above which a candidate's p-value is at most ``alpha``; refused where that cannot be.
+
+        Args:
+            alpha: rate of false positives, within (0, 1).
+
+        Returns:
+            A score in [0, 1], or minus infinity.
+        """
 
     def summary(self, alpha: float | None = None) -> dict[str, Any]:
-        """What findings say of it."""
+        """What findings say of it.
+
+        Args:
+            alpha: the rate that candidates were held to, if any.
+
+        Returns:
+            Plain values.
+        """
 
 
 class CalibratedCandidates(Transform):

@@ -16,7 +16,7 @@ from monai.utils import TransformBackends
 from scipy import ndimage
 
 from monai_zsad.errors import ConfigurationError, InputError
-from monai_zsad.transforms._volume import SPACING_TOLERANCE, as_volume, describe, ras_affine, require_finite
+from monai_zsad.transforms._volume import SPACING_TOLERANCE, as_volume, box_of, describe, ras_affine, require_finite
 from monai_zsad.transforms.lesion_candidate import LesionCandidate, measured, rank, voxel_volume
 
 __all__ = [
@@ -122,7 +122,7 @@ class LesionCandidates(Transform):
         if inside is not None:
             mask &= inside
         shape = values.shape
-        box = _box_of(mask)
+        box = box_of(mask)
         regions, found = self._regions(mask[box], values[box], box, affine, high)
         order = sorted(range(len(found)), key=lambda index: rank(found[index]))[: self.max_candidates]
         dtype = np.uint8 if len(order) <= np.iinfo(np.uint8).max else np.uint16
@@ -185,15 +185,6 @@ class LesionCandidates(Transform):
         labels = np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
         start = np.array([part.start for part in box])
         return labels, [measured(region, values, start, affine) for region in regionprops(labels, cache=False)]
-
-
-def _box_of(mask: np.ndarray) -> tuple[slice, ...]:
-    """Smallest box around what is set; of an empty mask, its first voxel."""
-    box = []
-    for axis in range(3):
-        places = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        box.append(slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, 1))
-    return tuple(box)
 
 
 class LesionCandidatesd(MapTransform):

@@ -15,7 +15,7 @@ from monai.utils import TransformBackends
 from scipy import ndimage
 
 from monai_zsad.errors import ConfigurationError, InputError
-from monai_zsad.transforms._volume import as_volume, describe, require_finite
+from monai_zsad.transforms._volume import as_volume, box_of, describe, require_finite
 
 __all__ = ["BodyMask", "BodyMaskD", "BodyMaskDict", "BodyMaskd"]
 
@@ -28,32 +28,34 @@ def _otsu(values: np.ndarray, floor: float | None) -> float:
     from skimage.filters import threshold_otsu
 
     step = max(1, ceil((values.size / _THRESHOLD_SAMPLES) ** (1 / 3)))
-    sample = values[::step, ::step, ::step]
-    low, high = (float(value) for value in np.percentile(sample, (0.5, 99.5)))
+    # A copy of our own: its order does not matter, so that it can be sorted into and clipped in place.
+    sample = values[::step, ::step, ::step].flatten()
+    low, high = (float(value) for value in np.percentile(sample, (0.5, 99.5), overwrite_input=True))
     if low == high:
         low, high = float(values.min()), float(values.max())
     if floor is not None and floor < high:
         low = max(low, floor)
-    clipped = np.clip(sample.ravel(), low, high)
-    if clipped.min() == clipped.max():
+    clipped = np.clip(sample, low, high, out=sample)
+    lowest, highest = clipped.min(), clipped.max()
+    if lowest == highest:
         return (low + high) / 2
     # the returned value is the centre of a bin whose voxels lie on both sides of it: move on to the middle of the gap
     bins = 256
-    edge = threshold_otsu(clipped, nbins=bins) + (clipped.max() - clipped.min()) / (2 * bins)
+    edge = threshold_otsu(clipped, nbins=bins) + (highest - lowest) / (2 * bins)
     below = clipped < edge
-    return (float(clipped[below].max()) + float(clipped[~below].min())) / 2
+    darker = np.max(clipped, where=below, initial=lowest)
+    return (float(darker) + float(np.min(clipped, where=~below, initial=highest))) / 2
 
 
-def _fill_slices(mask: np.ndarray, axis: int) -> np.ndarray:
-    """Fill what the mask encloses within each slice across ``axis``: background that does not reach a slice's edge."""
-    in_plane = ndimage.generate_binary_structure(3, 1)
-    in_plane[tuple(slice(None) if a != axis else [0, 2] for a in range(3))] = False
-    labels, count = ndimage.label(~mask, in_plane)
-    outside = np.zeros(count + 1, dtype=bool)
-    for other in {0, 1, 2} - {axis}:
-        for edge in (0, -1):
-            outside[np.take(labels, edge, axis=other)] = True
-    return mask | ~outside[labels]
+def _fill_slices(mask: np.ndarray, axis: int, filled: np.ndarray) -> None:
+    """Set in ``filled`` what the mask encloses in each slice across ``axis``: what does not reach the slice's edge."""
+    for own, out in zip(np.moveaxis(mask, axis, 0), np.moveaxis(filled, axis, 0), strict=True):
+        labels, count = ndimage.label(~own)
+        outside = np.zeros(count + 1, dtype=bool)
+        for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+            outside[edge] = True
+        if not outside[1:].all():
+            out |= ~outside[labels]
 
 
 class BodyMask(Transform):
@@ -120,7 +122,8 @@ class BodyMask(Transform):
         """
         volume = as_volume(img)
         require_finite(volume)
-        values = volume.detach().amax(dim=0).cpu().float().numpy()
+        plain = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
+        values = (plain[0] if len(plain) == 1 else plain.amax(dim=0)).detach().cpu().float().numpy()
         mask = self._mask(values, volume)
         out = torch.from_numpy(mask)[None].to(volume.device)
         return MetaTensor(out).copy_meta_from(volume) if isinstance(volume, MetaTensor) else out
@@ -138,9 +141,13 @@ class BodyMask(Transform):
                     f"{describe(volume)} has no voxel above the foreground threshold {self.method}: its values run "
                     f"from {values.min():g} to {values.max():g}. Lower the threshold, or use method='otsu'."
                 )
-        mask = self._without_specks(mask)
+        # What lies outside the mask's box is background that reaches every slice's edge.
+        box = box_of(mask)
+        inner = self._without_specks(mask[box].copy())
+        mask[box] = inner
         if self.fill_holes:
-            mask = np.logical_or.reduce([_fill_slices(mask, axis) for axis in range(3)])
+            for axis in range(3):
+                _fill_slices(inner, axis, mask[box])
         return mask
 
     def _without_specks(self, mask: np.ndarray) -> np.ndarray:

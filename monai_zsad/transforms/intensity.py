@@ -13,7 +13,7 @@ from monai.transforms import MapTransform, ScaleIntensityRange, Transform
 from monai.utils import TransformBackends
 
 from monai_zsad.errors import ConfigurationError, InputError
-from monai_zsad.transforms._volume import as_volume, describe, require_finite
+from monai_zsad.transforms._volume import as_volume, describe, each_voxel, require_finite
 from monai_zsad.transforms.foreground import BodyMask
 from monai_zsad.transforms.windows import CTWindow, WindowSpec, parse_windows
 
@@ -99,7 +99,8 @@ class ForegroundPercentileScale(Transform):
         channels, ranges = [], []
         for channel in range(volume.shape[0]):
             low, high = self._range(volume, channel, inside[channel])
-            channels.append(ScaleIntensityRange(low, high, 0.0, 1.0, clip=True)(volume[channel : channel + 1]))
+            scale = ScaleIntensityRange(low, high, 0.0, 1.0, clip=True)
+            channels.append(each_voxel(volume[channel : channel + 1], scale))
             ranges.append(f"{low:g} to {high:g}")
         out = channels[0] if len(channels) == 1 else torch.cat(channels)
         return _record(out, f"percentiles {self.lower:g} to {self.upper:g} of the foreground ({', '.join(ranges)})")

@@ -15,7 +15,7 @@ from monai.utils import TransformBackends
 from scipy import ndimage
 
 from monai_zsad.errors import ConfigurationError, InputError
-from monai_zsad.transforms._volume import as_volume, describe, ras_affine, require_finite
+from monai_zsad.transforms._volume import all_finite, as_volume, describe, ras_affine, require_finite
 
 __all__ = ["GuidedRefinement", "GuidedRefinementD", "GuidedRefinementDict", "GuidedRefinementd"]
 
@@ -159,12 +159,12 @@ class GuidedRefinement(Transform):
         if any(radii):
             plain = scan.as_tensor() if isinstance(scan, MetaTensor) else scan
             guiding = plain[:1] if len(plain) == 1 else plain.float().mean(0, keepdim=True)
-            seen = (out != 0).any(0).any(0).any(0).cpu().numpy().astype(np.float32)
+            seen = torch.stack([channel.any(0).any(0) for channel in out]).any(0).cpu().numpy().astype(np.float32)
             self._refine(out[0], guiding[0].detach(), radii, seen)
         return MetaTensor(out).copy_meta_from(result) if isinstance(result, MetaTensor) else out
 
     def _check(self, result: torch.Tensor, scan: torch.Tensor) -> None:
-        if not bool(torch.isfinite(result).all()):
+        if not all_finite(result):
             raise InputError(
                 f"the anomaly map of {describe(scan)} has non-finite values: check that the network's weights were "
                 "loaded, and AMP off if it is on."
@@ -189,8 +189,10 @@ class GuidedRefinement(Transform):
         return radii if self.spatial_dims == 3 else [*radii[:2], 0]
 
     def _refine(self, values: torch.Tensor, guide: torch.Tensor, radii: Sequence[int], seen: np.ndarray) -> None:
-        """Filter values (X, Y, Z) in place, slab by slab along the first axis."""
-        rows, margin = len(values), 2 * radii[0]
+        """Filter values (X, Y, Z) in place, slab by slab along the axis on which slabs share the fewest voxels."""
+        axis = min(range(3), key=lambda one: radii[one] * values.select(one, 0).numel())
+        values, guide = values.movedim(axis, 0), guide.movedim(axis, 0)
+        rows, margin = len(values), 2 * radii[axis]
         step = max(1, margin, _SLAB_VOXELS // values[0].numel())
         # What a slab overwrites, the next one still needs as it was.
         above = values[:0].cpu().numpy()
@@ -198,10 +200,14 @@ class GuidedRefinement(Transform):
             stop = min(rows, start + step)
             first, last = max(0, start - margin), min(rows, stop + margin)
             own = np.concatenate([above, values[start:last].cpu().numpy()])
-            scan = guide[first:last].cpu().float().numpy()
             above = own[max(0, stop - margin) - first : stop - first].copy()
-            refined = _filtered(own, scan, radii, self.eps, seen)
-            refined *= seen
+            counting = seen[first:last] if axis == 2 else seen
+            if not counting.any():
+                continue
+            scan = guide[first:last].cpu().float().numpy()
+            refined = _filtered(np.moveaxis(own, 0, axis), np.moveaxis(scan, 0, axis), radii, self.eps, counting)
+            refined *= counting
+            refined = np.moveaxis(refined, axis, 0)
             refined[(own == 0) & (scan == 0)] = 0
             values[start:stop] = torch.from_numpy(refined[start - first : stop - first]).to(values.device)
 

@@ -15,7 +15,7 @@ from monai.transforms import MapTransform
 from monai.utils import SpaceKeys, ensure_tuple
 
 from monai_zsad.errors import ConfigurationError, InputError
-from monai_zsad.transforms._volume import as_volume, describe, ras_affine
+from monai_zsad.transforms._volume import all_finite, as_volume, describe, ras_affine
 
 __all__ = ["VolumeScoreD", "VolumeScoreDict", "VolumeScored", "volume_score"]
 
@@ -152,7 +152,7 @@ class VolumeScored(MapTransform):
             pred = self._checked(d[key])
             origin = as_volume(d[self.orig_key])
             affine = ras_affine(origin)
-            scored = (pred != 0).flatten(0, 2).any(dim=0).tolist()
+            scored = (pred[0].any(0).any(0) | pred[1].any(0).any(0)).tolist()
             scores = pred[1].mean(dim=(0, 1), dtype=torch.float64).tolist()
             indices, positions = self._places(pred, origin, affine)
             d["slice_scores"] = [
@@ -173,7 +173,7 @@ class VolumeScored(MapTransform):
                 "anomaly map and slice score: put VolumeScored after the inferer and before channels are split."
             )
         plain = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
-        if not bool(torch.isfinite(plain).all()):
+        if not all_finite(plain):
             raise InputError(
                 f"the network returned non-finite values for {describe(volume)}: most likely its weights were not "
                 "loaded. Check the checkpoint that the run names, and AMP off if it is on."

@@ -16,7 +16,7 @@ from monai.transforms import MapTransform, ScaleIntensityRange, Transform
 from monai.utils import TransformBackends
 
 from monai_zsad.errors import ConfigurationError, InputError
-from monai_zsad.transforms._volume import as_volume, describe, require_finite
+from monai_zsad.transforms._volume import as_volume, describe, each_voxel, require_finite
 
 __all__ = [
     "CT_WINDOWS",
@@ -167,13 +167,13 @@ class CTWindow(Transform):
         volume = as_volume(img)
         require_finite(volume)
         if len(self._scales) == 1:
-            return self._scales[0](volume)
+            return each_voxel(volume, self._scales[0])
         if volume.shape[0] != 1:
             raise InputError(
                 f"{describe(volume)} has {volume.shape[0]} channels, but three windows make RGB of a single one: "
                 "select one channel first, for example with MONAI's SplitDimd."
             )
-        return torch.cat([scale(volume) for scale in self._scales])
+        return torch.cat([each_voxel(volume, scale) for scale in self._scales])
 
 
 class CTWindowd(MapTransform):

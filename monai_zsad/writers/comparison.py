@@ -124,6 +124,13 @@ def _shown_index(view: View, scan: NdarrayOrTensor, affine: np.ndarray | None, i
 def save_comparison_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure of :func:`comparison_figure` as a PNG, whole or not at all.
 
+    Args:
+        figure: of matplotlib.
+        path: of the PNG file.
+
+    Returns:
+        The path.
+
     Raises:
         OutputError: if the file cannot be written.
     """
@@ -143,6 +150,12 @@ def suspicious_slices(maps: Mapping[str, np.ndarray], count: int, spacing_mm: fl
         maps: (X, Y, Z), by method, on one grid.
         count: how many at most.
         spacing_mm: distance between slices, along the third axis.
+
+    Returns:
+        Indices along the third axis, in order.
+
+    Raises:
+        ConfigurationError: if there are no maps.
 
     Example:
         >>> faint, strong = np.zeros((4, 4, 9)), np.zeros((4, 4, 9))

@@ -19,6 +19,16 @@ PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """Planes by the RAS axis that runs through them."""
 
 BACKGROUND, INK = "#101216", "#e8eaed"
+SAVED_AS: Mapping[str, Any] = {
+    "format": "png",
+    "dpi": 110,
+    "facecolor": BACKGROUND,
+    "metadata": {"Software": None},
+    # A third of the default's time, for files that are 1 to 4 % larger.
+    "pil_kwargs": {"compress_level": 3},
+}
+"""Options of matplotlib's ``savefig`` for all pictures."""
+
 _WARN, _SIDES = "#d93025", "#8ab4f8"
 _MOST_SUSPICIOUS, _LEAST_SUSPICIOUS = np.array([1.0, 0.23, 0.19]), np.array([1.0, 0.84, 0.04])
 # Letters at the left, right, top and bottom of the picture, by the axis through the plane.
@@ -52,7 +62,11 @@ class View:
 
 
 def _array(volume: NdarrayOrTensor) -> np.ndarray:
-    array = volume.detach().cpu().float().numpy() if isinstance(volume, torch.Tensor) else np.asarray(volume)
+    if isinstance(volume, torch.Tensor):
+        plain = volume.detach().cpu()
+        array = (plain.float() if plain.is_floating_point() else plain).numpy()
+    else:
+        array = np.asarray(volume)
     return array[0] if array.ndim == 4 else array
 
 
@@ -126,8 +140,8 @@ def grey_range(scan: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
     low, high = (float(value) for value in np.percentile(scan, [0.5, 99.5]))
     body = scan > low + 0.1 * (high - low)
     if body.any():
-        high = float(np.percentile(scan[body], 99.5))
-        low = min(float(np.percentile(scan[body], 1.0)), low)
+        dark, high = (float(value) for value in np.percentile(scan[body], [1.0, 99.5], overwrite_input=True))
+        low = min(dark, low)
     return (low, high if high > low else low + 1.0), body
 
 
@@ -139,7 +153,7 @@ def grey_label(grey: tuple[float, float]) -> str:
 
 def map_range(heat: np.ndarray, body: np.ndarray) -> tuple[float, float]:
     """From the median inside the body, below which nothing is coloured, to the largest value."""
-    low = float(np.median(heat[body])) if body.any() else float(heat.min())
+    low = float(np.median(heat[body], overwrite_input=True)) if body.any() else float(heat.min())
     high = float(heat.max())
     return (low, high) if high - low > 1e-6 else (low, low + 1e-6)
 

@@ -75,6 +75,9 @@ def without_paths(text: str, files: Sequence[str], name: str) -> str:
         files: paths of the scan's files, as the sentence may name them.
         name: what stands for the scan; a file of several is named by its place in ``files``.
 
+    Returns:
+        The sentence.
+
     Example:
         >>> files = ["/pacs/DOE_J/IM1", "/pacs/DOE_J/IM2"]
         >>> without_paths("/pacs/DOE_J: 1 identical copy was dropped (IM2)", files, "case-1f")

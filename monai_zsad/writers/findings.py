@@ -156,6 +156,12 @@ def findings(
 def findings_rows(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per candidate with the columns :data:`FINDINGS_COLUMNS`, from the content of :func:`findings`.
 
+    Args:
+        content: of :func:`findings`.
+
+    Returns:
+        The rows, most suspicious first.
+
     Example:
         >>> findings_rows({"case": "anna", "candidates": []})
         []

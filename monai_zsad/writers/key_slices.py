@@ -11,6 +11,7 @@ import numpy as np
 
 from monai_zsad.writers.drawing import (
     BACKGROUND,
+    SAVED_AS,
     View,
     colour_bar,
     draw_contours,
@@ -104,5 +105,5 @@ def _picture(
         draw_contours(axes, view, index, {} if column else colours)
     colour_bar(figure, grid, limits, size[0])
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, facecolor=BACKGROUND, metadata={"Software": None})
+    figure.savefig(stream, **SAVED_AS)
     return stream.getvalue()

@@ -73,6 +73,9 @@ def fingerprint(
         settings: what else decides the result: plane, window, thresholds and so on, not folders.
         source_files: paths of the files that the scan is read from, as a list or joined by line breaks.
 
+    Returns:
+        Hashes of model, settings and input.
+
     Example:
         >>> fingerprint({"method": "crane"}) == fingerprint(lambda: {"method": "crane"}, {})
         True
@@ -84,6 +87,12 @@ def fingerprint(
 
 def content_hash(content: Mapping[str, Any]) -> str:
     """SHA-256 of plain values, whatever the order of their keys.
+
+    Args:
+        content: numbers, texts, lists and dictionaries of such.
+
+    Returns:
+        The hash in hexadecimal digits.
 
     Example:
         >>> content_hash({"a": 1, "b": (2, 3)}) == content_hash({"b": [2, 3], "a": 1})
@@ -178,6 +187,13 @@ SaveManifestD = SaveManifestDict = SaveManifestd
 def verify_manifest(output_dir: str | os.PathLike[str], case: str) -> list[str]:
     """What is wrong with a case's manifest and the files that it names; nothing, if the list is empty.
 
+    Args:
+        output_dir: folder of the run.
+        case: its id.
+
+    Returns:
+        One sentence for each fault.
+
     Example:
         >>> import tempfile
         >>> verify_manifest(tempfile.mkdtemp(), "anna")
@@ -190,6 +206,14 @@ def is_complete(output_dir: str | os.PathLike[str], case: str, fingerprint: Fing
     """Whether a case need not be run again: its manifest verifies, and model, configuration and input are the same.
 
     A case whose input is not known counts as incomplete, as another scan may bear its name.
+
+    Args:
+        output_dir: folder of the run.
+        case: its id.
+        fingerprint: of the case as it would be run now.
+
+    Returns:
+        True only where all is the same.
     """
     content, problems = _verified(output_dir, case)
     return not problems and fingerprint.input is not None and content.get("fingerprint") == asdict(fingerprint)
@@ -199,6 +223,9 @@ def clean_temporaries(output_dir: str | os.PathLike[str]) -> list[Path]:
     """Remove what a killed run left under temporary names, in the folder and in those of its cases.
 
     Call it before a run starts, when no other run writes to the folder.
+
+    Args:
+        output_dir: folder of the run.
 
     Returns:
         the files that were removed.

@@ -14,6 +14,7 @@ from monai.transforms import MapTransform
 from monai_zsad.writers.drawing import (
     BACKGROUND,
     INK,
+    SAVED_AS,
     colour_bar,
     draw_contours,
     draw_slice,
@@ -118,7 +119,7 @@ def save_preview(
     headline(figure, title, volume_score, banner, size[1])
     target = Path(path)
     with atomic_path(target) as temporary:
-        figure.savefig(temporary, dpi=110, facecolor=BACKGROUND, metadata={"Software": None})
+        figure.savefig(temporary, **SAVED_AS)
     return target
 
 
@@ -127,15 +128,25 @@ def most_suspicious(anomaly_map: np.ndarray, axis: int, count: int, spacing_mm: 
 
     The distance keeps one lesion from filling every place; it is given up where the volume is too thin for it.
 
+    Args:
+        anomaly_map: (X, Y, Z).
+        axis: that slices are counted along.
+        count: how many at most.
+        spacing_mm: distance between slices.
+
+    Returns:
+        Indices, in order.
+
     Example:
         >>> heat = np.zeros((4, 4, 9))
         >>> heat[1, 1, 2], heat[1, 1, 3], heat[1, 1, 7] = 0.9, 0.8, 0.5
         >>> most_suspicious(heat, axis=2, count=2, spacing_mm=5.0)
         [2, 7]
     """
-    flat = np.moveaxis(anomaly_map, axis, 0).reshape(anomaly_map.shape[axis], -1)
-    strongest = max(1, round(_STRONGEST * flat.shape[1]))
-    score = np.partition(flat, -strongest, axis=1)[:, -strongest:].mean(axis=1)
+    slices = np.moveaxis(anomaly_map, axis, 0)
+    strongest = max(1, round(_STRONGEST * slices[0].size))
+    # Slice by slice: of the whole map, this would take two copies.
+    score = np.array([np.partition(one, -strongest, axis=None)[-strongest:].mean() for one in slices])
     order = [int(i) for i in np.argsort(-score, kind="stable")]
     apart = max(1, int(np.ceil(10.0 / spacing_mm)))
     chosen: list[int] = []

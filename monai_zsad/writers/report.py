@@ -40,6 +40,9 @@ def report(
         pictures: how many key slices at most.
         limits: map values where the colours begin and end; None as for :func:`~monai_zsad.writers.save_preview`.
 
+    Returns:
+        The page's HTML.
+
     Raises:
         ConfigurationError: an unknown plane, or labels on another grid.
         OutputError: if something is missing, or the map is not finite.

@@ -37,6 +37,12 @@ def is_seeded(model: Mapping[str, Any] | None) -> bool:
     That is, at any depth, a true ``seeded``, a ``seed`` that is not None (as in the backbones' weight records), or a
     weights source ``"seed:N"``.
 
+    Args:
+        model: as in scores and manifests; None where there is no description.
+
+    Returns:
+        True if any part is random.
+
     Example:
         >>> is_seeded({"method": "crane", "clip_weights": "seed:0"})
         True
