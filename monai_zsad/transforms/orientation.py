@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import logging
+from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +18,8 @@ from monai.utils import TraceKeys, TransformBackends
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.transforms._volume import SPACING_TOLERANCE, as_volume, ras_affine
+
+_logger = logging.getLogger(__name__)
 
 __all__ = [
     "DISPLAY_AXCODES",
@@ -38,14 +41,15 @@ grows with the RAS coordinate: to superior, anterior, right.
 _PLANE_OF_NORMAL = ("sagittal", "coronal", "axial")
 
 
-def acquisition_plane(affine: np.ndarray) -> str:
+def acquisition_plane(affine: np.ndarray, shape: Sequence[int] | None = None) -> str:
     """The anatomical plane closest to the slices that were acquired.
 
-    The slice axis is the array axis of the largest voxel spacing; where the largest is shared (within 0.1 %), it is the
-    third axis.
+    The slice axis is the only one of a single voxel, or else the array axis of the largest voxel spacing; where the
+    largest is shared (within 0.1 %), it is the third axis.
 
     Args:
         affine: 4 x 4 voxel-to-world matrix in mm, RAS.
+        shape: voxels along each axis of the array, if known.
 
     Returns:
         ``"axial"``, ``"coronal"`` or ``"sagittal"``.
@@ -55,9 +59,14 @@ def acquisition_plane(affine: np.ndarray) -> str:
         'sagittal'
         >>> acquisition_plane(np.eye(4))
         'axial'
+        >>> acquisition_plane(np.eye(4), (200, 1, 180))
+        'coronal'
     """
     from nibabel.orientations import io_orientation
 
+    single = np.flatnonzero(np.equal(shape, 1)) if shape is not None else ()
+    if len(single) == 1:
+        return _PLANE_OF_NORMAL[int(io_orientation(affine)[single[0], 0])]
     spacing = affine_to_spacing(affine, 3)
     largest = np.flatnonzero(spacing >= spacing.max() * (1 - SPACING_TOLERANCE))
     slice_axis = int(largest[0]) if len(largest) == 1 else 2
@@ -73,7 +82,8 @@ class UprightOrientation(InvertibleTransform):
 
     Args:
         plane: ``"axial"``, ``"coronal"``, ``"sagittal"``, or ``"acquisition"`` (see :func:`acquisition_plane`). The
-            axes follow :data:`DISPLAY_AXCODES`; an oblique scan takes the closest directions.
+            axes follow :data:`DISPLAY_AXCODES`; an oblique scan takes the closest directions. A single slice is shown
+            in its own plane whatever is asked for, as in another it would be a line; a warning says so.
 
     Raises:
         ConfigurationError: an unknown plane.
@@ -110,7 +120,11 @@ class UprightOrientation(InvertibleTransform):
 
         volume = as_volume(img)
         affine = ras_affine(volume)
-        plane = acquisition_plane(affine) if self.plane == "acquisition" else self.plane
+        shape = volume.shape[1:]
+        own = acquisition_plane(affine, shape)
+        plane = own if self.plane == "acquisition" or sorted(shape)[:2].count(1) == 1 else self.plane
+        if plane != self.plane != "acquisition":
+            _logger.warning("The scan is a single %s slice: plane=%r is not used", plane, self.plane)
         turn = ornt_transform(io_orientation(affine), axcodes2ornt(DISPLAY_AXCODES[plane]))
         # MONAI's function changes the array it is given
         out = orientation(volume, affine, turn.copy(), lazy=False, transform_info=self.get_transform_info())

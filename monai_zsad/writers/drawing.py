@@ -120,8 +120,12 @@ def make_view(
         raise ConfigurationError(f"scan {image.shape} and labels {marked.shape} are not two volumes on one grid")
     turn = orientations.io_orientation(grid)
     source = scan.meta.get("original_affine") if isinstance(scan, MetaTensor) else None
+    turned = orientations.apply_orientation(image, turn)
+    single = [axis for axis, size in enumerate(turned.shape) if size == 1]
+    if len(single) == 1:  # as UprightOrientation: in another plane it would be a line
+        plane = next(name for name, axis in PLANES.items() if axis == single[0])
     return View(
-        scan=orientations.apply_orientation(image, turn),
+        scan=turned,
         heat=orientations.apply_orientation(values, turn),
         affine=grid @ orientations.inv_ornt_aff(turn, image.shape),
         source_affine=grid if source is None else np.asarray(source, dtype=np.float64),

@@ -143,3 +143,18 @@ def test_bad_plane_and_bad_affine():
     scan = MetaTensor(torch.zeros(1, 2, 2, 2), affine=torch.zeros(4, 4), meta={"filename_or_obj": "scan.nii.gz"})
     with pytest.raises(InputError, match=r"'scan.nii.gz' has no usable affine"):
         UprightOrientation()(scan)
+
+
+@pytest.mark.parametrize("plane", [*DISPLAY_AXCODES, "acquisition"])
+@pytest.mark.parametrize(("axis", "own"), enumerate(["sagittal", "coronal", "axial"]))
+def test_a_single_slice_is_never_cut_into_lines(plane, axis, own, caplog):
+    shape = tuple(1 if a == axis else 8 + a for a in range(3))
+    scan = volume(np.eye(3), shape)
+    turn = UprightOrientation(plane)
+    out = turn(scan)
+    assert out.shape[-1] == 1
+    assert "".join(nib.aff2axcodes(out.affine)) == DISPLAY_AXCODES[own]
+    assert (f"single {own} slice: plane={plane!r} is not used" in caplog.text) == (plane not in (own, "acquisition"))
+    assert torch.equal(turn.inverse(out).as_tensor(), scan.as_tensor())
+    line = UprightOrientation("coronal")(volume(np.eye(3), (1, 6, 1)))
+    assert "".join(nib.aff2axcodes(line.affine)) == DISPLAY_AXCODES["coronal"]

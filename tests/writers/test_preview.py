@@ -140,3 +140,10 @@ def test_failed_drawing_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="no space"):
         save_preview(np.ones((5, 5, 2)), np.ones((5, 5, 2)), tmp_path / "a.png", affine=RAS)
     assert not os.listdir(tmp_path)
+
+
+def test_a_single_slice_is_shown_whole():
+    """One coronal slice, asked for in axial ones, which would be lines."""
+    scan = MetaTensor(torch.rand(1, 30, 1, 20), affine=torch.eye(4))
+    views = [make_view(scan, torch.rand(1, 30, 1, 20), None, plane) for plane in ("axial", "coronal", "sagittal", None)]
+    assert [view.axis for view in views] == [1] * 4
