@@ -114,7 +114,8 @@ class ReadOptions:
         """
         if code in self.accept:
             return Repair(code, f"{finding}; accepted as asked for")
-        raise InputError(f"{where}: {finding}; {remedy}, or read it with ScanReader(accept={code!r})", code=code)
+        anyhow = f"ScanReader(accept={code!r}), `--set accept={code}` of screen"
+        raise InputError(f"{where}: {finding}; {remedy}, or read it with {anyhow}", code=code)
 
     def require_repair(self, where: Path, code: str, finding: str, remedy: str) -> None:
         """Go on only where the repair was asked for.
@@ -223,7 +224,7 @@ def require_volume(path: Path, shape: Sequence[int], volume: int | None = None) 
     if len(kept) != 3 or min(kept) <= 0:
         remedy = "give one 3D volume, e.g. one time point of it"
         if several:
-            remedy += ", or choose it with ScanReader(volume=0)"
+            remedy += ", or choose it with ScanReader(volume=0), `--set volume=0` of screen"
         raise InputError(f"{path}: is {len(kept)}-dimensional ({_by(kept)}); {remedy}", code="not-3d")
     return tuple(kept)
 

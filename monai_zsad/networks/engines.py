@@ -6,6 +6,7 @@ import importlib.util
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -263,14 +264,12 @@ class OpenVINONetwork(_ExportedNetwork):
     runtime: Runtime = "openvino"
 
     def _open(self, file: Path, precision: str) -> list[list[int | None]]:
-        import openvino
-
         options = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        core = openvino.Core()
+        core = _openvino()
         self._compiled: Any = core.compile_model(core.read_model(file), "CPU", options)
         return [
             [side.get_length() if side.is_static else None for side in wanted.partial_shape]
@@ -280,6 +279,18 @@ class OpenVINONetwork(_ExportedNetwork):
     def _run(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         (found,) = self._compiled(list(arrays)).values()
         return found
+
+
+@cache
+def _openvino() -> Any:
+    """One for all networks, kept until the end.
+
+    OpenVINO 2026.4 gives the thread a stack for signals with each, and takes it away with it. Where two end in the
+    order in which they began, the older one's, already freed, stays in use, and the next signal ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _refuse_unfit(network: ZeroShotNetwork, runtime: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -235,3 +236,25 @@ def test_a_runtime_that_is_not_installed(runtime: str, package: str) -> None:
     assert ended.returncode == 1
     assert f"needs the package {package}: pip install 'monai-zsad[" in ended.stderr
     assert importlib.util.find_spec(package) is not None
+
+
+def test_openvino_leaves_the_process_a_stack_for_its_signals(tmp_path: Path) -> None:
+    """Networks come and go in any order; then a child ends, of which a signal tells, as at the end of every loader."""
+    program = """
+import gc, signal, subprocess
+from monai_zsad.networks import with_runtime
+from tests.networks.test_engines import screening
+
+kept = [with_runtime(screening(), "openvino") for _ in range(2)]
+del kept[0]
+gc.collect()
+kept.clear()
+gc.collect()
+heard = []
+signal.signal(signal.SIGCHLD, lambda *_: heard.append(1))
+subprocess.run(["true"], check=True)
+assert heard
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MONAI_ZSAD_WEIGHTS": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
