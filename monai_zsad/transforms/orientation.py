@@ -64,7 +64,7 @@ def acquisition_plane(affine: np.ndarray, shape: Sequence[int] | None = None) ->
     """
     from nibabel.orientations import io_orientation
 
-    single = np.flatnonzero(np.equal(shape, 1)) if shape is not None else ()
+    single = np.flatnonzero([] if shape is None else np.equal(shape, 1))
     if len(single) == 1:
         return _PLANE_OF_NORMAL[int(io_orientation(affine)[single[0], 0])]
     spacing = affine_to_spacing(affine, 3)
