@@ -51,9 +51,11 @@ FAST_PAGES = ("README.md", "CONTRIBUTING.md", "docs/", "bundles/crane/", "monai_
 # A run has one of each group.
 TOGETHER = (
     {"plane", "fused_planes"},
-    {"precision", "amp", "runtime"},
+    {"precision", "amp", "runtime", "adaptation"},
     {"overwrite", "resume"},
     {"image_size", "token_spacing_mm"},
+    {"weights#image_adapter", "projection_relu"},
+    {"prompt_set", "anatomy"},
 )
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 

@@ -35,6 +35,7 @@ _SMALL = {
     r"^architecture: .*$": f"architecture: {ARCHITECTURE}",
     r"^image_size: .*$": f"image_size: {IMAGE_SIZE}",
 }
+_PROTOCOL_SIZE = "image_size: $@chosen.image_size"
 _PROTOCOL_WEIGHTS = "@chosen.weights_of(@released_weights)"
 
 
@@ -79,7 +80,7 @@ _INPUTS: dict[str, Callable[[Path], Any]] = {
     "FOLDER": lambda folder: make_head_ct(folder, 3),
     "SET": lambda folder: make_head_ct(folder, 3),
     "scan.nii.gz": _scan,
-    "demo_output/scan/sample_flair.nii.gz": _scan,
+    "demo_output/scan/sample_flair.nii.gz": lambda file: write_nifti(file, (20, 18, 30)),
     "own.yaml": _own_set,
     "docs/draw_demo.py": lambda file: _docs(file.parent),
 }
@@ -104,11 +105,15 @@ def make_bundles(folder: Path) -> None:
             before, parts, after = re.split(r"(?<=^released_weights:\n)((?: .*\n)+)", text, flags=re.MULTILINE)
             text = before + re.sub(r": .*$", ": seed:0", parts, flags=re.MULTILINE) + after
         config.write_text(text, encoding="utf-8")
-        # A published protocol names released weights of its own.
+        # A published protocol names released weights and a size of its own.
         evaluation = config.with_name("evaluate.yaml")
         named = evaluation.read_text(encoding="utf-8")
         assert _PROTOCOL_WEIGHTS in named
-        evaluation.write_text(named.replace(_PROTOCOL_WEIGHTS, "@released_weights"), encoding="utf-8")
+        named = named.replace(_PROTOCOL_WEIGHTS, "@released_weights")
+        if not included:
+            assert _PROTOCOL_SIZE in named
+            named = named.replace(_PROTOCOL_SIZE, f"image_size: {IMAGE_SIZE}")
+        evaluation.write_text(named, encoding="utf-8")
 
 
 def make_inputs(folder: Path, text: str) -> None:

@@ -159,7 +159,11 @@ def test_bad_input():
 @pytest.mark.parametrize(("refine", "used"), [(None, False), ("false", False), (True, True), ("true", True)])
 def test_option_of_every_bundle(file: Path, refine: bool | str | None, used: bool):
     config = ConfigParser.load_config_file(file)
-    first = config["postprocessing"]["transforms"][0]
+    names = [str(step["_target_"]) for step in config["postprocessing"]["transforms"]]
+    place = names.index("monai_zsad.transforms.GuidedRefinementd")
+    # On the network's grid, where the picture is too, and after the scores, which are the network's own.
+    assert names.index("monai_zsad.transforms.VolumeScored") < place < names.index("Invertd")
+    first = config["postprocessing"]["transforms"][place]
     if refine is None:
         # On where it pays, off for parity with the papers.
         assert config["refine"] is (file.parents[1].name == "tiny_screening")
