@@ -226,6 +226,9 @@ def compare_methods(
     inferer = VolumeSliceInferer() if inferer is None else inferer
     volume = image[None]
     if slices is not None:
+        if isinstance(inferer, VolumeSliceInferer):
+            inferer = copy.copy(inferer)
+            inferer.slice_spacing_mm = None  # they are asked for, so each is run
         volume = _only(volume, [_index_of(numbers, number) for number in slices], inferer)
     quiet = copy.copy(inferer)
     quiet.progress = False  # MONAI's own inferers take no notice

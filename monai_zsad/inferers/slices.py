@@ -22,8 +22,10 @@ from monai_zsad.inferers.arguments import (
     parse_planes,
     parse_window,
 )
+from monai_zsad.inferers.context import with_context
 from monai_zsad.inferers.planes import SlicePlane, named_plane, native_plane, volume_affines
 from monai_zsad.inferers.smoothing import smooth_through_slices
+from monai_zsad.inferers.thinning import fill_between, thinned
 from monai_zsad.inferers.windows import SliceRunner, covers, network_device, network_sizes, token_distance, window_sides
 
 __all__ = ["VolumeSliceInferer"]
@@ -79,6 +81,11 @@ class VolumeSliceInferer(Inferer):
         context_mm: distance in mm of the neighbours that a network sees beside each slice: it gets three channels,
             the slice in the middle and what lies so far below and above it, interpolated between slices; beyond the
             volume's ends, the last slice. For networks trained so, and volumes of one channel. None: the slice alone.
+        slice_spacing_mm: slices that lie closer together than this are thinned: of each run of slices with foreground
+            the first, every k-th and the last go through the network, k being the largest number whose distance is not
+            above it; map and score of those between are interpolated linearly. A network whose map's own pixels are
+            2 mm apart needs no slice each millimetre. (MONAI's :class:`~monai.transforms.Spacingd` instead would
+            also take those slices from what follows, such as a refinement by the scan's edges.) None: all are run.
         smooth_slices_mm: standard deviation in mm of a Gaussian that smooths each plane's map through its slices,
             before fusion. Skipped slices neither give nor take: they stay 0, and the map beside them, or at the
             volume's end, is not darkened. Scores are not smoothed.
@@ -116,6 +123,7 @@ class VolumeSliceInferer(Inferer):
         roi_size: int | Sequence[int] | None = None,
         overlap: float = 0.25,
         sw_mode: str = "gaussian",
+        slice_spacing_mm: float | None = None,
         smooth_slices_mm: float | None = None,
         context_mm: float | None = None,
         device: str | torch.device | None = None,
@@ -132,6 +140,7 @@ class VolumeSliceInferer(Inferer):
         check(is_distance(token_spacing_mm), "token_spacing_mm", token_spacing_mm, "None, or mm above 0")
         check(is_number(overlap) and 0 <= overlap < 1, "overlap", overlap, "at least 0 and below 1")
         check(sw_mode in ("gaussian", "constant"), "sw_mode", sw_mode, '"gaussian" or "constant"')
+        check(is_distance(slice_spacing_mm), "slice_spacing_mm", slice_spacing_mm, "None, or mm above 0")
         check(is_distance(smooth_slices_mm), "smooth_slices_mm", smooth_slices_mm, "None, or mm above 0")
         check(is_distance(context_mm), "context_mm", context_mm, "None, or mm above 0")
         check(
@@ -149,6 +158,7 @@ class VolumeSliceInferer(Inferer):
         self.roi_size = parse_window(roi_size)
         self.overlap = overlap
         self.sw_mode = sw_mode
+        self.slice_spacing_mm = slice_spacing_mm
         self.smooth_slices_mm = smooth_slices_mm
         self.context_mm = context_mm
         self.device = parse_device("device", device)
@@ -287,39 +297,30 @@ class VolumeSliceInferer(Inferer):
         slices, maps = plane.slices(volume), plane.slices(target)
         scores = target.new_zeros(len(slices))
         seen = fractions >= self.min_foreground
-        indices = seen.nonzero().flatten()
+        indices = thinned(seen, self._step(plane))
         window = self._window_of(plane, runner.network)
         with tqdm(total=len(indices), desc=plane.name, unit="slice", disable=not self.progress) as bar:
             for start in range(0, len(indices), self.batch_size):
                 chunk = indices[start : start + self.batch_size]
-                seen_slices = self._with_context(slices, chunk, plane.through_spacing).to(device, torch.float32)
+                seen_slices = with_context(slices, chunk, self.context_mm, plane.through_spacing).to(
+                    device, torch.float32
+                )
                 both = runner(plane.prepare(seen_slices), window)
                 maps[chunk] = plane.restore(both[:, :1])[:, 0].to(target.device)
                 scores[chunk] = both[:, 1].amax((1, 2)).to(target.device)
                 del both  # else it would stay beside the next batch's
                 bar.update(len(chunk))
+        for results in (maps, scores):
+            fill_between(results, seen, indices)
         if self.smooth_slices_mm is not None:
             smooth_through_slices(maps, seen, self.smooth_slices_mm / plane.through_spacing)
         return scores
 
-    def _with_context(self, slices: torch.Tensor, chunk: torch.Tensor, through_spacing: float) -> torch.Tensor:
-        """Slices (N, C, rows, columns) of a view of all; with ``context_mm``, neighbours as channels."""
-        if self.context_mm is None:
-            return slices[chunk]
-        if slices.shape[1] != 1:
-            raise ConfigurationError(
-                f"context_mm={self.context_mm} needs volumes of one channel, these have {slices.shape[1]}: use one "
-                "window instead of three, or no context"
-            )
-        last = len(slices) - 1
-        channels = []
-        for offset in (-self.context_mm / through_spacing, 0.0, self.context_mm / through_spacing):
-            place = (chunk + offset).clamp(0, last)
-            low = place.floor().long()
-            share = (place - low).reshape(-1, 1, 1).to(slices.dtype)
-            below, above = slices[low, 0], slices[(low + 1).clamp(max=last), 0]
-            channels.append(below + share * (above - below) if share.any() else below)
-        return torch.stack(channels, dim=1)
+    def _step(self, plane: SlicePlane) -> int:
+        """Of the slices that are run; a spacing of 0.999 mm counts as 1."""
+        if self.slice_spacing_mm is None:
+            return 1
+        return max(1, int(self.slice_spacing_mm / plane.through_spacing + 0.01))
 
 
 def _foreground_fractions(volume: torch.Tensor, threshold: float) -> list[torch.Tensor]:

@@ -120,6 +120,18 @@ def test_slices_that_depend_on_their_neighbours_are_run_with_them(comparison: Co
     assert torch.equal(whole.maps["anomalyclip"], some.maps["anomalyclip"])
 
 
+def test_slices_that_are_asked_for_are_run_themselves(comparison: Comparison) -> None:
+    network = {"anomalyclip": anomalyclip()}
+    numbers = comparison.numbers[4:7]
+    thinned = VolumeSliceInferer(slice_spacing_mm=1000.0)
+    some, whole = (
+        compare_methods(network, comparison.image, inferer=inferer, slices=numbers)
+        for inferer in (thinned, VolumeSliceInferer())
+    )
+    assert torch.equal(whole.maps["anomalyclip"], some.maps["anomalyclip"])
+    assert thinned.slice_spacing_mm == 1000.0
+
+
 def test_files(comparison: Comparison, tmp_path: Path) -> None:
     files = comparison.save(tmp_path, 2)
     numbers = comparison.chosen(2)

@@ -28,6 +28,8 @@ WRONG = [
     ("overlap", 1.0),
     ("overlap", -0.1),
     ("sw_mode", "linear"),
+    ("slice_spacing_mm", 0),
+    ("slice_spacing_mm", "near"),
     ("smooth_slices_mm", -1.0),
     ("device", "gpu"),
     ("device", 1.5),

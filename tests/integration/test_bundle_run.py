@@ -320,6 +320,7 @@ def test_options_that_change_no_value(plain: Path, scan: Path, tmp_path: Path, o
         {"window": ["brain", [300, 900], "bone"]},
         {"token_spacing_mm": 4.0, "overlap": 0.5},
         {"smooth_slices_mm": 4.0},
+        {"slice_spacing_mm": 100.0},
         {"precision": "bfloat16"},
         {"amp": True},
         {"crop_margin_mm": 0},
