@@ -219,7 +219,8 @@ class AACLIP(ZeroShotNetwork):
         with without_autocast(images.device):
             text = self.text_anchors.float()[0]
             # The anchors' difference first: similarities near 40 would leave their rounding in a difference below one.
-            logits = SIMILARITY_SCALE * (seg @ (text[1] - text[0]))
+            # From the left: a product with features whose axis D is not the innermost in memory is 20 times slower.
+            logits = SIMILARITY_SCALE * ((text[1] - text[0]) @ seg.transpose(-1, -2))
             side = self.clip.grid_size * self.subpatches
             grids = ((logits + 1) / 2).unflatten(-1, (side, side))
             blurred = smooth(grids, self.smoothing.float()).flatten(2)

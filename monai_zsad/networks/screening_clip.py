@@ -13,6 +13,7 @@ from torch import nn
 
 from monai_zsad.backbones import Activation
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
+from monai_zsad.backbones.vision import VisionRequest, run_blocks
 from monai_zsad.backbones.weights_fetch import sha256_of
 from monai_zsad.backbones.weights_io import WeightsRecord, read_state_dict
 from monai_zsad.errors import ConfigurationError, WeightsError
@@ -174,9 +175,8 @@ class ScreeningCLIP(AACLIP):
         tokens = patches.flatten(2).transpose(1, 2) + positions.to(patches.dtype)
         first = (visual.class_embedding + visual.positional_embedding[0]).to(patches.dtype)
         x = visual.ln_pre(torch.cat([first.expand(tokens.shape[0], 1, -1), tokens], dim=1))
-        for block in visual.transformer.resblocks:
-            x = block(x)
-        context = visual.ln_post(x[:, 1:])
+        (found,) = run_blocks(visual.transformer.resblocks, x, [VisionRequest()])
+        context = visual.ln_post(found.tokens[:, 1:])
         grid = context.transpose(1, 2).unflatten(-1, patches.shape[-2:])
         coarse = self.from_context(torch.cat([_enlarged(grid, quarter), quarter], dim=1))
         fine = self.from_quarter(torch.cat([_enlarged(coarse, half), half], dim=1))
