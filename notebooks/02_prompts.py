@@ -255,11 +255,10 @@ print()
 print(own.to_yaml())
 
 # %% [markdown]
-# The file is read by `PromptEnsemble.from_yaml`, and in a run of the bundle by
+# The file is read by `PromptEnsemble.from_yaml`, and goes where the name of a set goes:
 #
 # ```bash
-# python -m monai.bundle run ... \
-#     --prompts "{'_target_': 'monai_zsad.prompts.PromptEnsemble.from_yaml', 'path': 'own.yaml'}"
+# python -m monai_zsad screen scan/head.nii.gz -o results --prompts own.yaml
 # ```
 #
 # Findings of the package's library are chosen by name, here those that suit T1 of a brain:

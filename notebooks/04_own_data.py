@@ -150,17 +150,17 @@ print({group: len(list(Path(group, "imagesTr").iterdir())) for group in counts})
 # %%
 load = LoadImage(image_only=True, ensure_channel_first=True)
 normal = load("own/imagesTr/own0.nii.gz")
+grey, _ = grey_range(make_view(normal, normal, None, "axial").scan)
 figure, axes = plt.subplots(1, 4, figsize=(10.4, 3.5), facecolor="#101216")
 for number, (kind, place) in enumerate(zip(("focal", "lobed", "ring", "diffuse"), axes, strict=True)):
     look = LesionSettings(kinds={kind: 1}, radius_mm=(8, 12), contrast=(0.5, 0.6), hyperintense=number % 2)
     painted = RandLesion(prob=1, count=(2, 2), settings=look).set_random_state(seed=number)(normal)
     view = make_view(painted.image, painted.image, None, "axial", painted.label)
     index = int(np.argmax((view.labels > 0).sum((0, 1))))
-    draw_slice(place, view, index, grey_range(view.scan)[0])
+    draw_slice(place, view, index, grey)
     draw_contours(place, view, index, {1: "cyan"}, numbers=False)
     place.set_title(f"{kind}\n{slice_label(view, index)}", color="white", fontsize=9)
-low, high = grey_range(view.scan)[0]
-figure.suptitle(f"Painted lesions   window: grey {low:.0f} to {high:.0f}", color="white", fontsize=10, y=0.99)
+figure.suptitle(f"Painted lesions   window: grey {grey[0]:.0f} to {grey[1]:.0f}", color="white", fontsize=10, y=0.99)
 figure.tight_layout()
 plt.show()
 
@@ -394,10 +394,11 @@ plt.show()
 # holds for the model that made it; here it is the one trained further. On the command line:
 #
 # ```bash
-# python -m monai_zsad screen reference/imagesTr -o reference_results --threshold 0.1 --weights model=further.pt
+# python -m monai_zsad screen reference/imagesTr -o reference_results --anatomy brain --modality T1 \
+#     --threshold 0.1 --weights model=further.pt
 # python -m monai_zsad calibrate reference_results -o normal.json
-# python -m monai_zsad screen test/imagesTr -o test_results --threshold 0.1 --weights model=further.pt \
-#     --calibration normal.json
+# python -m monai_zsad screen test/imagesTr -o test_results --anatomy brain --modality T1 \
+#     --threshold 0.1 --weights model=further.pt --calibration normal.json
 # ```
 
 

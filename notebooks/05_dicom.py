@@ -57,6 +57,7 @@ import highdicom
 import matplotlib.pyplot as plt
 import numpy as np
 import pydicom
+from matplotlib.patheffects import withStroke
 from monai.bundle import ConfigWorkflow
 from monai.config import print_config
 
@@ -178,6 +179,10 @@ def letters(dataset):
     return (*pairs[0], *pairs[1])
 
 
+# Dark around the letters, as the head's bright edge may lie below them.
+edge = withStroke(linewidth=2.5, foreground="black")
+letter_style = {"color": "deepskyblue", "ha": "center", "va": "center", "path_effects": [edge]}
+
 level, width = float(first.WindowCenter), float(first.WindowWidth)
 columns, rows = first.PixelSpacing[1], first.PixelSpacing[0]
 areas = masks.sum((1, 2))  # of each segment in each slice
@@ -197,7 +202,7 @@ for place, index in zip(axes[0], chosen, strict=True):
     for letter, (x, y) in zip(
         (left, right, top, bottom), ((0.04, 0.5), (0.96, 0.5), (0.5, 0.95), (0.5, 0.05)), strict=True
     ):
-        place.text(x, y, letter, transform=place.transAxes, color="deepskyblue", ha="center", va="center")
+        place.text(x, y, letter, transform=place.transAxes, **letter_style)
     height = float(slices[index].ImagePositionPatient[2])
     place.set_title(f"instance {slices[index].InstanceNumber}   z {height:.1f} mm (LPS)", fontsize=9)
     place.set(xticks=[], yticks=[])
@@ -223,7 +228,7 @@ figure, axes = plt.subplots(figsize=(4.4, 3.5), layout="constrained")
 axes.imshow(scan[index], cmap="gray", vmin=level - width / 2, vmax=level + width / 2)
 overlay = axes.imshow(heat[frame], cmap="inferno", vmin=0, vmax=1, alpha=np.clip(heat[frame] * 1.5, 0, 0.8))
 for letter, (x, y) in zip(letters(slices[index]), ((0.04, 0.5), (0.96, 0.5), (0.5, 0.95), (0.5, 0.05)), strict=True):
-    axes.text(x, y, letter, transform=axes.transAxes, color="deepskyblue", ha="center", va="center")
+    axes.text(x, y, letter, transform=axes.transAxes, **letter_style)
 axes.set(xticks=[], yticks=[])
 axes.set_title(f"instance {slices[index].InstanceNumber}   window: level {level:.0f}, width {width:.0f}", fontsize=9)
 figure.colorbar(overlay, label="anomaly map (no unit)")

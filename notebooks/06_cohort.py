@@ -188,12 +188,11 @@ print(f"AUROC {found.value:.2f}, 95 % interval {found.low:.2f} to {found.high:.2
 
 # %%
 load = LoadImage(image_only=True, ensure_channel_first=True)
+windows = {}
 columns = 5
 ranked = done[::-1]
 rows = -(-len(ranked) // columns)
-figure, axes = plt.subplots(
-    rows, columns, figsize=(2.25 * columns, 2.65 * rows + 0.3), facecolor="#101216", squeeze=False
-)
+figure, axes = plt.subplots(rows, columns, figsize=(2.25 * columns, 2.8 * rows), facecolor="#101216", squeeze=False)
 for place in axes.flat:
     place.set_axis_off()
 for place, c in zip(axes.flat, ranked, strict=False):
@@ -205,16 +204,14 @@ for place, c in zip(axes.flat, ranked, strict=False):
     tops = findings["candidates"][:1]
     index = view.index_of(tops[0]["peak_ras_mm"]) if tops else shape[2] // 2
     grey, _ = grey_range(view.scan)
+    windows[name] = f"window: grey {grey[0]:.0f} to {grey[1]:.0f}"
     draw_slice(place, view, index, grey)
     draw_contours(place, view, index, dict.fromkeys(range(1, 99), "yellow"), numbers=False)
     if truth[name]:
         mask = load(f"truth/{name}.nii.gz")
         draw_contours(place, make_view(image, mask, None, "axial", mask), index, {1: "cyan"}, numbers=False)
     peak = f"peak {tops[0]['peak_score']:.2f}" if tops else "no candidate"
-    place.set_title(f"{name}   {peak}\n{slice_label(view, index)}", color="white", fontsize=8)
-figure.suptitle(
-    f"window of each: 1st to 99.5th percentile, here grey {grey[0]:.0f} to {grey[1]:.0f}", color="white", fontsize=9
-)
+    place.set_title(f"{name}   {peak}\n{slice_label(view, index)}\n{windows[name]}", color="white", fontsize=8)
 figure.tight_layout()
 plt.show()
 
@@ -249,7 +246,7 @@ print(f"{first}_report.html: {len(page) / 1000:.0f} kB, {len(pictures)} pictures
 figure, axes = plt.subplots(figsize=(7.5, 3.9), facecolor="#101216")
 axes.imshow(plt.imread(io.BytesIO(base64.b64decode(pictures[0]))))
 axes.set_axis_off()
-axes.set_title(f"{first}, from its report", color="white", fontsize=9)
+axes.set_title(f"{first}, from its report   {windows[first]}", color="white", fontsize=9)
 figure.tight_layout(pad=0.3)
 plt.show()
 

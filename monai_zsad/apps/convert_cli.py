@@ -23,7 +23,7 @@ _SOURCE = "a name of `weights list`, a file, or seed:N (random)"
 
 
 def convert(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    bundle: Annotated[str, typer.Argument(help="A bundle's folder or name.")],
     weights: Annotated[
         list[str] | None,
         typer.Option("--weights", "-w", metavar="PART=SOURCE", help=f"Source of a part: {_SOURCE}. Repeatable."),
@@ -51,8 +51,9 @@ def convert(
 
     from monai_zsad.apps import bundles
 
+    folder = bundles.find_bundle(bundle)
     file = bundles.convert(
-        bundle, sources, output, activation=activation.value if activation else None, overwrite=overwrite
+        folder, sources, output, activation=activation.value if activation else None, overwrite=overwrite
     )
     records = bundles.read_records(file)
     typer.echo(f"wrote {file} ({_size(file.stat().st_size)})")
@@ -60,8 +61,8 @@ def convert(
         typer.echo(f"  {part}: {record.summary()}")
     if any(record.meaningless for record in records.values()):
         typer.echo("Some weights are random: this file is for trying the pipeline, its results mean nothing.", err=True)
-    config = bundle / "configs" / "inference.yaml"
-    command = ["python", "-m", "monai.bundle", "run", "--config_file", str(config), "--bundle_root", str(bundle)]
+    config = folder / "configs" / "inference.yaml"
+    command = ["python", "-m", "monai.bundle", "run", "--config_file", str(config), "--bundle_root", str(folder)]
     if output is not None:
         command += ["--checkpoint", str(file)]
     typer.echo(f"run it:\n  {shlex.join(command)} --dataset_dir SCANS --output_dir RESULTS")

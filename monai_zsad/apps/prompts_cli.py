@@ -83,7 +83,7 @@ def list_prompts(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
 @app.command()
 def show(
     set_name: Annotated[
-        str | None, typer.Argument(metavar="[SET]", help="A set as `prompts list` prints it; or give --file.")
+        str | None, typer.Argument(metavar="SET", help="A set as `prompts list` prints it; or give --file.")
     ] = None,
     file: Annotated[Path | None, typer.Option("--file", help="A set of your own, in YAML.")] = None,
     anatomy: Annotated[str | None, typer.Option("--anatomy", help="Such as brain.")] = None,

@@ -138,3 +138,17 @@ def test_anoclip_medical_has_the_size_of_the_release():
     ensemble = PromptEnsemble.named("anoclip_medical", anatomy="brain", modality="flair")
     assert (len(ensemble.normal), len(ensemble.abnormal)) == (462, 462)
     assert (len(ensemble.templates), len(ensemble.images)) == (22, 3)
+
+
+@pytest.mark.parametrize("name", ["aaclip", "anoclip_medical", "screening"])
+def test_the_readme_counts_the_sentences_of_the_bundles_defaults(name: str):
+    root = Path(__file__).resolve().parents[2]
+    defaults = {
+        line.split("#")[0].split(":")[1].strip()
+        for file in root.glob("bundles/*/configs/inference.yaml")
+        for line in file.read_text().splitlines()
+        if line.startswith("prompt_set:")
+    }
+    assert name in defaults
+    count = len(PromptEnsemble.named(name).sentences)
+    assert f"| {count} sentences (`{name}`) |" in (root / "README.md").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Mapping
@@ -96,6 +97,7 @@ def read_options(request: Mapping[str, Any], shown: Mapping[str, Any]) -> Reques
     overrides: dict[str, Any] = {}
     for key in (*_WORDS, "plane", "label_values"):
         if key in values:
+            values[key] = _known_word(key, values[key])
             _check_choice(key, values[key], shown[key])
             overrides[key] = None if values[key] == _ANY and key != "prompt_set" else values[key]
     for key in (*_NUMBERS, *_LEVELS):
@@ -115,6 +117,17 @@ def read_options(request: Mapping[str, Any], shown: Mapping[str, Any]) -> Reques
 
 def _first(value: Any) -> Any:
     return value[0] if isinstance(value, list) and value else value
+
+
+def _known_word(key: str, value: Any) -> Any:
+    """The panel's own name of an anatomy or modality that is written otherwise, such as FLAIR, or DICOM's MR."""
+    # What is unknown is left to the check of the panel's choices, which names them.
+    with contextlib.suppress(ConfigurationError):
+        if key == "anatomy":
+            return library.find(library.anatomies(), value, key, "").key
+        if key == "modality":
+            return library.find(library.modalities(), value, key, "").key
+    return value
 
 
 def _check_choice(key: str, value: Any, shown: Any) -> None:

@@ -65,6 +65,13 @@ def test_texts_become_values() -> None:
     assert options.level_high == 0.9
 
 
+@pytest.mark.parametrize(("given_", "key"), [("FLAIR", "flair"), ("X-ray", "xray"), ("MR", "mri"), ("any", None)])
+def test_words_may_be_written_as_elsewhere(given_: str, key: str | None) -> None:
+    shown = panel({**CONFIG, "modality": None})
+    overrides = read_options({"modality": given_, "anatomy": "Brain"}, shown).overrides
+    assert (overrides["modality"], overrides["anatomy"]) == (key, "brain")
+
+
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
