@@ -8,6 +8,7 @@ from typing import Any
 _HOMES = {
     "choosing": ("ORDERS", "first_cases", "ordered"),
     "claims": ("Claims", "Owner"),
+    "determinism": ("repeatable",),
     "profiling": ("StudyProfiler",),
     "sharing": ("Share",),
     "status": ("StatusRow", "read_rows", "write_tables"),
