@@ -147,7 +147,8 @@ class LesionCandidates(Transform):
                     f"the body has the shape {tuple(mask.shape)}, {describe(volume)} {tuple(volume.shape)}: a mask of "
                     "one channel on the same grid is needed."
                 )
-            inside = (mask[0] > 0).cpu().numpy()
+            # A comparison of bool with a number is made in 64-bit integers, 2 GiB of a large CT.
+            inside = (mask[0] if mask.dtype is torch.bool else mask[0] > 0).cpu().numpy()
         for axis, size in enumerate(affine_to_spacing(affine, 3)):
             if radius := int(self.border_mm / size + SPACING_TOLERANCE):
                 inside = ndimage.minimum_filter1d(inside, 2 * radius + 1, axis, mode="constant", cval=0)

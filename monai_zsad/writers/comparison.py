@@ -14,16 +14,16 @@ from monai_zsad.errors import ConfigurationError
 from monai_zsad.writers.drawing import (
     BACKGROUND,
     INK,
-    View,
+    SAVED_AS,
     colour_bar,
     draw_slice,
     grey_range,
     headline,
-    make_view,
     slice_label,
 )
 from monai_zsad.writers.files import atomic_path
 from monai_zsad.writers.preview import most_suspicious
+from monai_zsad.writers.views import View, make_view
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -136,7 +136,7 @@ def save_comparison_figure(figure: Figure, path: str | os.PathLike[str]) -> Path
     """
     target = Path(path)
     with atomic_path(target) as temporary:
-        figure.savefig(temporary, dpi=110, facecolor=BACKGROUND, metadata={"Software": None})
+        figure.savefig(temporary, **SAVED_AS)
     return target
 
 

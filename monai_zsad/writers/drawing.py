@@ -1,22 +1,28 @@
-"""Parts of pictures: turning a scan upright, ranges of grey and colour, slices, contours, labels."""
+"""Parts of pictures: ranges of grey and colour, slices, contours, labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from monai.config import NdarrayOrTensor
-from monai.data import MetaTensor
 
-from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.writers.views import View, make_view, upright
 
-__all__: list[str] = []
-
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
-"""Planes by the RAS axis that runs through them."""
+__all__ = [
+    "BACKGROUND",
+    "INK",
+    "View",
+    "colour_bar",
+    "draw_contours",
+    "draw_slice",
+    "grey_label",
+    "grey_range",
+    "make_view",
+    "map_range",
+    "slice_label",
+    "upright",
+]
 
 BACKGROUND, INK = "#101216", "#e8eaed"
 SAVED_AS: Mapping[str, Any] = {
@@ -36,111 +42,19 @@ _EDGES = (("A", "P", "S", "I"), ("R", "L", "S", "I"), ("R", "L", "A", "P"))
 _AXIS_LETTERS = ("LR", "PA", "IS")
 
 
-@dataclass(frozen=True)
-class View:
-    """Scan, map and candidate labels (X, Y, Z) with axes nearest to R, A, S, and the axis through the shown plane.
-
-    ``affine`` leads from their index to mm, ``source_affine`` from that of the scan's file; both RAS.
-    """
-
-    scan: np.ndarray
-    heat: np.ndarray
-    affine: np.ndarray
-    source_affine: np.ndarray
-    axis: int
-    labels: np.ndarray | None = None
-
-    @property
-    def spacing(self) -> list[float]:
-        """Distance of neighbouring voxels along the three axes, mm."""
-        return [float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0)]
-
-    def index_of(self, point: Sequence[float]) -> int:
-        """Index of the shown slice nearest to a point (x, y, z) in mm, RAS."""
-        index = (np.linalg.inv(self.affine) @ [*point, 1.0])[self.axis]
-        return int(np.clip(np.rint(index), 0, self.scan.shape[self.axis] - 1))
-
-
-def _array(volume: NdarrayOrTensor) -> np.ndarray:
-    if isinstance(volume, torch.Tensor):
-        plain = volume.detach().cpu()
-        array = (plain.float() if plain.is_floating_point() else plain).numpy()
-    else:
-        array = np.asarray(volume)
-    return array[0] if array.ndim == 4 else array
-
-
-def on_grid(volume: NdarrayOrTensor, like: NdarrayOrTensor) -> NdarrayOrTensor:
-    """The first channel of a volume (C, X, Y, Z) on the grid of another, by trilinear interpolation where they differ.
-
-    A scan as the network saw it, cropped and resampled, is shown so under a map that is back on the scan's grid; what
-    it does not cover has its smallest value.
-    """
-    from scipy import ndimage
-
-    if not (isinstance(volume, MetaTensor) and isinstance(like, MetaTensor)):
-        return volume
-    own, wanted = volume.affine.cpu().numpy(), like.affine.cpu().numpy()
-    if volume.shape[-3:] == like.shape[-3:] and np.allclose(own, wanted, atol=1e-3):
-        return volume
-    values = _array(volume)
-    # MONAI's ResampleToMatch needs a grid of three numbers per voxel, gigabytes for a large CT.
-    matrix = np.linalg.inv(own) @ wanted
-    shape = tuple(like.shape[-3:])
-    moved = ndimage.affine_transform(values, matrix, output_shape=shape, order=1, cval=float(values.min()))
-    source = like.meta.get("original_affine")
-    return MetaTensor(moved[None], affine=like.affine, meta={} if source is None else {"original_affine": source})
-
-
-def make_view(
-    scan: NdarrayOrTensor,
-    heat: NdarrayOrTensor,
-    affine: np.ndarray | None,
-    plane: str | None,
-    labels: NdarrayOrTensor | None = None,
-) -> View:
-    """Check that scan, map and labels lie on one grid, and turn them to the axes nearest to R, A, S."""
-    from nibabel import orientations
-
-    if plane is not None and plane not in PLANES:
-        raise ConfigurationError(f"plane is {plane!r}; give one of {', '.join(PLANES)}, or None for the third axis")
-
-    grid = scan.affine.cpu().numpy() if affine is None and isinstance(scan, MetaTensor) else affine
-    if grid is None:
-        raise ConfigurationError("affine is missing: give it, or a MetaTensor as scan")
-    image, values = _array(scan), _array(heat)
-    if image.shape != values.shape or image.ndim != 3:
-        raise ConfigurationError(f"scan {image.shape} and map {values.shape} are not two volumes on one grid")
-    if isinstance(heat, MetaTensor) and not np.allclose(heat.affine.cpu().numpy(), grid, atol=1e-3):
-        raise ConfigurationError("scan and map have different affines: save the preview before Invertd, or of a copy")
-    if not np.isfinite(values).all():
-        raise OutputError("the anomaly map holds NaN or infinity: no preview; run in float32 (amp off)")
-    marked = None if labels is None else _array(labels)
-    if marked is not None and marked.shape != image.shape:
-        raise ConfigurationError(f"scan {image.shape} and labels {marked.shape} are not two volumes on one grid")
-    turn = orientations.io_orientation(grid)
-    source = scan.meta.get("original_affine") if isinstance(scan, MetaTensor) else None
-    turned = orientations.apply_orientation(image, turn)
-    single = [axis for axis, size in enumerate(turned.shape) if size == 1]
-    if len(single) == 1:  # as UprightOrientation: in another plane it would be a line
-        plane = next(name for name, axis in PLANES.items() if axis == single[0])
-    return View(
-        scan=turned,
-        heat=orientations.apply_orientation(values, turn),
-        affine=grid @ orientations.inv_ornt_aff(turn, image.shape),
-        source_affine=grid if source is None else np.asarray(source, dtype=np.float64),
-        axis=int(turn[2, 0]) if plane is None else PLANES[plane],
-        labels=None if marked is None else orientations.apply_orientation(marked, turn),
-    )
-
-
-def upright(volume: np.ndarray, axis: int, index: int) -> np.ndarray:
-    """Slice of a volume (X, Y, Z) in RAS order: superior or anterior on top, the patient's right or anterior left."""
-    return np.take(volume, index, axis=axis)[::-1, ::-1].T
-
-
 def grey_range(scan: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
-    """Values that become black and white, and a rough mask of the body."""
+    """Values that become black and white, and a rough mask of the body.
+
+    Args:
+        scan: of any shape.
+
+    Returns:
+        The two values in the scan's own unit, and the mask, of the scan's shape.
+
+    Example:
+        >>> grey_range(np.full((2, 2), 7.0))[0]
+        (7.0, 8.0)
+    """
     low, high = (float(value) for value in np.percentile(scan, [0.5, 99.5]))
     body = scan > low + 0.1 * (high - low)
     if body.any():
@@ -150,13 +64,36 @@ def grey_range(scan: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
 
 
 def grey_label(grey: tuple[float, float]) -> str:
-    """Window of the grey values, in the scan's own unit."""
+    """Window in words.
+
+    Args:
+        grey: values that are black and white, in the scan's own unit.
+
+    Returns:
+        The words.
+
+    Example:
+        >>> grey_label((-160.0, 240.0))
+        'black -160, white 240: level 40, width 400'
+    """
     low, high = grey
     return f"black {low:.4g}, white {high:.4g}: level {(low + high) / 2:.4g}, width {high - low:.4g}"
 
 
 def map_range(heat: np.ndarray, body: np.ndarray) -> tuple[float, float]:
-    """From the median inside the body, below which nothing is coloured, to the largest value."""
+    """Values where the map's colours begin and end: its median inside the body, and its largest value.
+
+    Args:
+        heat: map of any shape.
+        body: mask of the same shape, as of :func:`grey_range`.
+
+    Returns:
+        The two values.
+
+    Example:
+        >>> map_range(np.array([0.1, 0.2, 0.9]), np.array([False, True, True]))
+        (0.55, 0.9)
+    """
     low = float(np.median(heat[body], overwrite_input=True)) if body.any() else float(heat.min())
     high = float(heat.max())
     return (low, high) if high - low > 1e-6 else (low, low + 1e-6)
@@ -165,7 +102,25 @@ def map_range(heat: np.ndarray, body: np.ndarray) -> tuple[float, float]:
 def draw_slice(
     axes: Any, view: View, index: int, grey: tuple[float, float], heat_range: tuple[float, float] | None = None
 ) -> None:
-    """Draw a slice with its sides into matplotlib axes; with the map over it where a range is given."""
+    """Draw a slice with the letters of its sides.
+
+    Args:
+        axes: of matplotlib.
+        view: of :func:`make_view`.
+        index: of the slice.
+        grey: values that become black and white.
+        heat_range: values where the map's colours begin and end; None leaves the map out.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> axes = Figure().add_subplot()
+        >>> scan = np.arange(24.0).reshape(2, 3, 4)
+        >>> draw_slice(axes, make_view(scan, scan, np.eye(4), "axial"), 1, (0.0, 24.0))
+        >>> [text.get_text() for text in axes.texts]
+        ['R', 'L', 'A', 'P']
+    """
+    from matplotlib.patheffects import withStroke
+
     axis = view.axis
     across, down = (length for i, length in enumerate(view.spacing) if i != axis)
     options = {"aspect": down / across, "interpolation": "bilinear"}
@@ -177,7 +132,9 @@ def draw_slice(
         axes.imshow(heat, cmap="inferno", vmin=low, vmax=high, alpha=0.75 * np.clip(2.5 * share, 0.0, 1.0), **options)
     axes.set_axis_off()
     for letter, (x, y) in zip(_EDGES[axis], ((0.03, 0.5), (0.97, 0.5), (0.5, 0.965), (0.5, 0.035)), strict=True):
-        axes.text(x, y, letter, transform=axes.transAxes, color=_SIDES, fontsize=9, ha="center", va="center")
+        edge = [withStroke(linewidth=1.5, foreground="black")]  # else hardly read on what is bright
+        placed = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+        axes.text(x, y, letter, color=_SIDES, fontsize=9, path_effects=edge, **placed)
 
 
 def suspicion_colours(peaks: Sequence[float]) -> list[tuple[float, float, float]]:
@@ -190,25 +147,35 @@ def suspicion_colours(peaks: Sequence[float]) -> list[tuple[float, float, float]
 
 
 def draw_contours(axes: Any, view: View, index: int, colours: Mapping[int, Any], numbers: bool = True) -> None:
-    """Draw the outlines of the view's labels in a slice; ``colours`` by label, which stands beside its outline."""
+    """Draw the outlines of the view's labels over a slice.
+
+    Args:
+        axes: of :func:`draw_slice`.
+        view: of :func:`make_view`, with labels; without any, nothing is drawn.
+        index: of the slice.
+        colours: of matplotlib, by label; white where there is none.
+        numbers: whether each label stands beside its outline.
+    """
     from matplotlib.patheffects import withStroke
+    from scipy import ndimage
 
     if view.labels is None:
         return
-    marked = upright(view.labels, view.axis, index)
+    marked = upright(view.labels, view.axis, index).astype(np.int32)
     limits = axes.get_xlim(), axes.get_ylim()
-    for label in (int(value) for value in np.unique(marked) if value):
-        # A margin closes outlines at the picture's edge.
-        own = np.pad(marked == label, 1).astype(np.float32)
-        rows, columns = (np.arange(length) - 1 for length in own.shape)
+    boxes = ndimage.find_objects(marked)
+    for label, box in ((label, box) for label, box in enumerate(boxes, 1) if box is not None):
+        # Of its box alone, as a figure keeps what an outline was drawn from; a margin closes it at the picture's edge.
+        own = np.pad(marked[box] == label, 1).astype(np.float32)
+        rows, columns = (np.arange(part.start - 1, part.stop + 1) for part in box)
         colour = colours.get(label, "white")
         axes.contour(columns, rows, own, levels=[0.5], colors=[colour], linewidths=1.3)
         if numbers:
-            ys, xs = np.nonzero(marked == label)
-            beside = (2, 2) if xs.max() < 0.9 * marked.shape[1] else (-10, 2)
+            top, right = box[0].start, box[1].stop - 1
+            beside = (2, 2) if right < 0.9 * marked.shape[1] else (-10, 2)
             axes.annotate(
                 str(label),
-                (float(xs.max()), float(ys.min())),
+                (float(right), float(top)),
                 xytext=beside,
                 textcoords="offset points",
                 color=colour,
@@ -221,7 +188,20 @@ def draw_contours(axes: Any, view: View, index: int, colours: Mapping[int, Any],
 
 
 def slice_label(view: View, index: int) -> str:
-    """Index of the slice in the scan's file, and the position of its centre on the axis it is numbered along."""
+    """Where a slice lies: its index in the scan's file, and its centre on the axis that it is numbered along.
+
+    Args:
+        view: of :func:`make_view`.
+        index: of the slice in the view.
+
+    Returns:
+        The words.
+
+    Example:
+        >>> scan = np.zeros((2, 3, 4))
+        >>> slice_label(make_view(scan, scan, np.diag([1, 1, 5, 1]), "axial"), 2)
+        'slice 2   S 10.0 mm'
+    """
     center = [(n - 1) / 2 for n in view.scan.shape]
     center[view.axis] = index
     world = view.affine @ [*center, 1.0]
@@ -233,7 +213,14 @@ def slice_label(view: View, index: int) -> str:
 
 
 def colour_bar(figure: Any, grid: Any, heat_range: tuple[float, float], width: float) -> None:
-    """Scale of the map beside the last row; ``width`` is that of the figure in inches."""
+    """Draw the map's scale beside the last row of slices.
+
+    Args:
+        figure: of matplotlib.
+        grid: of axes, (rows, columns).
+        heat_range: values where the colours begin and end.
+        width: of the figure in inches.
+    """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 

@@ -21,13 +21,12 @@ from monai_zsad.writers.drawing import (
     grey_label,
     grey_range,
     headline,
-    make_view,
     map_range,
-    on_grid,
     slice_label,
 )
 from monai_zsad.writers.files import CaseLayout, atomic_path
 from monai_zsad.writers.scores import SEEDED_WARNING, described, is_seeded
+from monai_zsad.writers.views import make_view, on_grid
 
 __all__ = ["SavePreviewD", "SavePreviewDict", "SavePreviewd", "most_suspicious", "save_preview"]
 

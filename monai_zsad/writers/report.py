@@ -10,11 +10,11 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.writers.drawing import PLANES, make_view, on_grid
 from monai_zsad.writers.facts import require
 from monai_zsad.writers.files import CaseLayout, atomic_path
 from monai_zsad.writers.findings import findings
 from monai_zsad.writers.scores import described
+from monai_zsad.writers.views import PLANES, make_view, on_grid
 
 __all__ = ["SaveReportD", "SaveReportDict", "SaveReportd", "report"]
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import os
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from monai.transforms import Orientation
 
 from monai_zsad.errors import ConfigurationError, OutputError
 from monai_zsad.writers import SavePreviewd, most_suspicious, save_preview
-from monai_zsad.writers.drawing import make_view, slice_label, upright
+from monai_zsad.writers.drawing import draw_contours, draw_slice, make_view, slice_label, upright
 
 RAS = np.array([[1.0, 0, 0, -10], [0, 1, 0, -12], [0, 0, 4, -16], [0, 0, 0, 1]])
 
@@ -147,3 +149,64 @@ def test_a_single_slice_is_shown_whole():
     scan = MetaTensor(torch.rand(1, 30, 1, 20), affine=torch.eye(4))
     views = [make_view(scan, torch.rand(1, 30, 1, 20), None, plane) for plane in ("axial", "coronal", "sagittal", None)]
     assert [view.axis for view in views] == [1] * 4
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_slice_is_no_copy_of_the_volume(order):
+    volume = np.zeros((4, 5, 6), order=order)
+    for axis in range(3):
+        assert np.shares_memory(upright(volume, axis, 1), volume)
+
+
+def outlined(labels):
+    """A figure with the outlines of a slice."""
+    figure = Figure(figsize=(4, 4))
+    axes = figure.add_subplot()
+    volume = np.zeros(labels.shape, dtype=np.float32)
+    view = make_view(volume, volume, np.eye(4), "axial", labels)
+    draw_slice(axes, view, 0, (0.0, 1.0))
+    draw_contours(axes, view, 0, {2: "red"}, numbers=False)
+    return figure, upright(np.asarray(view.labels), 2, 0)
+
+
+def pixels(figure):
+    figure.savefig(stream := io.BytesIO(), format="rgba")
+    return np.frombuffer(stream.getvalue(), dtype=np.uint8)
+
+
+def test_outlines_are_those_of_the_whole_slice():
+    """Labels at the edges, next to one another, with holes and of several parts; one number is missing."""
+    labels = np.zeros((40, 50, 1), dtype=np.uint8)
+    labels[0:9, 0:12] = 1
+    labels[9:20, 5:17] = 2
+    labels[12:15, 8:11] = 0
+    labels[30:40, 45:50] = labels[25:28, 3:5] = 4
+    figure, marked_slice = outlined(labels)
+    expected, _ = outlined(np.zeros_like(labels))
+    axes = expected.axes[0]
+    limits = axes.get_xlim(), axes.get_ylim()
+    for label in (1, 2, 4):
+        own = np.pad(marked_slice == label, 1).astype(np.float32)
+        rows, columns = (np.arange(length) - 1 for length in own.shape)
+        colour = "red" if label == 2 else "white"
+        axes.contour(columns, rows, own, levels=[0.5], colors=[colour], linewidths=1.3)
+    axes.set_xlim(limits[0])
+    axes.set_ylim(limits[1])
+    drawn = pixels(figure)
+    np.testing.assert_array_equal(drawn, pixels(expected))
+    assert (drawn != pixels(outlined(np.zeros_like(labels))[0])).any()
+
+
+def test_outlines_take_the_memory_of_their_candidates_alone():
+    """A figure keeps what its outlines were drawn from: of a report with many candidates, hundreds of megabytes."""
+    labels = np.zeros((500, 500, 1), dtype=np.uint8)
+    labels[20:480:20, 20] = np.arange(1, 24)[:, None]
+    outlined(labels[:50, :50])
+    tracemalloc.start()
+    try:
+        figure, _ = outlined(labels)
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(figure.axes[0].collections) == 23
+    assert kept < 20e6

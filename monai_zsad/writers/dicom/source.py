@@ -31,6 +31,8 @@ _LEFT_OUT = (
     *("ContainerTypeCodeSequence", "ContainerDescription", "ContainerComponentSequence", "SpecimenDescriptionSequence"),
     "PositionReferenceIndicator",
 )
+# Groups 0002 and 0008, little and big endian.
+_FIRST_GROUPS = (b"\x02\x00", b"\x00\x02", b"\x08\x00", b"\x00\x08")
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,9 @@ def read_source(
     Raises:
         OutputError: if a file cannot be read, or the volume does not lie on the grid of the files.
     """
-    from pydicom.misc import is_dicom
-
     paths = [Path(file) for file in files]
     try:
-        if not paths or any(path.is_dir() or not is_dicom(path) for path in paths):
+        if not paths or any(path.is_dir() or not _begins_as_dicom(path) for path in paths):
             return None
     except OSError as error:
         raise OutputError(f"{paths[0].parent}: the scan's files cannot be read again ({error.strerror})") from error
@@ -134,12 +134,19 @@ def read_source(
     return SourceSeries(images, np.arange(len(images)), identity)
 
 
+def _begins_as_dicom(path: Path) -> bool:
+    """Whether a file has DICOM's mark or, as some scanners omit it, begins with the first elements of an image."""
+    with path.open("rb") as stream:
+        head = stream.read(132)
+    return head[128:] == b"DICM" or head[:2] in _FIRST_GROUPS
+
+
 def _header(path: Path) -> Dataset:
     import pydicom
     from pydicom.errors import InvalidDicomError
 
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
     except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, NotImplementedError) as error:
         raise OutputError(f"{path}: the scan's file cannot be read again; keep it until the run ends") from error
     for keyword in _NEEDED:

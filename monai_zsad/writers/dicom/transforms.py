@@ -19,9 +19,9 @@ from monai_zsad.writers.dicom.parametric_map import MAP_TYPES, dicom_parametric_
 from monai_zsad.writers.dicom.report import dicom_report
 from monai_zsad.writers.dicom.segmentation import Candidate, dicom_segmentation
 from monai_zsad.writers.dicom.source import SourceSeries, header_errors, read_source
-from monai_zsad.writers.drawing import on_grid
 from monai_zsad.writers.files import CaseLayout, atomic_path
 from monai_zsad.writers.scores import described
+from monai_zsad.writers.views import on_grid
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 
 from monai_zsad.errors import ConfigurationError, OutputError
 from monai_zsad.writers import SEEDED_WARNING, SaveDicom, SaveDicomd
-from tests.data.samples import write_nifti, write_series
+from tests.data.samples import strip_mark, write_nifti, write_series
 from tests.writers.dicom.results import MODEL, make_case, save, series
 
 
@@ -205,6 +205,22 @@ def test_without_candidates_the_report_says_so_and_no_segmentation_remains(tmp_p
     assert pydicom.dcmread(paths["pm"]).SeriesInstanceUID in {
         item.SeriesInstanceUID for item in evidence.ReferencedSeriesSequence
     }
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_files_without_dicoms_mark_have_results_too(tmp_path, implicit):
+    files = series(tmp_path / "in")
+    marked = {pydicom.dcmread(file).SOPInstanceUID for file in files}
+    for file in files:
+        strip_mark(file, implicit)
+    paths = save(make_case(files), tmp_path / "out", kinds=("seg", "pm", "sr", "sc"))
+    assert set(paths) == {"seg", "pm", "sr", "sc"}
+    for kind in ("seg", "pm"):
+        written = pydicom.dcmread(paths[kind])
+        assert str(written.PatientName) == "Doe^Jane"
+        assert {
+            item.ReferencedSOPInstanceUID for item in written.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+        } == marked
 
 
 def test_data_pass_unchanged(tmp_path):

@@ -1,0 +1,175 @@
+"""A scan, its map and its labels turned upright, on one grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.config import NdarrayOrTensor
+from monai.data import MetaTensor
+
+from monai_zsad.errors import ConfigurationError, OutputError
+
+__all__ = ["PLANES", "View", "make_view", "on_grid", "upright"]
+
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""Planes by the RAS axis that runs through them."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Scan, map and labels on one grid, with axes nearest to R, A, S; made by :func:`make_view`.
+
+    Attributes:
+        scan: (X, Y, Z), in the scan's own unit.
+        heat: map (X, Y, Z).
+        affine: (4, 4), index to mm in RAS.
+        source_affine: likewise, of the index in the scan's file.
+        axis: that runs through the shown plane.
+        labels: (X, Y, Z), 0 where nothing is marked.
+    """
+
+    scan: np.ndarray
+    heat: np.ndarray
+    affine: np.ndarray
+    source_affine: np.ndarray
+    axis: int
+    labels: np.ndarray | None = None
+
+    @property
+    def spacing(self) -> list[float]:
+        """Distance of neighbouring voxels along the three axes, mm."""
+        return [float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0)]
+
+    def index_of(self, point: Sequence[float]) -> int:
+        """Slice nearest to a point.
+
+        Args:
+            point: (x, y, z) in mm, RAS.
+
+        Returns:
+            Its index along :attr:`axis`.
+        """
+        index = (np.linalg.inv(self.affine) @ [*point, 1.0])[self.axis]
+        return int(np.clip(np.rint(index), 0, self.scan.shape[self.axis] - 1))
+
+
+def _array(volume: NdarrayOrTensor) -> np.ndarray:
+    if isinstance(volume, torch.Tensor):
+        plain = volume.detach().cpu()
+        array = (plain.float() if plain.is_floating_point() else plain).numpy()
+    else:
+        array = np.asarray(volume)
+    return array[0] if array.ndim == 4 else array
+
+
+def on_grid(volume: NdarrayOrTensor, like: NdarrayOrTensor) -> NdarrayOrTensor:
+    """The first channel of a volume (C, X, Y, Z) on the grid of another, by trilinear interpolation where they differ.
+
+    A scan as the network saw it, cropped and resampled, is shown so under a map that is back on the scan's grid; what
+    it does not cover has its smallest value.
+
+    Args:
+        volume: (C, X, Y, Z); one without an affine is passed on.
+        like: (C, X, Y, Z), whose grid is wanted.
+
+    Returns:
+        (1, X, Y, Z) on that grid, or ``volume`` itself where it lies on it already.
+    """
+    from scipy import ndimage
+
+    if not (isinstance(volume, MetaTensor) and isinstance(like, MetaTensor)):
+        return volume
+    own, wanted = volume.affine.cpu().numpy(), like.affine.cpu().numpy()
+    if volume.shape[-3:] == like.shape[-3:] and np.allclose(own, wanted, atol=1e-3):
+        return volume
+    values = _array(volume)
+    # MONAI's ResampleToMatch needs a grid of three numbers per voxel, gigabytes for a large CT.
+    matrix = np.linalg.inv(own) @ wanted
+    shape = tuple(like.shape[-3:])
+    moved = ndimage.affine_transform(values, matrix, output_shape=shape, order=1, cval=float(values.min()))
+    source = like.meta.get("original_affine")
+    return MetaTensor(moved[None], affine=like.affine, meta={} if source is None else {"original_affine": source})
+
+
+def make_view(
+    scan: NdarrayOrTensor,
+    heat: NdarrayOrTensor,
+    affine: np.ndarray | None,
+    plane: str | None,
+    labels: NdarrayOrTensor | None = None,
+) -> View:
+    """Check that scan, map and labels lie on one grid, and turn them to the axes nearest to R, A, S.
+
+    Args:
+        scan: (X, Y, Z) or (C, X, Y, Z), of which the first channel is shown.
+        heat: map of the same size; the scan again where none is to be drawn.
+        affine: (4, 4), index to mm in RAS; None takes that of the scan.
+        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None: that of the scan's third axis.
+        labels: whole numbers of the same size, for :func:`draw_contours`.
+
+    Returns:
+        The view.
+
+    Raises:
+        ConfigurationError: if the plane is unknown, there is no affine, or they do not lie on one grid.
+        OutputError: if the map holds NaN or infinity.
+
+    Example:
+        >>> scan = np.arange(24.0).reshape(2, 3, 4)
+        >>> make_view(scan, scan, np.diag([-1, 1, 5, 1]), "axial").spacing
+        [1.0, 1.0, 5.0]
+    """
+    from nibabel import orientations
+
+    if plane is not None and plane not in PLANES:
+        raise ConfigurationError(f"plane is {plane!r}; give one of {', '.join(PLANES)}, or None for the third axis")
+
+    grid = scan.affine.cpu().numpy() if affine is None and isinstance(scan, MetaTensor) else affine
+    if grid is None:
+        raise ConfigurationError("affine is missing: give it, or a MetaTensor as scan")
+    image, values = _array(scan), _array(heat)
+    if image.shape != values.shape or image.ndim != 3:
+        raise ConfigurationError(f"scan {image.shape} and map {values.shape} are not two volumes on one grid")
+    if isinstance(heat, MetaTensor) and not np.allclose(heat.affine.cpu().numpy(), grid, atol=1e-3):
+        raise ConfigurationError("scan and map have different affines: save the preview before Invertd, or of a copy")
+    if not np.isfinite(values).all():
+        raise OutputError("the anomaly map holds NaN or infinity: no preview; run in float32 (amp off)")
+    marked = None if labels is None else _array(labels)
+    if marked is not None and marked.shape != image.shape:
+        raise ConfigurationError(f"scan {image.shape} and labels {marked.shape} are not two volumes on one grid")
+    turn = orientations.io_orientation(grid)
+    source = scan.meta.get("original_affine") if isinstance(scan, MetaTensor) else None
+    turned = orientations.apply_orientation(image, turn)
+    single = [axis for axis, size in enumerate(turned.shape) if size == 1]
+    if len(single) == 1:  # as UprightOrientation: in another plane it would be a line
+        plane = next(name for name, axis in PLANES.items() if axis == single[0])
+    return View(
+        scan=turned,
+        heat=orientations.apply_orientation(values, turn),
+        affine=grid @ orientations.inv_ornt_aff(turn, image.shape),
+        source_affine=grid if source is None else np.asarray(source, dtype=np.float64),
+        axis=int(turn[2, 0]) if plane is None else PLANES[plane],
+        labels=None if marked is None else orientations.apply_orientation(marked, turn),
+    )
+
+
+def upright(volume: np.ndarray, axis: int, index: int) -> np.ndarray:
+    """Slice as a radiologist sees it: superior or anterior on top, the patient's right or anterior on the left.
+
+    Args:
+        volume: (X, Y, Z) with axes nearest to R, A, S, as of a :class:`View`.
+        axis: through the plane.
+        index: of the slice.
+
+    Returns:
+        (rows, columns), a view of the volume's memory.
+
+    Example:
+        >>> upright(np.arange(8).reshape(2, 2, 2), 2, 0).tolist()
+        [[6, 2], [4, 0]]
+    """
+    # Not np.take, which copies the whole of a volume whose memory is in another order.
+    return volume[(slice(None),) * axis + (index,)][::-1, ::-1].T
