@@ -80,7 +80,8 @@ def isolate_failures(engine: Any, batchdata: Mapping[str, Any]) -> Any:
 
 
 def _record_failure(engine: Any, case: str, reason: str, code: str) -> list[dict[str, str]]:
-    reason = hide(reason)
+    # Every line that is printed begins with the case.
+    reason = hide(reason).removeprefix(f"{case}: ").removeprefix(f"{case}, ")
     record = {"case": case, "status": "failed", "reason": reason}
     engine.state.failures.append(record)
     engine.state.batch = [{"case": case}]

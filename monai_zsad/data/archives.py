@@ -15,17 +15,30 @@ from pathlib import Path, PurePosixPath
 from monai_zsad.data.scan import most_unpacked
 from monai_zsad.errors import InputError
 
-__all__ = ["MAX_ARCHIVE_BYTES", "extract_archive", "extract_archives", "is_archive", "temporary_folder"]
+__all__ = [
+    "MAX_ARCHIVE_BYTES",
+    "extract_archive",
+    "extract_archives",
+    "is_archive",
+    "is_other_archive",
+    "temporary_folder",
+]
 
 MAX_ARCHIVE_BYTES = 1 << 34
 """Unpacked size (16 GiB) up to which archives are taken by default."""
 
 _MOST_MEMBERS = 200_000
+_OTHERS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 
 
 def is_archive(path: Path) -> bool:
     """Whether a file is taken as an archive, by its name."""
     return path.name.lower().endswith(".zip")
+
+
+def is_other_archive(path: Path) -> bool:
+    """Whether a file is an archive, by its name, that is not unpacked here."""
+    return path.name.lower().endswith(_OTHERS)
 
 
 def extract_archive(

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monai_zsad.data.archives import extract_archives, is_archive
+from monai_zsad.data.archives import extract_archives, is_archive, is_other_archive
+from monai_zsad.data.label_maps import label_count, named_as_mask
 from monai_zsad.data.picture_scans import PICTURE_SCAN_SUFFIXES
 from monai_zsad.data.series import Series, group_series, why_not_a_scan
 
@@ -20,6 +21,7 @@ IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Endings (lower case) of the volume files that are taken as scans; DICOM is recognised by its content instead."""
 
 _SEGMENTATION = ".seg.nrrd"
+_UNREAD = (".mgz", ".mgh", ".img", ".img.gz", ".mnc", ".mif", ".mif.gz")
 _logger = logging.getLogger(__name__)
 
 
@@ -33,10 +35,12 @@ class Contents:
         volumes: volume files, in order.
         pictures: picture files, in order.
         segmentations: volume files that are label maps by their name, in order.
+        masks: volume files and pictures that look like masks; none of them is among ``volumes`` and ``pictures``,
+            unless it was named itself.
         series: DICOM series that are scans.
         skipped: DICOM series that are not, and why.
         copies: volume files in archives that lie beside them too.
-        unusable: archives that were left out, and why.
+        unusable: archives and volumes of formats that are not read, and why.
         unpacked: where the archives were unpacked, by their paths.
     """
 
@@ -45,6 +49,7 @@ class Contents:
     volumes: list[Path] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
     segmentations: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
     series: list[Series] = field(default_factory=list)
     skipped: list[tuple[Series, str]] = field(default_factory=list)
     copies: list[Path] = field(default_factory=list)
@@ -54,6 +59,11 @@ class Contents:
     def archive_of(self, path: Path) -> Path | None:
         """The archive from which a file or folder was unpacked, if any."""
         return next((archive for archive, folder in self.unpacked.items() if path.is_relative_to(folder)), None)
+
+    def shown(self, path: Path) -> Path:
+        """The path as a user knows it: of what lies in an archive, the archive's path and that in it."""
+        archive = self.archive_of(path)
+        return path if archive is None else archive / path.relative_to(self.unpacked[archive])
 
     def parts(self, path: Path) -> tuple[str, ...]:
         """The path below the searched folder; an archive counts as a folder of its name."""
@@ -65,22 +75,24 @@ class Contents:
 
     def left_out(self) -> str:
         """Reasons with their counts, for a message; empty where nothing was left out."""
-        reasons = Counter(["segmentation of 3D Slicer"] * len(self.segmentations))
+        reasons = Counter(["segmentation of 3D Slicer"] * len(self.segmentations) + ["mask"] * len(self.masks))
         for series, reason in self.skipped:
             reasons[reason] += len(series.members)
-        reasons.update(f"archive that {reason}" for reason in self.unusable.values())
+        reasons.update(f"file that {reason}" for reason in self.unusable.values())
         return "".join(f"; left out {count} x {reason}" for reason, count in sorted(reasons.items()))
 
 
-def look_into(base: Path, files: Sequence[Path], *, archives: bool = True) -> Contents:
+def look_into(base: Path, files: Sequence[Path], *, archives: bool = True, named: bool = False) -> Contents:
     """Sort files into volumes, pictures and DICOM series.
 
-    A series or file that lies in an archive and beside it too is taken once, from beside it.
+    A series or file that lies in an archive and beside it too is taken once, from beside it. What has the name and the
+    values of a mask is taken for one.
 
     Args:
         base: folder at or below which they lie.
         files: in any order.
         archives: whether zip archives among them are unpacked; those inside archives are left out in any case.
+        named: whether the files were given by their own paths, so that a mask is what is wanted.
 
     Returns:
         What was found.
@@ -92,13 +104,13 @@ def look_into(base: Path, files: Sequence[Path], *, archives: bool = True) -> Co
     else:
         contents.unusable = dict.fromkeys(zips, "lies in another archive")
     _add(contents, [file for file in files if not is_archive(file)])
-    for archive, folder in contents.unpacked.items():
+    for folder in contents.unpacked.values():
         members = list_files(folder)
-        if any(is_archive(file) for file in members):
-            _logger.warning("%s: archives inside it were left out: unpack it and give the folder", archive)
+        contents.unusable |= {contents.shown(file): "lies in another archive" for file in members if is_archive(file)}
         _add(contents, [file for file in members if not is_archive(file)])
-    for archive, reason in contents.unusable.items():
-        _logger.warning("%s was left out: %s", archive, reason)
+    _find_masks(contents, named=named)
+    for file, reason in contents.unusable.items():
+        _logger.warning("%s was left out: %s", file, reason)
     return contents
 
 
@@ -170,9 +182,34 @@ def _add(contents: Contents, files: Sequence[Path]) -> None:
     contents.copies += copies
     contents.volumes += [file for file in volumes if file not in copies]
     contents.pictures += pictures
+    # DICOM is known by its content, whatever its name.
+    others = set(files).difference(*(one.files for one in [*kept, *skipped]))
+    contents.unusable |= {contents.shown(file): reason for file in sorted(others) if (reason := _why_unread(file))}
     contents.series += [one for one in kept if one.header.uid not in known]
     contents.skipped += [(one, why_not_a_scan(one.header)) for one in skipped]
     contents.skipped += [(one, "same series outside of the archive") for one in kept if one.header.uid in known]
+
+
+def _why_unread(file: Path) -> str:
+    if is_other_archive(file):
+        return "is no zip archive: unpack it"
+    return "has a format that is not read: convert it to NIfTI" if file.name.lower().endswith(_UNREAD) else ""
+
+
+def _find_masks(contents: Contents, *, named: bool) -> None:
+    for files in (contents.volumes, contents.pictures):
+        for file in list(files):
+            by_name = named_as_mask(contents.parts(file))
+            if (by_name or named) and label_count(file, named=by_name):
+                contents.masks.append(file)
+                if not named:
+                    files.remove(file)
+    if contents.masks and not named:
+        _logger.warning(
+            "%s: left out %d x mask, by its name and values; give such a file by its own path to screen it",
+            contents.base,
+            len(contents.masks),
+        )
 
 
 def _same(file: Path, other: Path) -> bool:

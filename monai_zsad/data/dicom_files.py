@@ -9,7 +9,7 @@ from typing import Any
 from monai_zsad.data.scan import MAX_VOXELS, READ_ERRORS, first_line, most_unpacked
 from monai_zsad.errors import InputError
 
-__all__ = ["BARE_SUFFIXES", "limit_deflated", "open_dicom", "require_decodable", "require_decoder"]
+__all__ = ["BARE_SUFFIXES", "limit_deflated", "may_be_bare", "open_dicom", "require_decodable", "require_decoder"]
 
 _PACKAGES = {
     "1.2.840.10008.1.2.4.51": "pylibjpeg and pylibjpeg-libjpeg (GPL)",
@@ -23,6 +23,9 @@ _PACKAGES = {
 
 BARE_SUFFIXES = (".dcm", ".ima")
 """Endings (lower case) of files that are read as DICOM without its mark: some scanners omit it."""
+
+# Group 0008, with which a bare data set begins, little and big endian.
+_FIRST_GROUP = (b"\x08\x00", b"\x00\x08")
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
@@ -53,6 +56,25 @@ def open_dicom(file: Path, max_voxels: int = MAX_VOXELS) -> Any:
         ) from error
 
 
+def may_be_bare(file: Path) -> bool:
+    """Whether a file without DICOM's mark is worth a try: by its ending or, without one, by its first bytes.
+
+    Args:
+        file: that can be opened.
+
+    Returns:
+        Whether it may be a bare data set; what it holds must tell.
+    """
+    suffix = file.suffix.lower()
+    if suffix in BARE_SUFFIXES:
+        return True
+    # Slices are often named without an ending, or end in a number (a UID).
+    if suffix and not suffix[1:].isdigit():
+        return False
+    with file.open("rb") as stream:
+        return stream.read(2) in _FIRST_GROUP
+
+
 def _read_marked_or_bare(file: Path) -> Any:
     import pydicom
     from pydicom.errors import InvalidDicomError
@@ -60,7 +82,7 @@ def _read_marked_or_bare(file: Path) -> Any:
     try:
         return pydicom.dcmread(file)
     except InvalidDicomError:
-        if file.suffix.lower() not in BARE_SUFFIXES:
+        if not may_be_bare(file):
             raise
         dataset = pydicom.dcmread(file, force=True)
         if "SeriesInstanceUID" not in dataset:

@@ -61,8 +61,23 @@ def read_nifti(path: Path, options: ReadOptions) -> Scan:
 
 
 def nifti_geometry(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Shape in voxels and spacing in the file's unit, from the header alone."""
-    header = _header(_header_block(path, path.name.lower().endswith(".gz")))
+    """Shape in voxels and spacing in the file's unit, from the header alone.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Both.
+
+    Raises:
+        ValueError: if the header is none.
+    """
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        header = _header(_header_block(path, path.name.lower().endswith(".gz")))
+    except HeaderDataError as error:
+        raise ValueError(str(error)) from error
     shape = tuple(int(length) for length in header.get_data_shape())
     return shape, tuple(round(float(length), 4) for length in header.get_zooms()[:3])
 

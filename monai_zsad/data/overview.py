@@ -14,10 +14,13 @@ from monai_zsad.data.contents import Contents, list_files, look_into
 from monai_zsad.data.dicomweb import list_series
 from monai_zsad.data.dicomweb_query import is_query
 from monai_zsad.data.itk_files import itk_geometry
+from monai_zsad.data.label_maps import MASK_WARNING
 from monai_zsad.data.nifti import nifti_geometry
+from monai_zsad.data.picture_scans import PICTURE_SCAN_SUFFIXES
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.data.scan_lists import LIST_SUFFIXES, read_scan_list
 from monai_zsad.data.series import Header, Series, closest
+from monai_zsad.data.verdicts import Repair
 from monai_zsad.errors import InputError
 
 __all__ = ["FoundSeries", "find_studies"]
@@ -39,7 +42,8 @@ class FoundSeries:
         shape: (X, Y, Z) in voxels, empty where the header does not tell.
         spacing_mm: (X, Y, Z), empty where the header does not tell.
         skipped: why :func:`find_scans` leaves it out, or an empty string.
-        warnings: what was set aside beside it.
+        warnings: what was set aside beside it, or is odd.
+        warning_codes: one per warning, keys of :data:`monai_zsad.data.REPAIRS`.
         study: StudyInstanceUID, or an empty string.
         plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``, the anatomical plane nearest to the slices; empty where
             the header does not tell.
@@ -58,6 +62,7 @@ class FoundSeries:
     warnings: tuple[str, ...] = ()
     study: str = ""
     plane: str = ""
+    warning_codes: tuple[str, ...] = ()
 
 
 def find_studies(path: str | os.PathLike[str], series: str | int | None = None) -> list[FoundSeries]:
@@ -128,50 +133,53 @@ def _found(path: str | os.PathLike[str]) -> list[FoundSeries]:
         contents.unpacked = {root: folder}
         found = _describe(contents)
     else:
-        found = _describe(look_into(root.parent if root.is_file() else root, list_files(root)))
+        named = root.is_file()
+        found = _describe(look_into(root.parent if named else root, list_files(root), named=named))
     return sorted(found, key=lambda one: (str(one.path), one.number or 0))
 
 
 def _look_into_all(images: Sequence[Path]) -> Contents:
     base = images[0] if images[0].is_dir() else images[0].parent
-    return look_into(base, [file for image in images for file in list_files(image)])
+    return look_into(base, [file for image in images for file in list_files(image)], named=not images[0].is_dir())
 
 
 def _describe(contents: Contents) -> list[FoundSeries]:
     beside = "picture beside scans" if contents.volumes or contents.series else ""
-    found = [_describe_volume(file, contents) for file in contents.volumes]
-    found += [FoundSeries(_shown(file, contents), skipped=beside) for file in contents.pictures]
+    found = [_describe_file(file, contents) for file in contents.volumes]
+    found += [_describe_file(file, contents, beside) for file in contents.pictures]
+    found += [FoundSeries(contents.shown(file), skipped="segmentation of 3D Slicer") for file in contents.segmentations]
     found += [
-        FoundSeries(_shown(file, contents), skipped="segmentation of 3D Slicer") for file in contents.segmentations
+        _describe_file(file, contents, "looks like a mask, by its name and few whole values")
+        for file in contents.masks
+        if file not in (*contents.volumes, *contents.pictures)
     ]
     found += [_describe_series(one, contents) for one in contents.series]
     found += [_describe_series(one, contents, reason) for one, reason in contents.skipped]
-    found += [
-        FoundSeries(_shown(file, contents), skipped="same file outside of the archive") for file in contents.copies
-    ]
-    found += [FoundSeries(file, skipped=reason) for file, reason in contents.unusable.items()]
+    found += [FoundSeries(contents.shown(file), skipped="same file outside of the archive") for file in contents.copies]
+    found += [FoundSeries(contents.shown(file), skipped=reason) for file, reason in contents.unusable.items()]
     return found
 
 
-def _shown(path: Path, contents: Contents) -> Path:
-    archive = contents.archive_of(path)
-    return path if archive is None else archive / path.relative_to(contents.unpacked[archive])
-
-
-def _describe_volume(file: Path, contents: Contents) -> FoundSeries:
-    nifti = file.name.lower().endswith((".nii", ".nii.gz"))
-    try:
-        shape, spacing = (nifti_geometry if nifti else itk_geometry)(file)
-    except READ_ERRORS as error:
-        return FoundSeries(_shown(file, contents), skipped=f"its header cannot be read ({type(error).__name__})")
-    return FoundSeries(_shown(file, contents), shape=shape, spacing_mm=spacing)
+def _describe_file(file: Path, contents: Contents, skipped: str = "") -> FoundSeries:
+    path, name = contents.shown(file), file.name.lower()
+    repairs = [] if skipped or file not in contents.masks else [MASK_WARNING]
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    if not name.endswith(PICTURE_SCAN_SUFFIXES):
+        try:
+            shape, spacing = (nifti_geometry if name.endswith((".nii", ".nii.gz")) else itk_geometry)(file)
+        except READ_ERRORS as error:
+            return FoundSeries(path, skipped=f"its header cannot be read ({type(error).__name__})")
+    sentences, codes = _noted(repairs)
+    return FoundSeries(path, shape=shape, spacing_mm=spacing, skipped=skipped, warnings=sentences, warning_codes=codes)
 
 
 def _describe_series(series: Series, contents: Contents, skipped: str = "") -> FoundSeries:
     first = series.header
     frames = sum(1 if header is None else header.frames for _, header in series.members)
+    sentences, codes = _noted(series.repairs)
     return FoundSeries(
-        path=_shown(series.folder if len(series.files) > 1 else series.files[0], contents),
+        path=contents.shown(series.folder if len(series.files) > 1 else series.files[0]),
         files=len(series.files),
         uid=first.uid,
         number=first.number,
@@ -181,10 +189,15 @@ def _describe_series(series: Series, contents: Contents, skipped: str = "") -> F
         shape=(first.columns, first.rows, frames) if first.rows and first.columns else (),
         spacing_mm=_spacing(series),
         skipped=skipped,
-        warnings=tuple(repair.sentence for repair in series.repairs),
+        warnings=sentences,
         study=first.study,
         plane=_plane(first),
+        warning_codes=codes,
     )
+
+
+def _noted(repairs: Sequence[Repair]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(repair.sentence for repair in repairs), tuple(repair.code for repair in repairs)
 
 
 def _spacing(series: Series) -> tuple[float, ...]:

@@ -15,6 +15,7 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
 from monai_zsad.data.dicom import read_dicom
 from monai_zsad.data.itk_files import read_itk
+from monai_zsad.data.label_maps import mask_warnings
 from monai_zsad.data.nifti import read_nifti
 from monai_zsad.data.picture_scans import PICTURE_SCAN_SUFFIXES, read_picture
 from monai_zsad.data.scan import MAX_VOXELS, ReadOptions, Scan, check_geometry, check_values
@@ -49,7 +50,8 @@ class ScanReader(ImageReader):
         max_voxels: limit of the volume's size, checked in the header before memory is taken.
         accept: refusals to turn into warnings, of :data:`monai_zsad.data.ACCEPTABLE`: ``"no-rescale"`` keeps the
             stored values of CT, ``"forms-disagree"`` uses the sform, ``"no-geometry"`` the library's default affine,
-            ``"constant"`` and ``"implausible-compression"`` are for masks.
+            ``"constant"`` and ``"implausible-compression"`` are for masks; with the first, no volume is suspected of
+            being one.
         repair: refusals of DICOM series to repair with a warning, of :data:`monai_zsad.data.REPAIRABLE`:
             ``"missing-slices"`` fills gaps of whole slices, ``"uneven-slices"`` resamples to one distance (both
             linearly along the normal), ``"duplicate-slices"`` keeps the first by InstanceNumber, ``"tilted-gantry"``
@@ -112,6 +114,8 @@ class ScanReader(ImageReader):
         scan = _read(paths, self.options)
         check_geometry(scan, paths[0])
         scan = check_values(scan, paths[0], self.options)
+        if "constant" not in self.options.accept:
+            scan.repairs.extend(mask_warnings(scan.values))
         for warning in scan.warnings:
             _logger.warning("%s: %s", paths[0] if len(paths) == 1 else paths[0].parent, warning)
         return scan.values, {

@@ -248,7 +248,7 @@ def check_geometry(scan: Scan, path: Path) -> None:
 
 
 def check_values(scan: Scan, path: Path, options: ReadOptions) -> Scan:
-    """Replace few non-finite voxels by the lowest value; refuse many, and constant volumes.
+    """Replace few non-finite voxels by the lowest value; refuse many, whole slices of them, and constant volumes.
 
     Raises:
         InputError: naming the share of bad voxels, or the constant.
@@ -263,6 +263,11 @@ def check_values(scan: Scan, path: Path, options: ReadOptions) -> Scan:
             f"{path}: {share} of the voxels are NaN or infinite; replace them by the background's value",
             code="non-finite",
         )
+    if bad and (empty := _missing_planes(finite)):
+        raise InputError(
+            f"{path}: no voxel of {empty} has a finite value, so these slices are missing; export the scan again",
+            code="non-finite",
+        )
     values, repairs = scan.values, list(scan.repairs)
     lowest = float(values.min() if bad == 0 else values[finite].min())
     if bad:
@@ -273,6 +278,16 @@ def check_values(scan: Scan, path: Path, options: ReadOptions) -> Scan:
         finding = f"every voxel has the value {lowest:g}, so there is nothing to see"
         repairs.append(options.refuse(path, "constant", finding, "export the scan again"))
     return Scan(values, scan.affine, scan.modality, repairs)
+
+
+def _missing_planes(finite: np.ndarray) -> str:
+    """Planes without any value between others; outside of them, a resampled scan often has none."""
+    for axis, letter in enumerate("XYZ"):
+        there = np.flatnonzero(np.any(finite, axis=tuple({0, 1, 2} - {axis})))
+        lost = sorted(set(range(int(there[0]), int(there[-1]))) - set(there.tolist()))
+        if lost:
+            return f"{letter} = {', '.join(map(str, lost[:5]))}{' ...' if len(lost) > 5 else ''}"
+    return ""
 
 
 def first_line(error: BaseException, *, last: bool = False) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_zsad.data.dicom import is_flat
-from monai_zsad.data.dicom_files import BARE_SUFFIXES, limit_deflated
+from monai_zsad.data.dicom_files import BARE_SUFFIXES, limit_deflated, may_be_bare
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.data.verdicts import Repair
 from monai_zsad.errors import InputError
@@ -196,7 +196,7 @@ def _read_header(file: Path) -> Header | None:
 
     try:
         force = not is_dicom(file)
-        if force and file.suffix.lower() not in BARE_SUFFIXES:
+        if force and not may_be_bare(file):
             return None
         limit_deflated(file)
         ds = pydicom.dcmread(file, stop_before_pixels=True, force=force, specific_tags=list(_TAGS))

@@ -60,7 +60,9 @@ def find_scans(
     time points) and several X-rays are one case each. Localizers, secondary captures and what is no image (SEG, SR,
     parametric maps, DICOMDIR) are left out and logged; other files are ignored. Hidden files and folders are not
     looked at. Pictures in a folder are scans only where it holds nothing else: beside volumes they are previews.
-    Results of an earlier run below ``path`` and segmentations of 3D Slicer (``.seg.nrrd``) are no scans.
+    Results of an earlier run below ``path`` and segmentations of 3D Slicer (``.seg.nrrd``) are no scans, and so are
+    masks: what has a name such as ``anna_mask.nii.gz``, or lies in a folder such as ``labels``, and holds few whole
+    values. A mask that is given by its own path is a scan with a warning.
 
     Args:
         path: file or folder; a zip archive, which is unpacked into a temporary folder until Python ends; or a CSV or
@@ -107,22 +109,26 @@ def find_scans(
         raise InputError(f"{root} does not exist: give {_ACCEPTED}", code="missing-file")
     if root.is_file() and root.name.lower().endswith(LIST_SUFFIXES):
         return _listed(root, series)
-    archive = root.is_file() and is_archive(root)
-    if archive:
-        root = extract_archive(root)
-    scans = _found(root, series, exclude, archives=not archive)
+    archive = root if root.is_file() and is_archive(root) else None
+    scans = _found(root if archive is None else extract_archive(root), series, exclude, archive)
     cases = unique_ids([scan.parts for scan in scans])
     return [scan.record(case) for scan, case in zip(scans, cases, strict=True)]
 
 
 def _found(
-    root: Path, series: str | int | None, exclude: str | os.PathLike[str] | None = None, *, archives: bool = True
+    root: Path,
+    series: str | int | None,
+    exclude: str | os.PathLike[str] | None = None,
+    archive: Path | None = None,
 ) -> list[_Scan]:
+    """Scans at a path, or of what was unpacked there of an archive."""
     files = list_files(root, exclude)
     if not files:
-        raise InputError(f"{root} is an empty folder: give {_ACCEPTED}", code="no-scan")
+        what = f"{root} is an empty folder" if archive is None else f"{archive} is empty"
+        raise InputError(f"{what}: give {_ACCEPTED}", code="no-scan")
     base = root.parent if root.is_file() else root
-    return _scans(look_into(base, files, archives=archives), root, series)
+    contents = look_into(base, files, archives=archive is None, named=root.is_file())
+    return _scans(contents, archive or root, series)
 
 
 def _retrieved(result: Retrieved) -> list[dict[str, Any]]:

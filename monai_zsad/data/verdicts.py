@@ -75,6 +75,7 @@ REPAIRS: dict[str, str] = {
     "trailing-bytes": "a few bytes after the last voxel were ignored",
     "two-spaces": "a NIfTI file gives scanner and template coordinates; those of the sform were used",
     "pixdim-ignored": "voxel sizes in pixdim differ from the sform, which was used",
+    "looks-like-mask": "a volume of few whole values, as masks have, was read as a scan",
     "set-aside": "localizers, captures or other objects beside the scan were left out",
     "unreadable-beside": "an unreadable file lies beside several series and may belong to one of them",
 }

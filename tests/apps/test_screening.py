@@ -49,6 +49,16 @@ def _nothing_concealed():
     conceal([], [])
 
 
+def test_a_private_case_is_named_once_in_its_line(caplog):
+    conceal([{"case": "case-1f", "image": ["/pacs/DOE_J/1.dcm", "/pacs/DOE_J/2.dcm"]}], [True])
+    engine = Engine(isolate_failures)
+    engine.run([{"case": "case-1f", "error": "/pacs/DOE_J: slices are missing; export it again"}])
+    assert engine.state.failures[0]["reason"] == "slices are missing; export it again"
+    assert "case-1f failed: slices are missing" in caplog.text
+    engine.run([{"case": "case-1f", "error": "/pacs/DOE_J/2.dcm: has no pixel data"}])
+    assert engine.state.failures[0]["reason"] == "file 2 of 2: has no pixel data"
+
+
 def add_scores(data):
     pred = data["pred"]
     slices = [float(score) for score in pred[1].amax(dim=(0, 1))]

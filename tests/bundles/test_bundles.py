@@ -12,6 +12,7 @@ import logging.handlers
 import re
 import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from packaging.version import Version
 from monai_zsad import __version__
 from monai_zsad.backbones.weights import WeightsEntry, get_entry
 from monai_zsad.networks import ZeroShotNetwork
-from tests.bundles.runs import BUNDLES, config_file, parser_of, seeded, small
+from tests.bundles.runs import BUNDLES, ROOT, config_file, parser_of, seeded, small
 from tests.data.samples import write_nifti
 
 FILES = (
@@ -208,6 +209,17 @@ def test_monai_finds_every_property(bundle: Path, tmp_path: Path) -> None:
     )
     workflow.initialize()
     assert workflow.check_properties() == []
+
+
+def test_logging_is_that_of_every_bundle_and_leaves_out_the_chatter_of_highdicom(bundle: Path) -> None:
+    file = bundle / "configs" / "logging.conf"
+    assert file.read_text() == (ROOT / "tiny_screening" / "configs" / "logging.conf").read_text()
+    program = (
+        "import logging, sys; from logging.config import fileConfig; fileConfig(sys.argv[1]); "
+        "print([logging.getLogger(name).getEffectiveLevel() for name in ('monai_zsad', 'highdicom.base')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([logging.INFO, logging.WARNING])
 
 
 def test_logging_names_only_standard_classes(bundle: Path) -> None:

@@ -22,8 +22,6 @@ import pydicom
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -37,7 +35,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import DSfloat
 
-from tests.data.samples import CAPTURE, CT, MR, SEG, write_nifti, write_series
+from tests.data.samples import CAPTURE, CT, MR, SEG, strip_mark, write_nifti, write_series
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -259,10 +257,16 @@ def without_mark(folder: Path) -> Odd:
     files = write_series(folder / "s")
     truth = series_truth(files)
     for file in files:
-        with DicomBytesIO() as stream:
-            stream.is_little_endian, stream.is_implicit_VR = True, True
-            write_dataset(stream, Dataset(pydicom.dcmread(file)))
-            file.write_bytes(stream.getvalue())
+        strip_mark(file)
+    return Odd(folder / "s", [truth])
+
+
+@kind("ok")
+def without_mark_and_ending(folder: Path) -> Odd:
+    files = write_series(folder / "s", suffix="")
+    truth = series_truth(files)
+    for file in files:
+        strip_mark(file)
     return Odd(folder / "s", [truth])
 
 
@@ -856,6 +860,30 @@ def few_bad_voxels(folder: Path) -> Odd:
 @kind("refused non-finite")
 def many_bad_voxels(folder: Path) -> Odd:
     return Odd(with_values(folder, np.where(np.arange(64) < 9, np.inf, 0).reshape(4, 4, 4).astype("f4")))
+
+
+@kind("refused non-finite")
+def nan_slice(folder: Path) -> Odd:
+    """One slice of 200: no more than a hundredth of the voxels, yet the slice is gone."""
+    values = np.arange(1.0, 3201.0, dtype="f4").reshape(4, 4, 200)
+    values[:, :, 70] = np.nan
+    return Odd(with_values(folder, values))
+
+
+@kind("repaired non-finite-replaced")
+def nan_outer_slices(folder: Path) -> Odd:
+    """As a resampled scan has outside of its field of view."""
+    values = np.arange(1.0, 8001.0, dtype="f4").reshape(4, 4, 500)
+    values[:, :, :2], values[:, :, -1] = np.nan, np.nan
+    return Odd(with_values(folder, values), [volume_truth(np.where(np.isnan(values), 3.0, values), AFFINE)])
+
+
+@kind("repaired looks-like-mask")
+def mask_given_as_a_scan(folder: Path) -> Odd:
+    values = np.zeros((10, 10, 12), "u1")
+    values[3:6, 4:7, 5:8] = 1
+    nibabel.save(nibabel.Nifti1Image(values, AFFINE), folder / "a.nii.gz")
+    return Odd(folder / "a.nii.gz", [volume_truth(values.astype("f4"), AFFINE)])
 
 
 @kind("refused non-finite")

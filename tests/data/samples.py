@@ -7,7 +7,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pydicom
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 MR, CT, SEG, CAPTURE = (
@@ -72,3 +74,11 @@ def write_series(
         pydicom.dcmwrite(path, ds)
         files.append(path)
     return files
+
+
+def strip_mark(file: Path, implicit: bool = True) -> None:
+    """Leave the bare data set of a file: no preamble, no file meta information."""
+    with DicomBytesIO() as stream:
+        stream.is_little_endian, stream.is_implicit_VR = True, implicit
+        write_dataset(stream, Dataset(pydicom.dcmread(file)))
+        file.write_bytes(stream.getvalue())

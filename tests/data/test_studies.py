@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -9,6 +10,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import itk
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -16,7 +19,7 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from monai_zsad.data import archives, extract_archive, find_scans, find_studies
+from monai_zsad.data import ScanReader, archives, extract_archive, find_scans, find_studies
 from monai_zsad.errors import InputError
 from monai_zsad.writers import SaveCased, SaveManifestd
 from tests.data.samples import CAPTURE, CT, SEG, write_nifti, write_series
@@ -161,6 +164,77 @@ def test_segmentations_of_slicer_are_no_scans(tmp_path, caplog):
     assert [one.skipped for one in find_studies(tmp_path)] == ["segmentation of 3D Slicer", ""]
     with pytest.raises(InputError, match="left out 1 x segmentation of 3D Slicer"):
         find_scans(tmp_path / "Segmentation.seg.nrrd")
+
+
+def write_mask(path, labels=(0, 1), shape=(12, 11, 10)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(0).choice(np.array(labels, dtype="f4"), shape)
+    if path.suffix == ".png":
+        Image.fromarray(values[..., 0].astype("u1")).save(path)
+    elif path.suffix == ".mha":
+        itk.imwrite(itk.image_from_array(values.astype("u1")), str(path))
+    else:
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["anna_mask.nii.gz", "anna-seg.nii", "label001.nii.gz", "labelsTr/anna.nii.gz", "b/GT.nii", "roi.mha"]
+)
+def test_masks_beside_scans_are_left_out_with_a_reason(tmp_path, caplog, name):
+    write_nifti(tmp_path / "anna.nii.gz")
+    mask = write_mask(tmp_path / name, (0, 1, 2))
+    assert cases(tmp_path) == ["anna"]
+    assert "left out 1 x mask" in caplog.text
+    found = {one.path: one for one in find_studies(tmp_path)}
+    assert found[mask].skipped == "looks like a mask, by its name and few whole values"
+    assert found[mask].shape in ((12, 11, 10), (10, 11, 12))
+    assert found[tmp_path / "anna.nii.gz"].skipped == ""
+
+
+def test_a_mask_that_is_named_itself_is_a_scan_with_a_warning(tmp_path):
+    mask = write_mask(tmp_path / "anna_mask.nii.gz")
+    assert cases(mask) == ["anna_mask"]
+    (found,) = find_studies(mask)
+    assert (found.skipped, found.warning_codes) == ("", ("looks-like-mask",))
+    assert ScanReader().get_data([mask])[1]["warning_codes"] == "looks-like-mask"
+    assert ScanReader(accept="constant").get_data([mask])[1]["warning_codes"] == ""
+    (tmp_path / "scans.csv").write_text("image\nanna_mask.nii.gz\n")
+    assert cases(tmp_path / "scans.csv") == ["anna_mask"]
+    assert [one.skipped for one in find_studies(tmp_path / "scans.csv")] == [""]
+    write_mask(tmp_path / "only" / "a_seg.nii")
+    with pytest.raises(InputError, match="left out 1 x mask"):
+        find_scans(tmp_path / "only")
+
+
+@pytest.mark.parametrize("name", ["unmasked.nii.gz", "segment_2.nii"])
+def test_scans_with_a_name_like_that_of_a_mask_stay(tmp_path, name):
+    write_nifti(tmp_path / "anna.nii.gz")
+    write_nifti(tmp_path / name, (12, 11, 10))
+    (tmp_path / "broken_mask.nii").write_bytes(b"no NIfTI")
+    assert len(find_scans(tmp_path)) == 3
+    assert name in {one.path.name for one in find_studies(tmp_path) if not one.skipped}
+
+
+@pytest.mark.parametrize("content", ["packed", "dicom", "text", "cut"])
+def test_a_file_that_is_none_is_listed_and_left_to_the_reader(tmp_path, content):
+    write_nifti(tmp_path / "a.nii.gz")
+    (dicom,) = write_series(tmp_path / "s", slices=1)
+    packed = (tmp_path / "a.nii.gz").read_bytes()
+    made = {"packed": packed, "dicom": dicom.read_bytes(), "text": b"text " * 200, "cut": gzip.decompress(packed)[:400]}
+    path = tmp_path / "a_mask.nii"
+    path.write_bytes(made[content])
+    assert cases(path) == ["a_mask"]
+    (found,) = find_studies(path)
+    assert content == "cut" or found.skipped.startswith("its header cannot be read")
+    with pytest.raises(InputError, match="damaged or no NIfTI"):
+        ScanReader().get_data([path])
+
+
+def test_masks_among_pictures_are_left_out(tmp_path):
+    Image.fromarray(np.arange(132, dtype="u1").reshape(12, 11)).save(tmp_path / "anna.png")
+    write_mask(tmp_path / "anna_mask.png", (0, 255))
+    assert cases(tmp_path) == ["anna"]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may open every folder")
@@ -338,7 +412,7 @@ def test_archives_that_cannot_be_used_are_named_and_the_others_taken(tmp_path, c
     assert "lies outside" in found["evil.zip"]
     assert "cannot be unpacked" in found["cut.zip"]
     good.unlink()
-    with pytest.raises(InputError, match=r"holds no scan .*left out 1 x archive that cannot be unpacked"):
+    with pytest.raises(InputError, match=r"holds no scan .*left out 1 x file that cannot be unpacked"):
         find_scans(tmp_path)
 
 
@@ -356,9 +430,41 @@ def test_archives_are_bounded_together_and_not_nested(tmp_path, monkeypatch, cap
         archive.write(tmp_path / "one.zip", "one.zip")
     with pytest.raises(InputError, match="holds no scan"):
         find_scans(tmp_path / "outer")
-    assert "archives inside it were left out" in caplog.text
+    nested = tmp_path / "outer" / "outer.zip" / "one.zip"
+    assert f"{nested} was left out: lies in another archive" in caplog.text
+    assert {one.path: one.skipped for one in find_studies(tmp_path / "outer")}[nested] == "lies in another archive"
     with pytest.raises(InputError, match="lies in another archive"):
         find_scans(tmp_path / "outer" / "outer.zip")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a.tar.gz", "is no zip archive: unpack it"), ("a.mgz", "has a format that is not read: convert it to NIfTI")],
+)
+def test_what_is_not_read_is_listed(tmp_path, caplog, name, reason):
+    write_nifti(tmp_path / "scan.nii")
+    (tmp_path / name).write_bytes(b"something")
+    assert cases(tmp_path) == ["scan"]
+    assert f"{tmp_path / name} was left out: {reason}" in caplog.text
+    assert {one.path.name: one.skipped for one in find_studies(tmp_path)} == {"scan.nii": "", name: reason}
+    with pytest.raises(InputError, match=f"left out 1 x file that {reason}"):
+        find_scans(tmp_path / name)
+
+
+def test_dicom_is_read_under_the_name_of_another_format(tmp_path):
+    write_series(tmp_path / "s", suffix=".img")
+    assert len(find_scans(tmp_path)) == 1
+    assert [one.skipped for one in find_studies(tmp_path)] == [""]
+
+
+def test_an_archive_without_a_scan_is_named_itself(tmp_path):
+    for name, member in (("none.zip", None), ("text.zip", "notes.txt")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            if member:
+                archive.writestr(member, "x")
+        with pytest.raises(InputError) as refused:
+            find_scans(tmp_path / name)
+        assert str(refused.value).startswith(str(tmp_path / name))
 
 
 def test_archives_below_the_results_are_not_looked_into(tmp_path):
