@@ -7,7 +7,9 @@ packages inside its commands only, so that ``--help`` answers at once. MONAI's o
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -40,6 +42,10 @@ app.add_typer(bundle_cli.app, name="bundle")
 app.add_typer(datasets_cli.app, name="datasets")
 app.add_typer(prompts_cli.app, name="prompts")
 app.add_typer(weights_cli.app, name="weights")
+for group in (app, *(added.typer_instance for added in app.registered_groups)):
+    for info_of in group.registered_commands if group else ():
+        # Else the lines of a docstring are broken where the source breaks them, and at the terminal's width, too.
+        info_of.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(info_of.callback) or "")
 
 
 def _print_version(wanted: bool) -> None:

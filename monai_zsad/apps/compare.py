@@ -97,13 +97,14 @@ class Comparison:
         """
         index = _index_of(self.numbers, slice_number)
         entries = {name: entries[index] for name, entries in self.slice_scores.items()}
+        window = self.image.meta.get("intensity")
         banner = f"NOT A RESULT ({', '.join(self.seeded)}): {SEEDED_WARNING}" if self.seeded else ""
         return comparison_figure(
             self.image,
             self.maps,
             index,
             scores={name: f"slice score {e['score']:.3f}" if e["scored"] else "not run" for name, e in entries.items()},
-            title=self.case,
+            title=f"{self.case};   window: {window}" if window else self.case,
             limits=limits,
             banner=banner,
         )

@@ -42,7 +42,8 @@ def screen(
     state: Annotated[list[str] | None, typer.Option(help="A finding to look for, such as hemorrhage. Repeat.")] = None,
     plane: Annotated[str | None, typer.Option(help="axial, coronal, sagittal or acquisition.")] = None,
     window: Annotated[
-        str | None, typer.Option(help='auto, percentile, a CT window\'s name, or "[level, width]".')
+        str | None,
+        typer.Option(help="auto, percentile, a CT window's name, or level and width such as '[40, 80]'."),
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Candidates hold a value of the map above it.")] = None,
     dicom: Annotated[

@@ -58,7 +58,7 @@ def list_weights(
 
 @app.command()
 def fetch(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names as `weights list` prints them.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names as `weights list` prints them.")],
     folder: _Folder = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -116,7 +116,7 @@ def info(
 @app.command()
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Without any: all listed weights that are here.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Without any: all listed weights that are here.")
     ] = None,
     folder: _Folder = None,
 ) -> None:

@@ -146,6 +146,23 @@ def test_convert_takes_short_options_and_another_file(bundle: Path, tmp_path: Pa
     assert "clip: seed:7" in output("convert", str(bundle), "-o", str(file), "--overwrite")
 
 
+def test_convert_takes_the_name_of_a_bundle(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (bundle.parent / "bundles").mkdir()
+    folder = bundle.rename(bundle.parent / "bundles" / "mine")
+    monkeypatch.chdir(folder.parents[1])
+    text = output("convert", "mine")
+    assert "wrote bundles/mine/models/model.pt (" in text
+    assert (folder / "models" / "model.pt").is_file()
+    assert "--config_file bundles/mine/configs/inference.yaml --bundle_root bundles/mine --dataset_dir" in text
+    # One that comes with the package is found by its name, too: its parts are known.
+    assert exit_code("convert", "crane", "-w", "adapter=x.pt") == 1
+    assert "adapter, which this method does not have: it has clip, prompts" in capsys.readouterr().err
+    assert exit_code("convert", "crain") == 1
+    assert "crain is no bundle: give its folder, or one of aaclip" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -12,7 +12,7 @@ import numpy as np
 
 from monai_zsad.apps.evaluation.figures import MEAN, POOLED, CaseSummary, Curve
 from monai_zsad.apps.evaluation.predictions import Prediction, load_prediction
-from monai_zsad.writers.drawing import upright
+from monai_zsad.writers.views import upright
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
