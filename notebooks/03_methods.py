@@ -173,7 +173,7 @@ for name, network in networks.items():
 # %%
 label = "random weights: shows the software, not a finding"
 inferer = VolumeSliceInferer(batch_size=2)
-comparison = compare_methods(networks, volume, slices=chosen, inferer=inferer, case=f"{label};   window: {window}")
+comparison = compare_methods(networks, volume, slices=chosen, inferer=inferer, case=label)
 for group in comparison.groups:
     print("one pass:", ", ".join(group))
 print()
