@@ -40,7 +40,7 @@ test: $(INSTALLED) lint types
 	$(BIN)/python -m pytest
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=15
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
