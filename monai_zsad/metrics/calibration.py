@@ -11,7 +11,7 @@ from monai.metrics import calibration_binning
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.metrics.gathered import GatheredMetric
-from monai_zsad.metrics.values import Images, scored, whole_pairs
+from monai_zsad.metrics.values import Images, not_finite, scored, whole_pairs, why_undefined
 
 __all__ = ["CalibrationTable", "ScoreCalibrationMetric", "calibration_table", "expected_calibration_error"]
 
@@ -26,19 +26,24 @@ class CalibrationTable(NamedTuple):
         score: (bins,), mean score; NaN where a bin is empty.
         frequency: (bins,), fraction that is anomalous; NaN where a bin is empty.
         counts: (bins,), number of values.
+        undefined: why all of it is NaN, such as scores that are not finite; empty otherwise.
     """
 
     score: np.ndarray
     frequency: np.ndarray
     counts: np.ndarray
+    undefined: str = ""
 
     def error(self) -> float:
         """Expected calibration error: the mean over all values of the distance between the two.
 
-        NaN with a warning if there are no values.
+        NaN with a warning if there are no values, or scores are not finite.
         """
-        if not self.counts.sum():
-            warnings.warn("expected calibration error needs values; it is NaN here", stacklevel=2)
+        if self.undefined or not self.counts.sum():
+            why = "expected calibration error needs values; it is NaN here"
+            warnings.warn(
+                f"expected calibration error is NaN: {self.undefined}" if self.undefined else why, stacklevel=2
+            )
             return float("nan")
         kept = self.counts > 0
         apart = np.abs(self.score - self.frequency)[kept]
@@ -54,13 +59,18 @@ def calibration_table(scores: Images, truth: Images, bins: int = 15) -> Calibrat
         bins: number of bins.
 
     Returns:
-        The bins.
+        The bins; all of them NaN if scores are not finite.
 
     Raises:
-        ConfigurationError: shapes differ, scores are not finite or not within [0, 1], or there are no bins.
+        ConfigurationError: shapes differ, scores are not within [0, 1], or there are no bins.
     """
     _check(bins)
-    return _table(np.sum([_sums(values, wanted, bins) for values, wanted in whole_pairs(scores, truth)], axis=0))
+    total = np.zeros((3, bins))
+    broken: dict[str, int] = {}
+    for values, wanted, bad in whole_pairs(scores, truth):
+        total += _sums(values, wanted, bins)
+        broken |= bad
+    return _table(total, why_undefined(broken))
 
 
 def expected_calibration_error(scores: Images, truth: Images, bins: int = 15) -> float:
@@ -78,7 +88,8 @@ def expected_calibration_error(scores: Images, truth: Images, bins: int = 15) ->
         bins: see :func:`calibration_table`.
 
     Returns:
-        Within [0, 1]; NaN with a warning if there are no values. Truth of one kind alone is fine.
+        Within [0, 1]; NaN with a warning if there are no values, or scores are not finite. Truth of one kind alone is
+        fine.
 
     Raises:
         ConfigurationError: see :func:`calibration_table`.
@@ -125,18 +136,22 @@ class ScoreCalibrationMetric(GatheredMetric):
         Raises:
             ConfigurationError: no image was given.
         """
-        return _table(self.gathered().reshape(3, self.bins))
+        return _table(self.gathered().reshape(3, self.bins), self.undefined())
 
     def aggregate(self) -> float:
-        """Expected calibration error over all images."""
+        """Expected calibration error over all images; NaN, with a warning, if scores are not finite."""
         return self.table().error()
 
 
 def _sums(scores: np.ndarray, anomalous: np.ndarray, bins: int) -> np.ndarray:
-    if scores.size and not (scores.min() >= 0 and scores.max() <= 1):
+    broken = not_finite(scores)
+    finite = scores[np.isfinite(scores)] if broken else scores
+    if finite.size and not (finite.min() >= 0 and finite.max() <= 1):
         raise ConfigurationError(
-            f"scores lie within [{scores.min()}, {scores.max()}]: calibration is of probabilities, give them in [0, 1]"
+            f"scores lie within [{finite.min()}, {finite.max()}]: calibration is of probabilities, give them in [0, 1]"
         )
+    if broken:
+        return np.full((3, bins), np.nan)
     total = np.zeros((3, bins))
     values = torch.from_numpy(scores.astype(np.float32).ravel())
     truth = torch.from_numpy(anomalous.astype(np.float32).ravel())
@@ -151,10 +166,10 @@ def _sums(scores: np.ndarray, anomalous: np.ndarray, bins: int) -> np.ndarray:
     return total
 
 
-def _table(sums: np.ndarray) -> CalibrationTable:
+def _table(sums: np.ndarray, undefined: str) -> CalibrationTable:
     score, anomalous, count = sums
     filled = np.where(count > 0, count, np.nan)
-    return CalibrationTable(score / filled, anomalous / filled, count)
+    return CalibrationTable(score / filled, anomalous / filled, count, undefined)
 
 
 def _check(bins: int) -> None:

@@ -44,6 +44,7 @@ class RankingCurve(NamedTuple):
         positives: number of anomalous values.
         negatives: number of normal values.
         regions: number of regions; 0 if they were not counted.
+        undefined: why all figures are NaN, such as scores that are not finite; empty otherwise.
     """
 
     thresholds: np.ndarray
@@ -54,11 +55,24 @@ class RankingCurve(NamedTuple):
     positives: float
     negatives: float
     regions: float
+    undefined: str = ""
+
+    @classmethod
+    def nowhere(cls, undefined: str, positives: float, negatives: float) -> RankingCurve:
+        """The curve of scores that cannot be ranked: NaN throughout."""
+        none = np.full(1, _NAN)
+        return cls(none, none, none, none, none, positives, negatives, _NAN, undefined)
+
+    @property
+    def defined(self) -> bool:
+        """Whether figures are: all scores finite, some of them anomalous and some normal."""
+        return bool(self.positives and self.negatives and not self.undefined)
 
     def auroc(self) -> float:
         """Chance that an anomalous value scores above a normal one; equal ones count half.
 
-        NaN with a warning without anomalous or without normal values, as all figures here.
+        NaN with a warning without anomalous or without normal values, or with scores that are not finite, as all
+        figures here.
         """
         return self._auroc((self.passed + self.passed_before) / 2)
 
@@ -180,10 +194,11 @@ class RankingCurve(NamedTuple):
         return float((inside * height(before, after, part)).sum() + (flat * after).sum()) / limit
 
     def _lacks(self, name: str) -> bool:
-        if self.positives and self.negatives:
+        if self.defined:
             return False
         what = "normal" if self.positives else "anomalous"
-        warnings.warn(f"{name} needs normal and anomalous values, none is {what}; it is NaN here", stacklevel=3)
+        why = f"{name} needs normal and anomalous values, none is {what}; it is NaN here"
+        warnings.warn(f"{name} is NaN: {self.undefined}" if self.undefined else why, stacklevel=3)
         return True
 
 

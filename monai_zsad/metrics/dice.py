@@ -9,7 +9,7 @@ import numpy as np
 from monai_zsad.metrics.curves import BestThreshold
 from monai_zsad.metrics.gathered import GatheredMetric, items_of
 from monai_zsad.metrics.histograms import bin_edges, histogram_rows
-from monai_zsad.metrics.values import Images, image_pairs, scored
+from monai_zsad.metrics.values import Images, image_pairs, scored, why_undefined
 
 __all__ = ["DiceMaxMetric", "dice_max"]
 
@@ -22,22 +22,24 @@ def dice_max(maps: Images, masks: Images) -> BestThreshold:
     :func:`f1_max`.
 
     Args:
-        maps: images (H, W) or volumes (X, Y, Z), by the first axis or in a sequence; finite, any scale.
+        maps: images (H, W) or volumes (X, Y, Z), by the first axis or in a sequence; any scale.
         masks: the same shapes, above 0 where anomalous.
 
     Returns:
-        Value and threshold; NaN with a warning if nothing is anomalous.
+        Value and threshold; NaN with a warning if nothing is anomalous, or a score of any image is not finite.
 
     Raises:
-        ConfigurationError: shapes do not fit, or scores are not finite.
+        ConfigurationError: shapes do not fit.
 
     Example:
         >>> dice_max([np.array([[0.9, 0.5, 0.2]]), np.array([[0.6, 0.4]])], [np.array([[1, 0, 0]]), np.array([[1, 0]])])
         BestThreshold(value=1.0, threshold=0.6)
     """
     levels, changes = [], []
-    for values, anomalous in image_pairs(maps, masks):
-        if not anomalous.any():
+    broken: dict[str, int] = {}
+    for values, anomalous, bad in image_pairs(maps, masks):
+        broken |= bad
+        if broken or not anomalous.any():
             continue
         order = np.argsort(values, axis=None)[::-1]
         ranked = values.ravel()[order]
@@ -45,8 +47,8 @@ def dice_max(maps: Images, masks: Images) -> BestThreshold:
         dice = 2 * np.cumsum(anomalous.ravel()[order])[last] / (last + 1 + np.count_nonzero(anomalous))
         levels.append(ranked[last])
         changes.append(np.diff(dice, prepend=0))
-    if not levels:
-        return _undefined()
+    if broken or not levels:
+        return _undefined(why_undefined(broken))
     # Between its own scores the Dice of an image stays as it is, so that the changes of all add up to the mean.
     thresholds = np.concatenate(levels)
     order = np.argsort(thresholds)[::-1]
@@ -97,28 +99,30 @@ class DiceMaxMetric(GatheredMetric):
         return np.concatenate([dice, most, [1.0, 1.0]])[None]
 
     def best(self) -> BestThreshold:
-        """Largest mean Dice and its threshold; NaN, with a warning, if nothing is anomalous.
+        """Largest mean Dice and its threshold; NaN, with a warning, if nothing is anomalous or scores are not finite.
 
         Raises:
             ConfigurationError: no image was given.
         """
         dice, _, (count, _) = np.split(self.gathered(), [self.edges.size, 2 * self.edges.size])
-        if not count:
-            return _undefined()
+        if self.undefined() or not count:
+            return _undefined(self.undefined())
         best = int(dice.argmax())
         return BestThreshold(float(dice[best] / count), float(self.edges[best]))
 
     def aggregate(self) -> float:
-        """Largest mean Dice; NaN, with a warning, if nothing is anomalous."""
+        """Largest mean Dice; NaN, with a warning, as of :meth:`best`."""
         return self.best().value
 
     def bounds(self) -> tuple[float, float]:
-        """The exact :func:`dice_max` lies between these."""
+        """The exact :func:`dice_max` lies between these; NaN, with a warning, as of :meth:`best`."""
         _, most, (count, _) = np.split(self.gathered(), [self.edges.size, 2 * self.edges.size])
         low = self.aggregate()
-        return low, float(most.max() / count) if count else float("nan")
+        return low, float("nan") if np.isnan(low) else float(most.max() / count)
 
 
-def _undefined() -> BestThreshold:
-    warnings.warn("Dice-max needs something anomalous; it is NaN here", stacklevel=3)
+def _undefined(why: str) -> BestThreshold:
+    warnings.warn(
+        f"Dice-max is NaN: {why}" if why else "Dice-max needs something anomalous; it is NaN here", stacklevel=3
+    )
     return BestThreshold(float("nan"), float("nan"))

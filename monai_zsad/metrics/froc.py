@@ -23,7 +23,7 @@ class FrocMetric(GatheredMetric):
     with the data, and processes that share the work are summed. Volumes without lesions count by their false
     candidates. The figures are exact for the thresholds; more thresholds can only raise them.
 
-    Takes maps (B, 1, X, Y, Z), finite, masks of the same shape, above 0 where there is a lesion, and optionally
+    Takes maps (B, 1, X, Y, Z), masks of the same shape, above 0 where there is a lesion, and optionally
     ``body`` of the same shape, above 0 where candidates count; or lists of them without the first axis.
 
     Args:
@@ -70,8 +70,8 @@ class FrocMetric(GatheredMetric):
         anomaly, lesion = items_of(scores, truth, (3,))
         body = others.get("body")
         with warnings.catch_warnings():
-            # One volume without lesions is no reason to warn.
-            warnings.filterwarnings("ignore", message="no lesion of")
+            # One volume without lesions is no reason to warn; what is not finite is said with the figure.
+            warnings.filterwarnings("ignore", message="no lesion of|sensitivity is NaN")
             curve = lesion_froc(
                 anomaly,
                 lesion,
@@ -90,8 +90,9 @@ class FrocMetric(GatheredMetric):
         """
         found, false, (lesions, volumes) = np.split(self.gathered(), [self.thresholds.size, 2 * self.thresholds.size])
         sensitivity = found / lesions if lesions else np.full(found.shape, np.nan)
-        return LesionFroc(self.thresholds, sensitivity, false / volumes, int(lesions), int(volumes))
+        undefined = self.undefined()
+        return LesionFroc(self.thresholds, sensitivity, false / volumes, int(lesions), int(volumes), undefined)
 
     def aggregate(self) -> float:
-        """Mean sensitivity over the rates; NaN, with a warning, if there are no lesions."""
+        """Mean sensitivity over the rates; NaN, with a warning, if there are no lesions, or a map is not finite."""
         return self.curve().mean_sensitivity(self.rates)

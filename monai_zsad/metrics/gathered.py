@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from ignite import distributed as idist
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import evenly_divisible_all_gather
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.metrics.values import as_array
+from monai_zsad.metrics.values import as_array, not_finite, why_undefined
 
 __all__ = ["GatheredMetric", "items_of"]
 
@@ -24,6 +25,7 @@ class GatheredMetric(CumulativeIterationMetric):
     others then wait for ever; and a list of predictions is cut to the length of the list of truths. Here:
 
     - a subclass makes rows (n, k) of a batch; with ``summed`` only their sum is kept;
+    - scores that are not finite are counted by sample, and no figure is defined from then on, see :meth:`undefined`;
     - every process takes part in the exchange, also one that was given nothing.
 
     Args:
@@ -37,6 +39,13 @@ class GatheredMetric(CumulativeIterationMetric):
         super().__init__()
         self.columns = columns
         self.summed = summed
+
+    def reset(self) -> None:
+        """Forget all that was given."""
+        super().reset()
+        self._given = 0
+        self._broken: list[tuple[int, int]] = []
+        self._synced_broken = _no_broken()
 
     @abstractmethod
     def rows_of(self, scores: np.ndarray, truth: np.ndarray, **others: np.ndarray) -> np.ndarray:
@@ -64,10 +73,16 @@ class GatheredMetric(CumulativeIterationMetric):
             if value is None or len(value) != len(y_pred):
                 count = "none" if value is None else len(value)
                 raise ConfigurationError(f"{len(y_pred)} predictions, but of {name} {count}: give one for each")
-        rows = [
-            self.rows_of(as_array(one), as_array(y[n]), **{name: as_array(value[n]) for name, value in beside.items()})
-            for n, one in enumerate(y_pred)
-        ]
+        rows, broken = [], []
+        for n, one in enumerate(y_pred):
+            scores = as_array(one)
+            rows.append(
+                self.rows_of(scores, as_array(y[n]), **{name: as_array(value[n]) for name, value in beside.items()})
+            )
+            if bad := not_finite(scores):
+                broken.append((self._given + n, bad))
+        self._given += len(y_pred)
+        self._broken += broken
         found = np.concatenate(rows) if rows else np.zeros((0, self.columns))
         return torch.from_numpy(found.astype(np.float64, copy=False))
 
@@ -92,7 +107,24 @@ class GatheredMetric(CumulativeIterationMetric):
         kept = self._buffers[0] if self._buffers else []
         rows = torch.cat(kept) if kept else torch.zeros(0, self.columns, dtype=torch.float64)
         self._synced_tensors = [evenly_divisible_all_gather(rows, concat=True)]
+        rank = idist.get_rank()
+        mine = torch.cat([_no_broken(), *(torch.tensor([[rank, *one]]) for one in self._broken)])
+        self._synced_broken = torch.as_tensor(evenly_divisible_all_gather(mine, concat=True))
         self._synced = True
+
+    def undefined(self) -> str:
+        """Why no figure is defined: scores of any process that are not finite, by sample; empty if all are finite.
+
+        Samples count from 0 in the order in which a process was given them.
+        """
+        self._sync()
+        several = idist.get_world_size() > 1
+        return why_undefined(
+            {
+                f"index {index} of process {rank}" if several else f"index {index}": bad
+                for rank, index, bad in self._synced_broken.tolist()
+            }
+        )
 
     def gathered(self) -> np.ndarray:
         """Rows (n, k) of all processes, or their sum (k,).
@@ -104,6 +136,11 @@ class GatheredMetric(CumulativeIterationMetric):
         if not len(rows):
             raise ConfigurationError("there is nothing to aggregate: no sample was given")
         return rows.sum(0).numpy() if self.summed else rows.numpy()
+
+
+def _no_broken() -> torch.Tensor:
+    """Rows of process, index of the sample, and number of its scores that are not finite."""
+    return torch.zeros(0, 3, dtype=torch.int64)
 
 
 def items_of(scores: np.ndarray, truth: np.ndarray, dimensions: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.metrics.curves import RankingCurve
-from monai_zsad.metrics.values import Images, image_pairs, region_shares
+from monai_zsad.metrics.values import Images, image_pairs, not_finite, region_shares, why_undefined
 
 __all__ = ["bin_edges", "histogram_curve", "histogram_rows", "score_histograms"]
 
@@ -30,14 +32,18 @@ def histogram_rows(
 ) -> np.ndarray:
     """Histograms (3, bins) of normal and of anomalous pixels, and of the latters' shares of their regions.
 
+    NaN throughout if a score is not finite, so that every sum with them is NaN.
+
     Args:
-        scores: finite; beyond the range they count in the outermost bins.
+        scores: beyond the range they count in the outermost bins.
         anomalous: the same shape, bool.
         bins: number of bins.
         score_range: ends of the range.
         regions: False leaves the last row at 0.
     """
     edges = bin_edges(bins, score_range)
+    if not_finite(scores):
+        return np.full((3, bins), np.nan)
     low, high = score_range
     places = ((scores.astype(np.float64) - low) * (bins / (high - low))).clip(0, bins - 1).astype(np.intp)
     # Rounding must not part a score from the edge that is to be its threshold.
@@ -54,17 +60,17 @@ def score_histograms(
     """Histograms of each image, of which any sum gives a curve: for resampling, or to keep beside a prediction.
 
     Args:
-        maps: images (H, W) or volumes (X, Y, Z), by the first axis or in a sequence; finite.
+        maps: images (H, W) or volumes (X, Y, Z), by the first axis or in a sequence.
         masks: the same shapes, above 0 where anomalous.
         bins: number of bins over ``score_range``; scores beyond it count in the outermost bins.
         score_range: see ``bins``.
 
     Returns:
         (N, 3, bins) float64: normal pixels, anomalous pixels, and the latters' shares of their regions, see
-        :func:`region_shares`.
+        :func:`region_shares`. Those of an image with scores that are not finite are NaN, with a warning.
 
     Raises:
-        ConfigurationError: shapes do not fit, scores are not finite, or there are no bins.
+        ConfigurationError: shapes do not fit, or there are no bins.
 
     Example:
         >>> histograms = score_histograms([np.array([[0.1, 0.9]])], [np.array([[0, 1]])], bins=2)
@@ -73,20 +79,32 @@ def score_histograms(
         >>> histogram_curve(histograms.sum(0)).auroc()
         1.0
     """
-    rows = [histogram_rows(*pair, bins, score_range, regions=True) for pair in image_pairs(maps, masks)]
+    rows = []
+    broken: dict[str, int] = {}
+    for values, anomalous, bad in image_pairs(maps, masks):
+        rows.append(histogram_rows(values, anomalous, bins, score_range, regions=True))
+        broken |= bad
+    if broken:
+        warnings.warn(f"histograms are NaN: {why_undefined(broken)}", stacklevel=2)
     return np.stack(rows) if rows else np.zeros((0, 3, bins))
 
 
-def histogram_curve(histograms: np.ndarray, score_range: tuple[float, float] = (0.0, 1.0)) -> RankingCurve:
+def histogram_curve(
+    histograms: np.ndarray, score_range: tuple[float, float] = (0.0, 1.0), undefined: str = ""
+) -> RankingCurve:
     """The curve of histograms (3, bins); its :meth:`RankingCurve.bounds` hold the exact figures.
 
     Args:
         histograms: (3, bins), of :func:`score_histograms` or added up.
         score_range: first and last edge of the bins.
+        undefined: why there is no curve, where that is known; histograms that are NaN are found here too.
 
     Returns:
-        The curve.
+        The curve; its figures are NaN, with a warning, if the histograms are.
     """
+    if undefined or np.isnan(histograms).any():
+        undefined = undefined or "histograms are of scores that are not finite"
+        return RankingCurve.nowhere(undefined, float(histograms[1].sum()), float(histograms[0].sum()))
     normal, found, shares = histograms[:, ::-1]
     edges = bin_edges(found.size, score_range)[::-1]
     passed, overlap = np.cumsum(normal), np.cumsum(shares)

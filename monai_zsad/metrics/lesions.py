@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.metrics.values import TOUCHING, scored
+from monai_zsad.metrics.values import TOUCHING, not_finite, scored, why_undefined
 
 __all__ = ["FROC_RATES", "LesionFroc", "lesion_froc", "pooled_froc"]
 
@@ -27,6 +27,7 @@ class LesionFroc(NamedTuple):
         false_positives: (T,), mean number over the volumes of candidates that are none.
         lesions: number of lesions.
         volumes: number of volumes.
+        undefined: why all figures are NaN, such as a map that is not finite; empty otherwise.
     """
 
     thresholds: np.ndarray
@@ -34,11 +35,12 @@ class LesionFroc(NamedTuple):
     false_positives: np.ndarray
     lesions: int
     volumes: int = 1
+    undefined: str = ""
 
     def at(self, false_positives: float) -> float:
         """Largest sensitivity of a threshold with at most so many false candidates per volume; 0 if there is none.
 
-        NaN with a warning if there are no lesions.
+        NaN with a warning if there are no lesions, or a map was not finite.
 
         Args:
             false_positives: per volume.
@@ -46,8 +48,9 @@ class LesionFroc(NamedTuple):
         Returns:
             Sensitivity in [0, 1].
         """
-        if not self.lesions:
-            warnings.warn("there is no lesion to find: sensitivity is NaN", stacklevel=2)
+        if self.undefined or not self.lesions:
+            why = "there is no lesion to find: sensitivity is NaN"
+            warnings.warn(f"sensitivity is NaN: {self.undefined}" if self.undefined else why, stacklevel=2)
             return float("nan")
         allowed = self.sensitivity[self.false_positives <= false_positives]
         return float(allowed.max()) if allowed.size else 0.0
@@ -64,7 +67,7 @@ class LesionFroc(NamedTuple):
         Returns:
             Sensitivity in [0, 1].
         """
-        if not self.lesions:
+        if self.undefined or not self.lesions:
             return self.at(rates[0])
         return float(np.mean([self.at(rate) for rate in rates]))
 
@@ -96,7 +99,7 @@ def lesion_froc(
     those that are given, the same for every volume of which :func:`pooled_froc` is to make one curve.
 
     Args:
-        anomaly: (X, Y, Z), finite.
+        anomaly: (X, Y, Z).
         truth: (X, Y, Z), above 0 where there is a lesion.
         body: (X, Y, Z), above 0 where candidates count; None: everywhere.
         fractions: of the body that lies above each threshold; default: 48 from 1e-5 to 0.2, evenly on a logarithmic
@@ -107,11 +110,12 @@ def lesion_froc(
         min_lesion: see above.
 
     Returns:
-        The curve; its sensitivity is NaN, with a warning, if no lesion of that size lies inside the body.
+        The curve; its sensitivity is NaN, with a warning, if no lesion of that size lies inside the body, or the map is
+        not finite there or elsewhere: then so are the false positives, and thresholds that are quantiles.
 
     Raises:
-        ConfigurationError: shapes differ or have not three axes, the map is not finite, the body is empty, or both
-            kinds of thresholds are given.
+        ConfigurationError: shapes differ or have not three axes, the body is empty, or both kinds of thresholds are
+            given.
 
     >>> anomaly, truth = np.zeros((2, 9, 9, 9))
     >>> anomaly[1:4, 1:4, 1:4] = truth[1:4, 1:4, 1:4] = 1
@@ -125,6 +129,7 @@ def lesion_froc(
         raise ConfigurationError("fractions and thresholds are both given: give one of them")
     everywhere = np.ones(anomaly.shape, dtype=bool) if body is None else np.asarray(body) > 0
     values, lesion = scored(anomaly, truth)
+    undefined = why_undefined({"": not_finite(values)})
     box = next(iter(ndimage.find_objects(everywhere.astype(np.uint8))), None)
     if box is None:
         raise ConfigurationError("body is empty: nothing counts; give a mask above 0 where candidates count")
@@ -135,8 +140,13 @@ def lesion_froc(
     lesions = int(wanted.sum())
     if thresholds is None:
         chosen = np.geomspace(1e-5, 0.2, 48) if fractions is None else np.asarray(fractions, dtype=np.float64)
-        thresholds = np.quantile(values[inside], 1 - chosen, method="higher")
+        own = values[inside]
+        thresholds = [np.nan] if undefined else np.quantile(own, 1 - chosen, method="higher")
     falling = np.unique(np.asarray(thresholds))[::-1]
+    if undefined:
+        warnings.warn(f"sensitivity is NaN: {undefined}", stacklevel=2)
+        lacking = np.full(falling.shape, np.nan)
+        return LesionFroc(falling, lacking, lacking, lesions, undefined=undefined)
     counts = [_count(values >= t, inside, labels, wanted, min_voxels, min_overlap) for t in falling]
     found, false = np.array(counts, dtype=np.float64).T
     if not lesions:
@@ -157,7 +167,8 @@ def pooled_froc(curves: Sequence[LesionFroc]) -> LesionFroc:
         curves: of the volumes, or of groups of them.
 
     Returns:
-        The curve, by the thresholds of the others.
+        The curve, by the thresholds of the others; NaN, and a warning where it is read, if that of a volume is not
+        defined for its map.
 
     Raises:
         ConfigurationError: there are no curves, or their thresholds differ.
@@ -175,6 +186,10 @@ def pooled_froc(curves: Sequence[LesionFroc]) -> LesionFroc:
         )
     lesions = sum(curve.lesions for curve in curves)
     volumes = sum(curve.volumes for curve in curves)
+    undefined = "; ".join(f"index {n}: {curve.undefined}" for n, curve in enumerate(curves) if curve.undefined)
+    if undefined:
+        lacking = np.full(curves[0].thresholds.shape, np.nan)
+        return LesionFroc(curves[0].thresholds, lacking, lacking, lesions, volumes, undefined)
     found = sum(curve.sensitivity * curve.lesions for curve in curves if curve.lesions)
     false = np.sum([curve.false_positives * curve.volumes for curve in curves], axis=0)
     sensitivity = np.asarray(found) / lesions if lesions else np.full(false.shape, np.nan)

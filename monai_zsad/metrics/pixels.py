@@ -21,7 +21,7 @@ class PixelRankingMetric(GatheredMetric):
     by default: normal pixels, anomalous ones, and these by their share of their region. Pixels of one bin count as
     equal; :meth:`bounds` says how far that may be from the exact figure. Processes that share the work are summed.
 
-    Takes maps (B, 1, H, W) or (B, 1, X, Y, Z), finite, and masks of the same shape, above 0 where anomalous; or lists
+    Takes maps (B, 1, H, W) or (B, 1, X, Y, Z) and masks of the same shape, above 0 where anomalous; or lists
     of them without the first axis, which may differ in shape. Regions, for AUPRO, are those of the plane or of space.
     Every figure can be read from :meth:`curve`, whichever was chosen. For figures of each class, as papers give them,
     take an object per class.
@@ -80,16 +80,16 @@ class PixelRankingMetric(GatheredMetric):
         """
         rows = self.gathered()
         if self.bins is not None:
-            return histogram_curve(rows.reshape(3, self.bins), self.score_range)
+            return histogram_curve(rows.reshape(3, self.bins), self.score_range, self.undefined())
         scores, shares = rows.T
-        return curve_of(scores[shares == 0], scores[shares > 0], shares[shares > 0])
+        return curve_of(scores[~(shares > 0)], scores[shares > 0], shares[shares > 0], self.undefined())
 
     def aggregate(self) -> float:
-        """The metric over all images; NaN, with a warning, if there are no anomalous or no normal pixels."""
+        """The metric over all images; NaN, with a warning, without anomalous or normal pixels, or if not finite."""
         return self.curve().value(self.metric, self.limit)
 
     def bounds(self) -> tuple[float, float]:
-        """The exact figure lies between these; see :meth:`RankingCurve.bounds`."""
+        """The exact figure lies between these; NaN, with a warning, if it is. See :meth:`RankingCurve.bounds`."""
         if self.bins is None:
             return (exact := self.aggregate()), exact
         return self.curve().bounds(self.metric, self.limit)

@@ -8,7 +8,14 @@ import numpy as np
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.metrics.curves import BestThreshold, RankingCurve
-from monai_zsad.metrics.values import Images, image_pairs, region_shares, whole_pairs
+from monai_zsad.metrics.values import (
+    Images,
+    image_pairs,
+    not_finite,
+    region_shares,
+    whole_pairs,
+    why_undefined,
+)
 
 __all__ = ["VoxelRanking", "auroc", "average_precision", "curve_of", "f1_max", "parted", "rank_voxels", "ranking_curve"]
 
@@ -33,16 +40,16 @@ def ranking_curve(scores: Images, truth: Images, *, regions: bool = False) -> Ra
     """The curve behind all exact figures here: one sort serves them all, and the plots.
 
     Args:
-        scores: an array of any shape, or a sequence of arrays that may differ in shape; finite, any scale.
+        scores: an array of any shape, or a sequence of arrays that may differ in shape; any scale.
         truth: the same shapes, above 0 where anomalous.
         regions: count the regions of the truth too, for :meth:`RankingCurve.aupro`. Then ``scores`` are images (H, W)
             or volumes (X, Y, Z), by the first axis or in a sequence, and regions are found in each by itself.
 
     Returns:
-        The curve.
+        The curve. With scores that are not finite its figures are NaN, with a warning that says which.
 
     Raises:
-        ConfigurationError: shapes differ, scores are not finite, or truth is NaN.
+        ConfigurationError: shapes differ, or truth is NaN.
 
     Example:
         >>> curve = ranking_curve([0.9, 0.4, 0.6, 0.1], [1, 1, 0, 0])
@@ -52,27 +59,36 @@ def ranking_curve(scores: Images, truth: Images, *, regions: bool = False) -> Ra
     return curve_of(*parted(scores, truth, regions=regions))
 
 
-def parted(scores: Images, truth: Images, *, regions: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def parted(scores: Images, truth: Images, *, regions: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, str]:
     """What :func:`curve_of` takes, from what :func:`ranking_curve` takes."""
     normal, found, shares = [], [], []
-    for values, anomalous in (image_pairs if regions else whole_pairs)(scores, truth):
+    broken: dict[str, int] = {}
+    for values, anomalous, bad in (image_pairs if regions else whole_pairs)(scores, truth):
+        broken |= bad
         normal.append(values[~anomalous])
         found.append(values[anomalous])
         if regions:
             shares.append(region_shares(anomalous))
     if not normal:
         raise ConfigurationError("scores are empty: give at least one image")
-    return np.concatenate(normal), np.concatenate(found), np.concatenate(shares) if regions else None
+    weights = np.concatenate(shares) if regions else None
+    return np.concatenate(normal), np.concatenate(found), weights, why_undefined(broken)
 
 
-def curve_of(normal: np.ndarray, anomalous: np.ndarray, shares: np.ndarray | None = None) -> RankingCurve:
+def curve_of(
+    normal: np.ndarray, anomalous: np.ndarray, shares: np.ndarray | None = None, undefined: str = ""
+) -> RankingCurve:
     """The curve of two sets of scores.
 
     Args:
         normal: (N,) scores of what is normal.
         anomalous: (P,) scores of what is anomalous.
         shares: (P,) as of :func:`region_shares`; without them no regions count.
+        undefined: why there is no curve, where that is known; scores that are not finite are found here too.
     """
+    undefined = undefined or why_undefined({"": not_finite(normal) + not_finite(anomalous)})
+    if undefined:
+        return RankingCurve.nowhere(undefined, float(anomalous.size), float(normal.size))
     ordered = np.sort(normal)
     order = np.argsort(anomalous)[::-1]
     ranked = anomalous[order]
@@ -105,7 +121,8 @@ def auroc(scores: Images, truth: Images) -> float:
         truth: see :func:`ranking_curve`.
 
     Returns:
-        Within [0, 1]; NaN with a warning where nothing is anomalous or nothing normal. (Releases give 0 there.)
+        Within [0, 1]; NaN with a warning where nothing is anomalous or nothing normal (releases give 0 there), or
+        scores are not finite.
 
     Raises:
         ConfigurationError: see :func:`ranking_curve`.
@@ -147,7 +164,7 @@ def f1_max(scores: Images, truth: Images) -> BestThreshold:
         truth: see :func:`ranking_curve`.
 
     Returns:
-        Value and threshold; both NaN with a warning where nothing is anomalous or nothing normal.
+        Value and threshold; both NaN with a warning, as of :func:`auroc`.
 
     Raises:
         ConfigurationError: see :func:`ranking_curve`.
@@ -167,7 +184,7 @@ def rank_voxels(scores: Images, truth: Images) -> VoxelRanking:
         truth: see :func:`ranking_curve`.
 
     Returns:
-        The figures; NaN with a warning where there is nothing anomalous or nothing normal.
+        The figures; NaN with a warning, as of :func:`auroc`.
 
     Raises:
         ConfigurationError: see :func:`ranking_curve`.
@@ -176,6 +193,6 @@ def rank_voxels(scores: Images, truth: Images) -> VoxelRanking:
     VoxelRanking(auroc=0.75, average_precision=0.8333333333333333, best_dice=0.8, best_threshold=0.4)
     """
     curve = ranking_curve(scores, truth)
-    if not (curve.positives and curve.negatives):
+    if not curve.defined:
         return VoxelRanking(curve.auroc(), *[float("nan")] * 3)
     return VoxelRanking(curve.auroc(), curve.average_precision(), *curve.f1_max())

@@ -10,7 +10,7 @@ from scipy.integrate import trapezoid
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.metrics.curves import check_limit
 from monai_zsad.metrics.ranking import curve_of, parted
-from monai_zsad.metrics.values import Images, image_pairs, region_shares
+from monai_zsad.metrics.values import Images, image_pairs, region_shares, why_undefined
 
 __all__ = ["aupro", "aupro_released"]
 
@@ -29,15 +29,15 @@ def aupro(maps: Images, masks: Images, limit: float = 0.3) -> float:
 
     Args:
         maps: images (H, W), whose regions are those of the plane, or volumes (X, Y, Z) with regions in space; by the
-            first axis or in a sequence, finite, any scale. A single volume stands in a list.
+            first axis or in a sequence, any scale. A single volume stands in a list.
         masks: the same shapes, above 0 where anomalous. Empty ones add to what is normal.
         limit: false positive rate, within (0, 1].
 
     Returns:
-        Within [0, 1]; NaN with a warning where nothing is anomalous or nothing normal.
+        Within [0, 1]; NaN with a warning where nothing is anomalous, nothing normal, or scores are not finite.
 
     Raises:
-        ConfigurationError: shapes or ``limit`` do not fit, or scores are not finite.
+        ConfigurationError: shapes or ``limit`` do not fit.
 
     Example:
         >>> maps = np.array([[[0.9, 0.8, 0.1, 0.2], [0.7, 0.1, 0.1, 0.1]]])
@@ -46,7 +46,7 @@ def aupro(maps: Images, masks: Images, limit: float = 0.3) -> float:
         0.8333
     """
     check_limit(limit)
-    normal, found, shares = parted(maps, masks, regions=True)
+    normal, found, shares, undefined = parted(maps, masks, regions=True)
     weights = np.zeros(0) if shares is None else shares
     positives, negatives, regions = float(found.size), float(normal.size), float(np.round(weights.sum()))
     # Below the score at which the limit is passed nothing counts, so nothing there is sorted.
@@ -55,7 +55,7 @@ def aupro(maps: Images, masks: Images, limit: float = 0.3) -> float:
         cut = np.partition(normal, least)[least]
         normal, kept = normal[normal >= cut], found >= cut
         found, weights = found[kept], weights[kept]
-    curve = curve_of(normal, found, weights)
+    curve = curve_of(normal, found, weights, undefined)
     return curve._replace(positives=positives, negatives=negatives, regions=regions).aupro(limit)
 
 
@@ -74,8 +74,8 @@ def aupro_released(maps: Images, masks: Images, limit: float = 0.3, steps: int =
         steps: number of thresholds.
 
     Returns:
-        Within [0, 1]; NaN with a warning where nothing is anomalous, nothing normal, or the thresholds have fewer than
-        two different rates below ``limit``.
+        Within [0, 1]; NaN with a warning where nothing is anomalous, nothing normal, scores are not finite, or the
+        thresholds have fewer than two different rates below ``limit``.
 
     Raises:
         ConfigurationError: see :func:`aupro`; or fewer than two steps.
@@ -88,7 +88,14 @@ def aupro_released(maps: Images, masks: Images, limit: float = 0.3, steps: int =
     check_limit(limit)
     if steps < 2:
         raise ConfigurationError(f"steps={steps!r}: give at least 2 thresholds")
-    pairs = [(values, anomalous, region_shares(anomalous)) for values, anomalous in image_pairs(maps, masks)]
+    pairs = []
+    broken: dict[str, int] = {}
+    for values, anomalous, bad in image_pairs(maps, masks):
+        pairs.append((values, anomalous, region_shares(anomalous)))
+        broken |= bad
+    if broken:
+        warnings.warn(f"AUPRO is NaN: {why_undefined(broken)}", stacklevel=2)
+        return float("nan")
     normals = sum(int(np.count_nonzero(~anomalous)) for _, anomalous, _ in pairs)
     regions = sum(float(shares.sum()) for _, _, shares in pairs)
     if not (normals and regions):

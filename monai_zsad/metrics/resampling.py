@@ -56,7 +56,8 @@ def bootstrap_interval(
         strata: (n,) labels; samples are drawn within each, such as within the classes whose mean ``metric`` takes.
 
     Returns:
-        Value and interval. The ends are NaN, with a warning, if more than half of the resamples are undefined.
+        Value and interval. The ends are NaN, with a warning, if the value is, or more than half of the resamples are
+        undefined. One that holds an image with scores that are not finite is.
 
     Raises:
         ConfigurationError: there are no samples, their lengths differ, or level or resamples are out of range.
@@ -89,7 +90,7 @@ def bootstrap_interval(
             drawn = np.concatenate([rng.choice(group, group.size) for group in groups])
             found[n] = metric(*(_taken(sample, drawn) for sample in samples))
     missing = float(np.isnan(found).mean())
-    if missing > 0.5:
+    if np.isnan(value) or missing > 0.5:
         warnings.warn(f"{missing:.0%} of the resamples have no figure: the interval is NaN", stacklevel=2)
         return Interval(value, float("nan"), float("nan"), missing)
     low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])

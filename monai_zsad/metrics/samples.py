@@ -10,7 +10,7 @@ from monai_zsad.errors import ConfigurationError
 from monai_zsad.metrics.curves import RankingCurve, check_ranking_name
 from monai_zsad.metrics.gathered import GatheredMetric, items_of
 from monai_zsad.metrics.ranking import curve_of
-from monai_zsad.metrics.values import scored
+from monai_zsad.metrics.values import not_finite, scored
 
 __all__ = ["ImageRankingMetric", "SliceRankingMetric", "slice_scores"]
 
@@ -31,7 +31,7 @@ class ImageRankingMetric(GatheredMetric):
         metric: ``"auroc"``, ``"average_precision"`` or ``"f1_max"``.
 
     Raises:
-        ConfigurationError: for another metric; later, for what is not one finite score for each image.
+        ConfigurationError: for another metric; later, for what is not one score for each image.
 
     Example:
         >>> import torch
@@ -65,10 +65,10 @@ class ImageRankingMetric(GatheredMetric):
             ConfigurationError: no sample was given.
         """
         scores, truth = self.gathered().T
-        return curve_of(scores[truth == 0], scores[truth > 0])
+        return curve_of(scores[~(truth > 0)], scores[truth > 0], undefined=self.undefined())
 
     def aggregate(self) -> float:
-        """The metric over all samples; NaN, with a warning, if none is anomalous or none normal."""
+        """The metric over all samples; NaN, with a warning, if none is anomalous, none normal, or one not finite."""
         return self.curve().value(self.metric)
 
 
@@ -122,7 +122,7 @@ def slice_scores(
         min_fraction: slices with less body than this fraction of their area are left out; none without body counts.
 
     Returns:
-        Indices of the slices (N,) and their scores (N,).
+        Indices of the slices (N,) and their scores (N,); NaN where the map inside the body is not finite throughout.
 
     >>> slice_scores(np.arange(8.0).reshape(2, 2, 2), np.ones((2, 2, 2)))
     (array([0, 1]), array([6., 7.]))
@@ -131,5 +131,6 @@ def slice_scores(
     area = inside.shape[0] * inside.shape[1]
     covered = inside.sum((0, 1))
     indices = np.flatnonzero((covered > 0) & (covered >= min_fraction * area))
-    scores = [float(np.quantile(anomaly[..., k][inside[..., k]], quantile)) for k in indices]
+    own = (anomaly[..., k][inside[..., k]] for k in indices)
+    scores = [float("nan") if not_finite(one) else float(np.quantile(one, quantile)) for one in own]
     return indices, np.array(scores)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,27 @@ from scipy import ndimage
 
 from monai_zsad.errors import ConfigurationError
 
-__all__ = ["TOUCHING", "Images", "as_array", "image_pairs", "region_shares", "scored", "whole_pairs"]
+__all__ = [
+    "TOUCHING",
+    "Images",
+    "as_array",
+    "image_pairs",
+    "not_finite",
+    "not_finite_by_index",
+    "region_shares",
+    "scored",
+    "whole_pairs",
+    "why_undefined",
+]
 
 Images = Sequence[Any] | np.ndarray | torch.Tensor
 """An array whose first axis counts images or volumes, or a sequence of arrays, which may differ in shape."""
 
 TOUCHING = {dimensions: np.ones((3,) * dimensions, dtype=bool) for dimensions in range(1, 5)}
 """Neighbours by corners too, for a number of axes."""
+
+# So many places a warning names.
+_NAMED = 5
 
 
 def as_array(values: Any) -> np.ndarray:
@@ -30,42 +44,80 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def scored(scores: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
-    """One array of finite scores, and where it is anomalous: above 0 in ``truth``, of the same shape.
+    """One array of scores, finite or not, and where it is anomalous: above 0 in ``truth``, of the same shape.
 
     Raises:
-        ConfigurationError: shapes differ, scores are not finite, or truth is NaN.
+        ConfigurationError: shapes differ, or truth is NaN.
     """
     values, wanted = as_array(scores), as_array(truth)
     if values.shape != wanted.shape:
         raise ConfigurationError(
             f"scores of shape {values.shape} and truth of shape {wanted.shape}: give two of the same shape"
         )
-    if bad := int(values.size - np.count_nonzero(np.isfinite(values))):
-        raise ConfigurationError(f"scores hold {bad} values that are not finite: check the network's weights and input")
     if bad := int(np.count_nonzero(np.isnan(wanted))):
         raise ConfigurationError(f"truth holds {bad} values that are NaN: give 0 where normal, above 0 where anomalous")
     return values, wanted > 0
 
 
-def image_pairs(maps: Images, masks: Images) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Each image or volume of a set with its mask, see :func:`scored`.
+def not_finite(scores: np.ndarray) -> int:
+    """How many scores are NaN or infinite."""
+    return int(scores.size - np.count_nonzero(np.isfinite(scores)))
+
+
+def not_finite_by_index(scores: np.ndarray) -> dict[str, int]:
+    """The same by the first axis, as :func:`why_undefined` takes it; what is more than that names has no place.
+
+    >>> not_finite_by_index(np.array([[0.1, 0.2], [np.nan, np.inf]]))
+    {'index 1': 2}
+    """
+    rows = np.atleast_1d(~np.isfinite(scores))
+    counts = rows.sum(axis=tuple(range(1, rows.ndim)))
+    places = np.flatnonzero(counts)
+    found = {f"index {n}": int(counts[n]) for n in places[:_NAMED]}
+    return found | ({"": int(counts[places[_NAMED:]].sum())} if len(places) > _NAMED else {})
+
+
+def why_undefined(found: Mapping[str, int]) -> str:
+    """Why figures are NaN: how many scores are not finite, and where; empty if all are finite.
+
+    Args:
+        found: place, such as ``"index 3"``, to the number there; an empty place has no name.
+
+    >>> why_undefined({"index 3": 5, "index 8": 2})
+    "scores hold 7 values that are not finite (5 at index 3, 2 at index 8): check the network's weights and input"
+    """
+    total = sum(found.values())
+    if not total:
+        return ""
+    named = {place: count for place, count in found.items() if place and count}
+    shown = [f"{count} at {place}" for place, count in list(named.items())[:_NAMED]]
+    rest = total - sum(list(named.values())[:_NAMED])
+    places = ", ".join([*shown, *([f"{rest} elsewhere"] if rest else [])])
+    where = f" ({places})" if shown else ""
+    return f"scores hold {total} values that are not finite{where}: check the network's weights and input"
+
+
+def image_pairs(maps: Images, masks: Images) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, int]]]:
+    """Each image or volume of a set with its mask, see :func:`scored`, and its scores that are not finite by index.
 
     Raises:
         ConfigurationError: as there; there are not as many masks as maps; or an item has fewer than two axes.
     """
     if len(maps) != len(masks):
         raise ConfigurationError(f"{len(maps)} maps and {len(masks)} masks: give a mask for each map")
-    for one, mask in zip(maps, masks, strict=True):
+    for index, (one, mask) in enumerate(zip(maps, masks, strict=True)):
         values, anomalous = scored(one, mask)
         if values.ndim < 2:
             raise ConfigurationError(
                 f"an image has the shape {values.shape}: give a sequence of images (H, W) or volumes (X, Y, Z)"
             )
-        yield values, anomalous
+        yield values, anomalous, {f"index {index}": bad} if (bad := not_finite(values)) else {}
 
 
-def whole_pairs(scores: Images, truth: Images) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def whole_pairs(scores: Images, truth: Images) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, int]]]:
     """One array with its truth, or those of a sequence of arrays one by one; see :func:`scored`.
+
+    With each come its scores that are not finite, by their index in the sequence, or along the array's first axis.
 
     Raises:
         ConfigurationError: as there, or there are not as many truths as scores.
@@ -73,9 +125,12 @@ def whole_pairs(scores: Images, truth: Images) -> Iterator[tuple[np.ndarray, np.
     if isinstance(scores, list | tuple) and any(np.ndim(one) for one in scores):
         if len(scores) != len(truth):
             raise ConfigurationError(f"{len(scores)} arrays of scores and {len(truth)} of truth: give as many")
-        yield from (scored(one, mask) for one, mask in zip(scores, truth, strict=True))
+        for index, (one, mask) in enumerate(zip(scores, truth, strict=True)):
+            values, anomalous = scored(one, mask)
+            yield values, anomalous, {f"index {index}": bad} if (bad := not_finite(values)) else {}
     else:
-        yield scored(scores, truth)
+        values, anomalous = scored(scores, truth)
+        yield values, anomalous, not_finite_by_index(values)
 
 
 def region_shares(anomalous: np.ndarray) -> np.ndarray:

@@ -106,8 +106,6 @@ def test_one_kind_alone_is_nan_with_a_warning(truth, figure):
     ("scores", "truth", "words"),
     [
         (np.zeros(3), np.zeros(4), "shape"),
-        (np.array([0.0, np.nan]), np.array([0, 1]), "1 values that are not finite"),
-        (np.array([0.0, np.inf]), np.array([0, 1]), "1 values that are not finite"),
         (np.zeros(2), np.array([0, np.nan]), "truth holds 1"),
         ([np.zeros(2), np.zeros(3)], [np.zeros(2)], "give as many"),
     ],

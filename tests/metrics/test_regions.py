@@ -140,11 +140,7 @@ def test_mistakes():
             aupro(maps, masks, limit)
         with pytest.raises(ConfigurationError, match="limit"):
             aupro_released(maps, masks, limit)
-    broken = maps.copy()
-    broken[0, 0, 0] = np.nan
     for form in (aupro, aupro_released):
-        with pytest.raises(ConfigurationError, match="1 values that are not finite"):
-            form(broken, masks)
         with pytest.raises(ConfigurationError, match="a mask for each"):
             form(maps, masks[:1])
         with pytest.raises(ConfigurationError, match="volumes"):
