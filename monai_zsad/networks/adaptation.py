@@ -16,7 +16,7 @@ __all__ = ["Adaptation", "TestTimeAdaptation", "TokenAdapter", "adapt_tokens"]
 _CAPABILITIES = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
 _HAS_BFLOAT16 = torch.backends.mkldnn.is_available() and any(map(_CAPABILITIES.get, ("avx512_bf16", "amx_bf16")))
 TINY = 1e-12  # the smallest length that divides, as in `torch.nn.functional.normalize`
-SHARED_DIRECTIONS = 16  # kept in float32 by `_Gram`; 8 are as exact
+DIRECTIONS, PROMPT_DIRECTIONS = 8, 16  # of a matrix, multiplied exactly by `_Product`: of a step's, of all prompts'
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,9 @@ class TokenAdapter:
         p = sigmoid(d)       loss = mean of  entropy(p_clean) - (log(1 - p_clean) + log p_noisy) / 2
         dd/dh = Pu / |c| - d Pc / |c|^2
 
-    The gradient is written out because a recorded graph takes twice as long: ``G h`` serves length and gradient,
-    ``Pf`` all steps, products with the noise all slices, and no step allocates large memory. So any mode of the caller
-    will do, ``inference_mode`` included.
+    The gradient is written out because a recorded graph takes twice as long: ``G h`` serves length and gradient, and a
+    slice's products with P and the first W serve all steps, those of the noise with both all slices. So any mode of the
+    caller will do, ``inference_mode`` included.
 
     Args:
         prompts: P (n, D), l2-normalised features of all prompts, normal ones first.
@@ -129,8 +129,12 @@ class TokenAdapter:
         count: tokens N of a slice.
         start: weight W (n, D) and bias b (n,) of the adapter; ``None`` draws them.
         noise: (steps, N, D); ``None`` draws it.
+        rough: type of the products of small numbers, which bear rounding; ``None`` for bfloat16 where the processor
+            multiplies it, in half the time, else the type of all others.
 
-    Arithmetic is in float32, or in float64 if the prompts are; see `_Gram` for a part in bfloat16.
+    All other arithmetic is in float32, or in float64 if the prompts are. Three matrices are nearly of low rank, so that
+    `_Product` can split them into few directions and something small: G, because sentences have much in common; what
+    the steps add to W; and the loss's derivative by W f, because the softmax, without a temperature, is nearly flat.
 
     References:
         Deng et al., "AnoVL" (later AnoCLIP), arXiv 2308.15939, section on test-time adaptation.
@@ -146,6 +150,7 @@ class TokenAdapter:
         *,
         start: tuple[torch.Tensor, torch.Tensor] | None = None,
         noise: torch.Tensor | None = None,
+        rough: torch.dtype | None = None,
     ) -> None:
         # Copies: `fits` compares them with buffers that may have changed in place.
         self.prompts = prompts.to(torch.promote_types(prompts.dtype, torch.float32), copy=True)
@@ -153,13 +158,21 @@ class TokenAdapter:
         self.settings = settings
         weight, bias = settings.start(*prompts.shape) if start is None else start
         drawn = settings.noise(count, prompts.shape[1]) if noise is None else noise
-        self.weight, self.bias, self.noise = (tensor.to(self.prompts) for tensor in (weight, bias, drawn))
+        self.weight, self.bias, self.noise = (
+            tensor.to(self.prompts) for tensor in (weight.T.contiguous(), bias, drawn)
+        )
         self.contrast = self.anchors[1] - self.anchors[0]
         self.prompt_contrast = self.prompts @ self.contrast
         self.prompt_noise = self.noise @ self.prompts.T
-        self.weight_noise = self.noise @ self.weight.T
-        self.gram = _Gram(self.prompts)
-        self.rough_noise = self.noise.bfloat16() if self.gram.split else None
+        self.weight_noise = self.noise @ self.weight
+        self.rough = _rough_type(self.prompts) if rough is None else rough
+        size = max(count, *self.prompts.shape)
+        self.probes = torch.randn(PROMPT_DIRECTIONS, size, generator=torch.Generator().manual_seed(0)).to(self.prompts)
+        self.gram = self.product((self.prompts @ self.prompts.T).unsqueeze(0), PROMPT_DIRECTIONS)
+
+    def product(self, matrix: torch.Tensor, directions: int = DIRECTIONS) -> _Product:
+        """Products with a matrix (B, k, m), which is written over."""
+        return _Product(matrix, self.probes[:directions], self.rough)
 
     def fits(self, prompts: torch.Tensor, anchors: torch.Tensor, settings: TestTimeAdaptation, count: int) -> bool:
         """Whether an adapter made from these arguments alone would be this one."""
@@ -180,35 +193,44 @@ class TokenAdapter:
         training = _Training(self, min(size, len(f)))
         for part in zip(*(tensor.split(size) for tensor in (f, weight, bias, adapted, losses)), strict=True):
             training.run(*part)
-        return Adaptation(adapted, losses.T, weight)
+        return Adaptation(adapted, losses.T, weight.mT)
 
 
-class _Gram:
-    """Products with ``G = P P^T``, the largest of a step.
+class _Product:
+    """Products with a matrix M of which a few directions make up nearly all.
 
-    Sentences have most in common, so a few directions make up nearly all of G. What is left is so small that rounding
-    its products to bfloat16 matters about as little as that of the whole to float32, and takes half the time where the
-    processor multiplies bfloat16. The split is made there, and nowhere else.
+    What is left is so small that rounding its products to bfloat16 matters about as little as that of the whole to
+    float32. The directions are found as in a randomised singular value decomposition.
+
+    Args:
+        matrix: M (B, k, m), written over.
+        probes: rows of random numbers, at least k in each.
+        rough: type for what is left; that of M makes no split.
     """
 
-    def __init__(self, prompts: torch.Tensor, *, bfloat16: bool | None = None) -> None:
-        self.whole = prompts @ prompts.T
-        self.split = _multiplies_bfloat16(prompts) if bfloat16 is None else bfloat16
+    def __init__(self, matrix: torch.Tensor, probes: torch.Tensor, rough: torch.dtype) -> None:
+        self.split = rough != matrix.dtype
+        self.rest = matrix
         if self.split:
-            values, vectors = torch.linalg.eigh(self.whole)
-            self.shared = vectors[:, -SHARED_DIRECTIONS:] * values[-SHARED_DIRECTIONS:].clamp_min(0).sqrt()
-            self.rest = (self.whole - self.shared @ self.shared.T).bfloat16()
+            # Narrow matrices stand on the left: on the right they take six times as long.
+            sketch = probes[:, : matrix.shape[1]] @ matrix @ matrix.mT
+            self.main = torch.linalg.qr(sketch.mT).Q.mT.contiguous()
+            self.along_main = self.main @ matrix
+            self.rest = matrix.baddbmm_(self.main.mT, self.along_main, alpha=-1).to(rough)
 
-    def add_product(self, other: torch.Tensor, h: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
-        """``other + h G``, each (B, M, n)."""
+    def add(self, other: torch.Tensor, rows: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+        """``other + rows M``, (B, R, m), of rows (B, R, k)."""
         if not self.split:
-            return torch.baddbmm(other, h, self.whole.expand(len(h), -1, -1), out=out)
-        torch.add(other, h.bfloat16() @ self.rest, out=out)
-        return out.baddbmm_(h @ self.shared, self.shared.T.expand(len(h), -1, -1))
+            return torch.baddbmm(other, rows, self.rest.expand(len(rows), -1, -1), out=out)
+        torch.add(other, torch.bmm(rows.to(self.rest.dtype), self.rest.expand(len(rows), -1, -1)), out=out)
+        return out.baddbmm_(
+            torch.bmm(self.main.expand(len(rows), -1, -1), rows.mT).mT, self.along_main.expand(len(rows), -1, -1)
+        )
 
 
-def _multiplies_bfloat16(like: torch.Tensor) -> bool:
-    return _HAS_BFLOAT16 and like.device.type == "cpu" and like.dtype == torch.float32
+def _rough_type(like: torch.Tensor) -> torch.dtype:
+    bfloat16 = _HAS_BFLOAT16 and like.device.type == "cpu" and like.dtype == torch.float32
+    return torch.bfloat16 if bfloat16 else like.dtype
 
 
 class _Training:
@@ -221,79 +243,75 @@ class _Training:
         _, count, width = shared.noise.shape
         prompts, rows, empty = len(shared.prompts), 2 * count, shared.prompts.new_empty
         self.shared, self.clean, self.noisy = shared, slice(count), slice(count, None)
-        self.x = empty(slices, rows, width)
         self.f_length, self.f_contrast = empty(slices, rows), empty(slices, rows)
         self.pf, self.h, self.pc, self.work = (empty(slices, rows, prompts) for _ in range(4))
-        shapes = (slices, prompts, width), (slices, 1, prompts)
-        self.gradients, self.means, self.squares = ([empty(shape) for shape in shapes] for _ in range(3))
+        shapes = (slices, width, prompts), (slices, 1, prompts)
+        (self.by_weight, self.by_bias), self.means, self.squares = (
+            [empty(shape) for shape in shapes] for _ in range(3)
+        )
+        self.change = empty(shapes[0])
 
     def run(
         self, f: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, adapted: torch.Tensor, losses: torch.Tensor
     ) -> None:
-        """Train weight (B, n, D) and bias (B, 1, n) on f (B, N, D); fill adapted (B, N, D) and losses (B, steps)."""
-        shared, settings = self.shared, self.shared.settings
-        prompts, clean, noisy = shared.prompts.expand(len(f), -1, -1), self.clean, self.noisy
+        """Train weight (B, D, n) and bias (B, 1, n) on f (B, N, D); fill adapted (B, N, D) and losses (B, steps)."""
+        shared, settings, clean, noisy = self.shared, self.shared.settings, self.clean, self.noisy
+        prompts, h_clean, h_noisy = shared.prompts.expand(len(f), -1, -1), self.h[:, clean], self.h[:, noisy]
         for moment in (*self.means, *self.squares):
             moment.zero_()
         counts = list(torch.zeros(2, device=f.device))
-        self._place(f, clean)
+        self._measure(f, clean)
         torch.bmm(f, prompts.mT, out=self.pf[:, clean])
+        wf, learned = torch.bmm(f, weight), None
+        h_clean.copy_(wf)
         for step, noise in enumerate(shared.noise):
-            self._place(f + noise, noisy)
+            self._measure(f + noise, noisy)
             torch.add(self.pf[:, clean], shared.prompt_noise[step], out=self.pf[:, noisy])
-            losses[:, step] = self._differentiate(self._hidden(f, weight, bias, step))
+            torch.add(h_clean, shared.weight_noise[step], out=h_noisy)
+            noise = noise.expand_as(f)
+            if learned is not None:
+                learned.add(h_noisy, noise, out=h_noisy)
+            losses[:, step] = self._differentiate(_tanh_(self.h, bias, self.f_length), f, noise)
             adamw(
-                [weight, bias], self.gradients, self.means, self.squares, [], counts,
+                [weight, bias], [self.by_weight, self.by_bias], self.means, self.squares, [], counts,
                 fused=True, amsgrad=False, maximize=False, beta1=0.9, beta2=0.999, eps=1e-8,
                 lr=settings.learning_rate, weight_decay=settings.weight_decay,
             )  # fmt: skip
-        h = _hidden(self.x[:, clean], weight, bias, out=self.h[:, clean])
-        torch.baddbmm(f, h, prompts, beta=0.5, alpha=0.5, out=adapted)
+            torch.sub(weight, shared.weight, out=self.change)
+            learned = shared.product(self.change)
+            learned.add(wf, f, out=h_clean)
+        _tanh_(h_clean, bias, self.f_length[:, clean])
+        torch.baddbmm(f, h_clean, prompts, beta=0.5, alpha=0.5, out=adapted)
 
-    def _place(self, f: torch.Tensor, where: slice) -> None:
-        length = torch.linalg.vector_norm(f, dim=-1)
-        self.f_length[:, where] = length
+    def _measure(self, f: torch.Tensor, where: slice) -> None:
+        self.f_length[:, where] = torch.linalg.vector_norm(f, dim=-1).clamp_min_(TINY)
         self.f_contrast[:, where] = f @ self.shared.contrast
-        torch.div(f, length.clamp_min(TINY).unsqueeze(-1), out=self.x[:, where])
 
-    def _hidden(self, f: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, step: int) -> torch.Tensor:
-        """``h`` of all rows.
-
-        The start's product with the noise is that of all slices. What the steps add to the weight is small and
-        so is the noise: their product bears bfloat16 as what is left of G does.
-        """
-        shared = self.shared
-        if step and shared.rough_noise is None:
-            return _hidden(self.x, weight, bias, out=self.h)
-        fw = torch.bmm(f, weight.mT, out=self.h[:, self.clean])
-        noisy = torch.add(fw, shared.weight_noise[step], out=self.h[:, self.noisy])
-        if step and shared.rough_noise is not None:
-            noisy += shared.rough_noise[step] @ (weight - shared.weight).bfloat16().mT
-        double = (2 / self.f_length.clamp_min(TINY)).unsqueeze(-1)
-        return _tanh_(torch.addcmul(2 * bias, self.h, double, out=self.h))
-
-    def _differentiate(self, h: torch.Tensor) -> torch.Tensor:
-        """Losses (B,) of h (B, 2N, n), and their gradients by weight and bias into ``gradients``."""
-        pu = self.shared.prompt_contrast
-        pc = self.shared.gram.add_product(self.pf, h, out=self.pc)
+    def _differentiate(self, h: torch.Tensor, f: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Losses (B,) of h (B, 2N, n), and their gradients into ``by_weight`` and ``by_bias``."""
+        shared, pu = self.shared, self.shared.prompt_contrast
+        pc = shared.gram.add(self.pf, h, out=self.pc)
         square = self.f_length.square() + torch.add(self.pf, pc, out=self.work).mul_(h).sum(-1)
         length = square.clamp_min(TINY**2).sqrt()
         d = (self.f_contrast + h @ pu) / length
         losses, slope = _losses_and_slope(d)
-        by_pu, by_pc = (slope / length).unsqueeze(-1), (slope * d / length.square()).unsqueeze(-1)
+        slope /= length * self.f_length  # from here on by W f, not by W x
+        by_pu, by_pc = slope.unsqueeze(-1), (slope * d / length).unsqueeze(-1)
         by_h = torch.mul(pc, -by_pc, out=self.work).addcmul_(by_pu, pu)
-        by_z = torch.ops.aten.tanh_backward.grad_input(by_h, h, grad_input=by_h)
-        torch.bmm(by_z.mT, self.x, out=self.gradients[0])
-        torch.sum(by_z, dim=1, keepdim=True, out=self.gradients[1])
+        by_wf = torch.ops.aten.tanh_backward.grad_input(by_h, h, grad_input=by_h)
+        torch.bmm(self.f_length.unsqueeze(1), by_wf, out=self.by_bias)
+        clean, noisy = by_wf[:, self.clean], by_wf[:, self.noisy]
+        clean += noisy
+        self.by_weight.zero_()
+        for part, rows in ((clean, f), (noisy, noise)):
+            shared.product(part).add(self.by_weight, rows.mT, out=self.by_weight)
         return losses
 
 
-def _hidden(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
-    return _tanh_(torch.baddbmm(bias, x, weight.mT, beta=2, alpha=2, out=out))
-
-
-def _tanh_(double: torch.Tensor) -> torch.Tensor:
+def _tanh_(wf: torch.Tensor, bias: torch.Tensor, f_length: torch.Tensor) -> torch.Tensor:
+    """``tanh(W f / |f| + b)`` in the place of W f (B, M, n)."""
     # tanh(z) = 2 sigmoid(2 z) - 1 from 2 z, in a quarter of the time of PyTorch's tanh; one pass for both numbers.
+    double = torch.addcmul(2 * bias, wf, (2 / f_length).unsqueeze(-1), out=wf)
     return torch.add(double.new_tensor(-1.0), double.sigmoid_(), alpha=2, out=double)
 
 

@@ -9,7 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from monai_zsad.networks.adaptation import Adaptation, TestTimeAdaptation, TokenAdapter, _Gram, _Training, adapt_tokens
+from monai_zsad.networks.adaptation import (
+    Adaptation,
+    TestTimeAdaptation,
+    TokenAdapter,
+    _Product,
+    _Training,
+    adapt_tokens,
+)
 from tests.networks.zoo import IMAGE_SIZE, anoclip
 
 SETTINGS = TestTimeAdaptation(learning_rate=2e-3, noise_std=0.1, weight_decay=0.03)
@@ -87,25 +94,25 @@ def test_gradient_is_that_of_autograd(seed: int) -> None:
     f, noise = inputs.pop("tokens"), inputs.pop("noise")[:1]
     training = _Training(TokenAdapter(count=f.shape[1], noise=noise, **inputs), 1)
     weight, bias = (tensor.clone() for tensor in inputs["start"])
-    training.run(f, weight[None], bias[None, None], torch.empty_like(f), f.new_empty(1, 1))
+    training.run(f, weight.T.contiguous()[None], bias[None, None], torch.empty_like(f), f.new_empty(1, 1))
     leaves = [tensor.clone().requires_grad_() for tensor in inputs["start"]]
     both = torch.cat([f[0], f[0] + noise[0]])
     hidden = torch.tanh(F.linear(F.normalize(both, dim=-1), *leaves))
     log_p = torch.log_softmax(F.normalize(both + hidden @ inputs["prompts"], dim=-1) @ inputs["anchors"].T, -1)
     clean, noisy = log_p.chunk(2)
     loss = -(clean.exp() * clean).sum(-1).mean() - 0.5 * (noisy[:, 1] + clean[:, 0]).mean()
-    for found, expected in zip(training.gradients, torch.autograd.grad(loss, leaves), strict=True):
+    by_weight, by_bias = training.by_weight[0].T, training.by_bias[0, 0]
+    for found, expected in zip((by_weight, by_bias), torch.autograd.grad(loss, leaves), strict=True):
         scale = float(expected.abs().max())
-        torch.testing.assert_close(found.squeeze(0).view_as(expected), expected, rtol=0, atol=1e-12 * scale)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * scale)
 
 
-@pytest.mark.parametrize("bfloat16", [False, True])
-def test_slices_are_independent_and_the_result_is_repeatable(bfloat16: bool) -> None:
+@pytest.mark.parametrize("rough", [torch.float32, torch.bfloat16])
+def test_slices_are_independent_and_the_result_is_repeatable(rough: torch.dtype) -> None:
     inputs = case(1, slices=3, dtype=torch.float32)
     tokens, prompts, anchors = (inputs[key] for key in ("tokens", "prompts", "anchors"))
     before = [tensor.clone() for tensor in (tokens, prompts, anchors)]
-    adapter = TokenAdapter(prompts, anchors, SETTINGS, tokens.shape[1])
-    adapter.gram = _Gram(prompts, bfloat16=bfloat16)
+    adapter = TokenAdapter(prompts, anchors, SETTINGS, tokens.shape[1], rough=rough)
     together = adapter(tokens)
     for index in (2, 0, 1):
         alone = adapter(tokens[index : index + 1])
@@ -124,7 +131,7 @@ def test_slices_side_by_side_are_slices_one_by_one() -> None:
     weight, bias = adapter.weight.repeat(4, 1, 1), adapter.bias.repeat(4, 1, 1)
     adapted, losses = torch.empty_like(tokens), tokens.new_empty(4, SETTINGS.steps)
     _Training(adapter, 4).run(tokens, weight, bias, adapted, losses)
-    found = Adaptation(adapted, losses.T, weight)
+    found = Adaptation(adapted, losses.T, weight.mT)
     for name in Adaptation._fields:
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-12, msg=name)
 
@@ -140,18 +147,44 @@ def test_product_split_for_bfloat16_changes_no_more_than_rounding() -> None:
     anchors = F.normalize(torch.stack([half.mean(0) for half in prompts.chunk(2)]), dim=-1)
     tokens = torch.randn(1, count, width, generator=generator) + 0.5 * common
 
-    def d(split: bool | None) -> torch.Tensor:
-        dtype = torch.float64 if split is None else torch.float32
-        adapter = TokenAdapter(prompts.to(dtype), anchors.to(dtype), SETTINGS, count)
-        if split is not None:
-            adapter.gram = _Gram(prompts, bfloat16=split)
+    def d(rough: torch.dtype) -> torch.Tensor:
+        dtype = torch.promote_types(rough, torch.float32)
+        adapter = TokenAdapter(prompts.to(dtype), anchors.to(dtype), SETTINGS, count, rough=rough)
         return F.normalize(adapter(tokens).tokens.double(), dim=-1) @ (anchors[1] - anchors[0]).double()
 
-    exact, before = d(None), F.normalize(tokens.double(), dim=-1) @ (anchors[1] - anchors[0]).double()
-    errors = {split: float((d(split) - exact).abs().max()) for split in (False, True)}
+    exact, before = d(torch.float64), F.normalize(tokens.double(), dim=-1) @ (anchors[1] - anchors[0]).double()
+    errors = {rough: float((d(rough) - exact).abs().max()) for rough in (torch.float32, torch.bfloat16)}
     moved = float((exact - before).abs().max())
     assert moved > 1e-2
-    assert errors[True] < max(4 * errors[False], 2e-5 * moved), (errors, moved)
+    assert errors[torch.bfloat16] < max(4 * errors[torch.float32], 2e-5 * moved), (errors, moved)
+
+
+@pytest.mark.parametrize("shape", [(2, 40, 60), (1, 3, 60), (1, 40, 3)])
+def test_product_of_nearly_low_rank_is_more_exact_than_its_rough_part(shape: tuple[int, int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    batch, k, m = shape
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    matrix = normal(batch, k, 2) @ normal(batch, 2, m) + 1e-2 * normal(batch, k, m)
+    rows, other = normal(batch, 5, k), normal(batch, 5, m)
+    exact = other.double() + rows.double() @ matrix.double()
+    found = _Product(matrix.clone(), normal(4, k), torch.bfloat16).add(other, rows, out=torch.empty_like(other))
+    plain = other + (rows.bfloat16() @ matrix.bfloat16()).float()
+    errors = [float((value - exact).abs().max()) for value in (found, plain)]
+    assert errors[0] < errors[1] / 20, errors
+
+
+@pytest.mark.parametrize("rough", [torch.float32, torch.bfloat16])
+def test_tokens_of_no_length_are_no_trouble(rough: torch.dtype) -> None:
+    inputs = case(4, dtype=torch.float32)
+    inputs["noise"][:] = 0
+    adapter = TokenAdapter(
+        count=inputs["tokens"].shape[1], rough=rough, **{k: v for k, v in inputs.items() if k != "tokens"}
+    )
+    found = adapter(torch.zeros_like(inputs["tokens"]))
+    assert all(value.isfinite().all() for value in found)
 
 
 @torch.no_grad()
