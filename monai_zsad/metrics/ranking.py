@@ -112,8 +112,8 @@ def curve_of(
 def auroc(scores: Images, truth: Images) -> float:
     """Area under the ROC curve of images, volumes, slices or pixels, exactly.
 
-    MONAI's ``compute_roc_auc`` walks over all values in Python, which takes minutes for a volume, and counts equal
-    scores in the order that they come in. Papers give the mean of their classes' figures, each over all images, or all
+    MONAI's ``compute_roc_auc`` walks over all values in Python, which takes minutes for a volume, and gives a number
+    where a score is NaN; elsewhere the values are the same. Papers give the mean of their classes' figures, each over all images, or all
     pixels together, of its class: see :func:`per_class`.
 
     Args:
@@ -137,7 +137,7 @@ def auroc(scores: Images, truth: Images) -> float:
 def average_precision(scores: Images, truth: Images) -> float:
     """Average precision, exactly: the step-wise sum of scikit-learn and torchmetrics, equal scores taken together.
 
-    MONAI's ``compute_average_precision`` is slow and takes equal scores in the order that they come in.
+    MONAI's ``compute_average_precision`` gives the same more slowly, and a number where a score is NaN.
 
     Args:
         scores: see :func:`ranking_curve`.

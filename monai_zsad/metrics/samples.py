@@ -21,8 +21,8 @@ SAMPLE_METRICS: tuple[SampleMetric, ...] = ("auroc", "average_precision", "f1_ma
 class ImageRankingMetric(GatheredMetric):
     """AUROC, average precision or F1-max of the scores of images or of whole volumes, exactly.
 
-    MONAI's ``ROCAUCMetric`` and ``AveragePrecisionMetric`` count equal scores in the order that they come in, so that
-    the result depends on the order of the data, and MONAI has no F1-max. Two numbers are kept of each image.
+    MONAI's ``ROCAUCMetric`` and ``AveragePrecisionMetric`` give a number where a score is NaN, walk over all values in
+    Python, and MONAI has no F1-max. Elsewhere their values are the same. Two numbers are kept of each image.
 
     Takes scores (B,) or (B, 1, ...) with one value for each image, and truths (B, ...): labels, or masks, with which an
     image is anomalous where any pixel is.

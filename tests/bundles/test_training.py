@@ -15,7 +15,9 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
+from monai.metrics import compute_roc_auc
 from monai.utils import set_determinism
+from torch import nn
 
 from monai_zsad.apps.training import has_tensorboard
 from monai_zsad.data import find_user_error
@@ -173,6 +175,73 @@ def test_best_epoch_is_kept(crane_run: Path) -> None:
     best = state["best"]["best_metric_epoch"]
     assert best in (1, 2)
     assert_equal_weights(crane_run / "best_prompt_learner.pth", crane_run / f"epoch_{best}.pth")
+
+
+class _NotFinite(nn.Module):
+    """A training's network whose answers are NaN while ``broken``."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.broken = True
+
+    def forward(self, *inputs: Any, **options: Any) -> torch.Tensor:
+        found = self.network(*inputs, **options)
+        return torch.full_like(found, torch.nan) if self.broken else found
+
+
+@pytest.mark.filterwarnings("ignore:.*not finite")
+@pytest.mark.parametrize(("bundle", "metric"), [("crane", "pixel_ap"), ("aaclip", "image_auroc")])
+def test_an_epoch_of_nan_does_not_stay_the_best(bundle: str, metric: str, data: Path, tmp_path: Path) -> None:
+    options = {"stage": 2, "weights#text_adapter": "seed:1"} if bundle == "aaclip" else {}
+    parser = training_parser(bundle, data, tmp_path, key_metric=metric, validation_fraction=0.5, **options)
+    parser.get_parsed_content("initialize")
+    evaluator = parser.get_parsed_content("validate#evaluator")
+    network = evaluator.network = _NotFinite(evaluator.network)
+    best = []
+    for epoch, network.broken in enumerate((True, False, True, False), 1):
+        evaluator.run(epoch)
+        best.append(evaluator.state.best_metric_epoch)
+        assert np.isnan(evaluator.state.metrics[metric]) == network.broken
+    assert best == [1, 2, 2, 2]
+    assert np.isfinite(evaluator.state.best_metric)
+
+
+@pytest.mark.parametrize("bundle", ["crane", "aaclip", "tiny_screening"])
+def test_every_training_compares_epochs_alike(bundle: str, data: Path, tmp_path: Path) -> None:
+    better = training_parser(bundle, data, tmp_path).get_parsed_content("validate#evaluator#metric_cmp_fn")
+    nan = float("nan")
+    assert better(0.2, 0.1)
+    assert better(0.1, nan)
+    assert not better(0.1, 0.1)
+    assert not better(nan, 0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*not finite")
+@pytest.mark.parametrize("bundle", ["crane", "aaclip"])
+def test_image_auroc_is_monais_but_for_nan(bundle: str, data: Path, tmp_path: Path) -> None:
+    metric = training_parser(bundle, data, tmp_path).get_parsed_content("validate#metrics#image_auroc")
+    labels = torch.zeros(20, 1, 4, 4)
+    labels[::2, 0, 1, 2] = 1
+
+    def auroc(scores: torch.Tensor, order: torch.Tensor) -> float:
+        metric.reset()
+        for part in order.split(8):
+            pred = scores[part, None, None, None].expand(-1, 2, 4, 4)
+            # Of all values the score alone counts.
+            pred = torch.cat([torch.rand(len(part), 1, 4, 4), pred[:, 1:]], dim=1)
+            metric.update(metric._output_transform({"pred": pred, "label": labels[part]}))
+        return float(metric.compute())
+
+    generator = torch.Generator().manual_seed(0)
+    there, back = torch.arange(20), torch.arange(19, -1, -1)
+    distinct = torch.randperm(20, generator=generator) / 20
+    for scores in (distinct, (4 * distinct).floor(), torch.full((20,), 0.5)):
+        wanted = compute_roc_auc(scores, labels.flatten(1).amax(1))
+        assert auroc(scores, there) == pytest.approx(wanted, abs=1e-9)
+        assert auroc(scores, back) == pytest.approx(wanted, abs=1e-9)
+    # MONAI's gives a number.
+    assert np.isnan(auroc(torch.where(distinct == 0.5, torch.nan, distinct), there))
 
 
 @pytest.mark.parametrize("bundle", ["crane", "aaclip"])

@@ -19,6 +19,7 @@ _HOMES = {
     ),
     "figures": ("FIGURE_TITLES", "Figure", "Findings", "Scoring"),
     "handlers": ("ClassPrompts", "before_writing", "scored_network"),
+    "isolation": ("IsolatedCases", "collate_cases"),
     "page": ("evaluation_page",),
     "pictures": ("picture_findings",),
     "predictions": ("Prediction", "load_prediction", "prediction_file", "save_prediction"),

@@ -38,9 +38,11 @@ class ClassPrompts:
         engine.add_event_handler(Events.ITERATION_STARTED, self._start)
 
     def _start(self, engine: Engine) -> None:
-        if not self.prompts:
+        # A batch of which nothing could be read has no class.
+        names = set(engine.state.batch.get("class_name", ()))
+        if not self.prompts or not names:
             return
-        (name,) = set(engine.state.batch["class_name"])
+        (name,) = names
         if self.network.prompts != self.prompts[name]:
             self.network.prompts = self.prompts[name]
             self.network.update_text_anchors()

@@ -61,6 +61,9 @@ class EvaluationRun:
         rank: of this process; each takes its share of the cases.
         world_size: number of processes.
 
+    Attributes:
+        kept: cases whose predictions this process has written since :meth:`start`.
+
     Raises:
         ConfigurationError: for another ``map_dtype`` or ``region``.
         InputError: a case comes twice.
@@ -101,7 +104,8 @@ class EvaluationRun:
         if self.volumes:
             self.settings["region"] = str(self.region)
         self.hash = ""
-        self._left = self._saved = 0
+        self.kept: set[str] = set()
+        self._left = 0
 
     @property
     def volumes(self) -> bool:
@@ -142,7 +146,7 @@ class EvaluationRun:
             # Each must have looked before the first writes, or shares would not fit together.
             torch.distributed.barrier()
         dataset.data = [dict(record) for record in left[self.rank :: self.world_size]]
-        self._left, self._saved = len(dataset.data), 0
+        self.kept, self._left = set(), len(dataset.data)
         _logger.info("%d cases are done already, %d remain", len(done), len(left))
         return done
 
@@ -207,20 +211,28 @@ class EvaluationRun:
         record = self.records[str(data["case"])]
         made = replace(self.prediction(data), run=self.hash, files=files_hash(record))
         save_prediction(made, self.output_dir, self.map_dtype)
-        self._saved += 1
-        if self.volumes or self._saved == self._left or self._saved % max(1, self._left // 20) == 0:
-            _logger.info("[%d/%d] %s: score %.3f", self._saved, self._left, made.case, made.score)
+        self.kept.add(made.case)
+        count = len(self.kept)
+        if self.volumes or count == self._left or count % max(1, self._left // 20) == 0:
+            _logger.info("[%d/%d] %s: score %.3f", count, self._left, made.case, made.score)
         return made
 
     def evaluate(self, evaluator: Any) -> None:
-        """Predict what is left, and wait for the other processes."""
+        """Predict what is left, and wait for the other processes.
+
+        A case that fails does not end the run (:class:`IsolatedCases`), so that every process comes to the waiting.
+        """
         if evaluator.state.epoch_length:
             evaluator.run()
         if self.world_size > 1:
             torch.distributed.barrier()
 
     def score(self, **options: Any) -> None:
-        """Take the figures, in the first process; see :func:`~monai_zsad.apps.evaluation.scoring.score_run`."""
+        """Take the figures, in the first process; see :func:`~monai_zsad.apps.evaluation.scoring.score_run`.
+
+        Raises:
+            InputError: as there; cases that failed have no prediction.
+        """
         if self.rank == 0:
             from monai_zsad.apps.evaluation.scoring import score_run
 

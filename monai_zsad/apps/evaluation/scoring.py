@@ -26,6 +26,8 @@ __all__ = ["TABLE_FILES", "score_run"]
 TABLE_FILES = ("figures.md", "figures.csv", "figures.json")
 PAGE_FILE = "index.html"
 
+_NAMED = 5
+
 _logger = logging.getLogger(__name__)
 
 
@@ -83,12 +85,14 @@ def _files(folder: Path, run: Mapping[str, Any], partial: bool) -> tuple[dict[st
         if path.is_file() and read_facts(path)["run"] == run["run"]:
             files[record["case"]] = path
     missing = len(run["cases"]) - len(files)
+    if missing and not partial:
+        lacking = [record["case"] for record in run["cases"] if record["case"] not in files]
+        named = ", ".join(lacking[:_NAMED]) + (f" and {missing - _NAMED} more" if missing > _NAMED else "")
+        raise InputError(
+            f"{folder}: {missing} of {len(run['cases'])} cases have no prediction of this run ({named}): give the "
+            "evaluation's command again, which tries just these, or take the figures of the others with `python -m "
+            f"monai_zsad score {folder} --partial`"
+        )
     if not files:
         raise InputError(f"{folder} holds no prediction of its run: give the evaluation's command again")
-    if missing and not partial:
-        first = next(record["case"] for record in run["cases"] if record["case"] not in files)
-        raise InputError(
-            f"{folder}: {missing} of {len(run['cases'])} cases have no prediction of this run, {first} for one: give "
-            "the evaluation's command again, which makes what is missing, or add --partial"
-        )
     return files, missing

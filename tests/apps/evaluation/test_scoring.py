@@ -147,12 +147,19 @@ def test_a_set_of_one_class_is_compared_by_that_class(tmp_path: Path) -> None:
 def test_missing_and_damaged_predictions(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     prediction_file(folder, "cashew/3.png").unlink()
-    with pytest.raises(InputError, match=r"1 of 16 cases have no prediction of this run, cashew/3.png for one: give"):
+    with pytest.raises(InputError, match=r"1 of 16 cases have no prediction of this run \(cashew/3.png\): give"):
         score_run(folder)
     text = score_run(folder, partial=True, bootstrap=0, page=False).markdown
     assert "**1 of 16 cases have no prediction and are left out.**" in text
     prediction_file(folder, "cashew/2.png").write_bytes(b"")
     with pytest.raises(InputError, match="damaged"):
+        score_run(folder, partial=True)
+    for index in range(16):
+        prediction_file(folder, f"cashew/{index}.png").unlink(missing_ok=True)
+        prediction_file(folder, f"candle/{index}.png").unlink(missing_ok=True)
+    with pytest.raises(InputError, match=r"16 of 16 .*/0.png, .*/4.png and 11 more\): give"):
+        score_run(folder)
+    with pytest.raises(InputError, match="holds no prediction of its run"):
         score_run(folder, partial=True)
     with pytest.raises(InputError, match="is no evaluation of this package"):
         score_run(tmp_path / "elsewhere")
