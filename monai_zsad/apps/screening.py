@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import sys
@@ -237,6 +239,9 @@ def finish(evaluator: Any) -> None:
         >>> from types import SimpleNamespace
         >>> finish(SimpleNamespace(state=SimpleNamespace(failures=[])))
     """
+    # At its end Python looks for cycles among all objects that MONAI's import has made, for more than a second.
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
     if getattr(evaluator.state, "failures", []):
         raise SystemExit(1)
 

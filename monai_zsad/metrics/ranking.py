@@ -113,8 +113,8 @@ def auroc(scores: Images, truth: Images) -> float:
     """Area under the ROC curve of images, volumes, slices or pixels, exactly.
 
     MONAI's ``compute_roc_auc`` walks over all values in Python, which takes minutes for a volume, and gives a number
-    where a score is NaN; elsewhere the values are the same. Papers give the mean of their classes' figures, each over all images, or all
-    pixels together, of its class: see :func:`per_class`.
+    where a score is NaN; elsewhere the values are the same. Papers give the mean of their classes' figures, each
+    over all images, or all pixels together, of its class: see :func:`per_class`.
 
     Args:
         scores: see :func:`ranking_curve`.

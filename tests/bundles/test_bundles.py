@@ -89,8 +89,8 @@ def large_files(bundle: Path) -> list[dict[str, str]]:
     return yaml.safe_load(file.read_text(encoding="utf-8"))["large_files"] if file.is_file() else []
 
 
-# A network that sees a slice's neighbours, with a map of 2 mm, and so small that a CPU likes it in batches.
-OWN_OPTIONS = {"tiny_screening": {"context_mm", "slice_spacing_mm", "batch_size", "refine"}}
+# A network that sees a slice's neighbours, with a map of 2 mm.
+OWN_OPTIONS = {"tiny_screening": {"context_mm", "slice_spacing_mm", "refine"}}
 
 
 def test_bundles_are_found() -> None:
