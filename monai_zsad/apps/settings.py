@@ -38,6 +38,8 @@ def read_settings(pairs: Sequence[str], names: Sequence[str] = ()) -> tuple[dict
 
     >>> read_settings(["image_size=224", "crane:window=[40, 80]"], ["crane"])
     ({'image_size': 224}, {'crane': {'window': [40, 80]}})
+    >>> read_settings(["slice_spacing_mm=None"])  # as well as YAML's null
+    ({'slice_spacing_mm': None}, {})
     """
     import yaml
 
@@ -51,7 +53,7 @@ def read_settings(pairs: Sequence[str], names: Sequence[str] = ()) -> tuple[dict
         if colon and name not in names:
             raise ConfigurationError(f"{pair}: {name!r} is none of the bundles {', '.join(names)}")
         try:
-            value = yaml.safe_load(text)
+            value = None if text == "None" else yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigurationError(f"--set {pair}: the value is no YAML; put it in quotes") from error
         (own.setdefault(name, {}) if colon else general)[key] = value
