@@ -59,7 +59,20 @@ class RankingCurve(NamedTuple):
 
     @classmethod
     def nowhere(cls, undefined: str, positives: float, negatives: float) -> RankingCurve:
-        """The curve of scores that cannot be ranked: NaN throughout."""
+        """The curve of scores that cannot be ranked: NaN throughout.
+
+        Args:
+            undefined: why, in a sentence that the figures' warnings say.
+            positives: number of anomalous values.
+            negatives: number of normal values.
+
+        Returns:
+            The curve; :attr:`defined` is false.
+
+        Example:
+            >>> RankingCurve.nowhere("scores hold 2 values that are not finite", 3, 4).defined
+            False
+        """
         none = np.full(1, _NAN)
         return cls(none, none, none, none, none, positives, negatives, _NAN, undefined)
 
