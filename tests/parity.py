@@ -1,9 +1,9 @@
 """Compare this project's networks with golden files of the authors' programs.
 
-``python -m tests.parity FILE.npz [FILE.npz ...] [--checkpoints DIR]`` rebuilds weights, images and options from each
-file's ``meta``, runs the network and prints the largest error of every array relative to its largest magnitude.
-Exit status 0 if all are within the bound. ``seeded_clip.py``, which makes weights and images, is looked for beside the
-file and then in the development data (see ``tests/conftest.py``); it needs no network access.
+``python -m tests.parity FILE.npz [FILE.npz ...] [--checkpoints DIR] [--device cuda]`` rebuilds weights, images and
+options from each file's ``meta``, runs the network and prints the largest error of every array relative to its largest
+magnitude. Exit status 0 if all are within the bound. ``seeded_clip.py``, which makes weights and images, is looked for
+beside the file and then in the development data (see ``tests/conftest.py``); it needs no network access.
 
 A method joins by one function in :data:`METHODS`: meta and context in, arrays by their golden names out.
 """
@@ -38,10 +38,11 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Context:
-    """Where a golden file's weights and images come from."""
+    """Where a golden file's weights and images come from, and where the network runs."""
 
     seeded: ModuleType
     checkpoints: Path
+    device: str = "cpu"
 
     def architecture(self, meta: Mapping[str, Any]) -> dict[str, Any]:
         shape = self.seeded.SHAPES[meta["shape"]]
@@ -66,7 +67,8 @@ class Context:
         clip.load_state_dict(_clip_state(self.seeded, meta["shape"], meta["clip_seed"]))
 
     def images(self, meta: Mapping[str, Any]) -> torch.Tensor:
-        return self.seeded.seeded_image(meta.get("batch", 1), meta["image_size"], meta["image_seed"])
+        images = self.seeded.seeded_image(meta.get("batch", 1), meta["image_size"], meta["image_seed"])
+        return images.to(self.device)
 
 
 class FixedPrior(torch.nn.Module):
@@ -76,7 +78,8 @@ class FixedPrior(torch.nn.Module):
 
     def __init__(self, features: torch.Tensor) -> None:
         super().__init__()
-        self.features = features
+        self.register_buffer("features", features)
+        self.features: torch.Tensor
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         return self.features[: pictures.shape[0]]
@@ -90,6 +93,10 @@ class FixedPrior(torch.nn.Module):
         coarse = torch.from_numpy(rng.standard_normal((batch, channels, 3, 3)).astype(np.float32))
         fine = torch.from_numpy(rng.standard_normal((batch, channels, grid, grid)).astype(np.float32))
         return cls(F.interpolate(coarse, (grid, grid), mode="bicubic", align_corners=False) + 0.5 * fine)
+
+
+def as_arrays(found: Mapping[str, torch.Tensor]) -> Arrays:
+    return {name: value.float().cpu().numpy() for name, value in found.items()}
 
 
 def build_crane(meta: Mapping[str, Any], context: Context) -> Crane:
@@ -112,7 +119,7 @@ def build_crane(meta: Mapping[str, Any], context: Context) -> Crane:
     path = context.checkpoints / meta["checkpoint"]
     state = torch.load(path, map_location="cpu", weights_only=True)["prompt_learner"]
     network.prompt_learner.load_released(state, meta["checkpoint"], network.clip)
-    network.update_text_anchors()
+    network.to(context.device).update_text_anchors()
     return network
 
 
@@ -125,7 +132,7 @@ def run_crane(meta: Mapping[str, Any], context: Context) -> Arrays:
         for name in ("patch", "logits"):
             details[name] = details[name].expand(len(meta["features_list"]), -1, -1, -1)
     details |= {"amap_smooth": prediction.anomaly_map, "score": prediction.score}
-    return {name: value.float().numpy() for name, value in details.items()}
+    return as_arrays(details)
 
 
 def build_anomalyclip(meta: Mapping[str, Any], context: Context) -> AnomalyCLIP:
@@ -146,15 +153,14 @@ def build_anomalyclip(meta: Mapping[str, Any], context: Context) -> AnomalyCLIP:
             parameter = learner.get_parameter(name)
             parameter.copy_(torch.from_numpy(0.02 * rng.standard_normal(parameter.shape)))
     learner.embed_words(network.clip)
-    network.update_text_anchors()
+    network.to(context.device).update_text_anchors()
     return network
 
 
 def run_anomalyclip(meta: Mapping[str, Any], context: Context) -> Arrays:
     with torch.inference_mode():
         prediction = build_anomalyclip(meta, context).predict(context.images(meta))
-    details = dict(prediction.details) | {"score": prediction.score}
-    return {name: value.numpy() for name, value in details.items()}
+    return as_arrays({**prediction.details, "score": prediction.score})
 
 
 def build_aaclip(meta: Mapping[str, Any], context: Context) -> AACLIP:
@@ -180,7 +186,7 @@ def build_aaclip(meta: Mapping[str, Any], context: Context) -> AACLIP:
             parameter = parameters[name]
             drawn = rng.standard_normal(parameter.shape) / np.sqrt(parameter.shape[1])
             parameter.copy_(torch.from_numpy(drawn))
-    network.update_text_anchors()
+    network.to(context.device).update_text_anchors()
     return network
 
 
@@ -192,14 +198,13 @@ def run_aaclip(meta: Mapping[str, Any], context: Context) -> Arrays:
     seg, anchors = details["seg"], details["text"]
     size, grid = meta["image_size"], network.clip.grid_size
     rng = np.random.RandomState(meta["image_seed"] + 7)
-    mask = torch.from_numpy((rng.rand(seg.shape[1], 1, size, size) > 0.8).astype(np.float32))
+    mask = torch.from_numpy((rng.rand(seg.shape[1], 1, size, size) > 0.8).astype(np.float32)).to(context.device)
     losses = []
     for level in 100 * seg @ anchors:
         logits = level.transpose(1, 2).unflatten(2, (grid, grid))
         logits = F.interpolate(logits, (size, size), mode="bilinear", align_corners=True)
         losses.append(anomaly_segmentation_loss(logits.softmax(1), mask))
-    details |= {"score": prediction.score, "seg_loss_per_level": torch.stack(losses)}
-    return {name: value.numpy() for name, value in details.items()}
+    return as_arrays(details | {"score": prediction.score, "seg_loss_per_level": torch.stack(losses)})
 
 
 def build_anoclip(meta: Mapping[str, Any], context: Context) -> AnoCLIP:
@@ -207,7 +212,7 @@ def build_anoclip(meta: Mapping[str, Any], context: Context) -> AnoCLIP:
     prompts = PromptEnsemble.named("anoclip_object", name=meta["object"])
     network = AnoCLIP(context.architecture(meta), meta["image_size"], prompts=prompts, activation=meta["activation"])
     context.load_clip(network.clip, meta)
-    network.update_text_anchors()
+    network.to(context.device).update_text_anchors()
     return network
 
 
@@ -230,22 +235,21 @@ def run_anoclip(meta: Mapping[str, Any], context: Context) -> Arrays:
             network.prompt_features,
             text,
             settings,
-            start=(torch.from_numpy(start).float(), torch.zeros(count)),
-            noise=torch.from_numpy(noise).float().flatten(1, 2),
+            start=(torch.from_numpy(start).float().to(context.device), torch.zeros(count, device=context.device)),
+            noise=torch.from_numpy(noise).float().flatten(1, 2).to(context.device),
         )
-        after = network.released_map(adapted.tokens)
-    return {
-        "text": details["text"].numpy(),
-        "text_list_mean": listed.T.numpy(),
-        "cls_probability": torch.softmax(details["cls"] @ text.T, -1)[0].numpy(),
-        "image_feature": details["cls"][0].numpy(),
-        "patch": patch.numpy(),
-        "map": details["amap"].numpy(),
-        "map_after_tta": after.numpy(),
-        "tta_losses": adapted.losses[:, 0].numpy(),
-        "adapter_weight_after": adapted.weight[0, :8].numpy(),
-        "n_prompts": np.array(count),
-    }
+        found = {
+            "text": details["text"],
+            "text_list_mean": listed.T,
+            "cls_probability": torch.softmax(details["cls"] @ text.T, -1)[0],
+            "image_feature": details["cls"][0],
+            "patch": patch,
+            "map": details["amap"],
+            "map_after_tta": network.released_map(adapted.tokens),
+            "tta_losses": adapted.losses[:, 0],
+            "adapter_weight_after": adapted.weight[0, :8],
+        }
+    return as_arrays(found) | {"n_prompts": np.array(count)}
 
 
 METHODS: dict[str, Callable[[Mapping[str, Any], Context], Arrays]] = {
@@ -273,14 +277,15 @@ def relative_error(found: np.ndarray, golden: np.ndarray) -> float:
     return float(np.abs(found - golden).max() / np.abs(golden).max())
 
 
-def compare(path: Path, checkpoints: Path | None = None) -> dict[str, float]:
+def compare(path: Path, checkpoints: Path | None = None, device: str = "cpu") -> dict[str, float]:
     """Largest relative error of every array of a golden file."""
     with np.load(path) as archive:
         golden = {name: archive[name] for name in archive.files}
     meta = json.loads(str(golden.pop("meta")))
     if meta["method"] not in METHODS:
         raise LookupError(f"method {meta['method']!r} is not implemented here: {', '.join(METHODS)} are")
-    context = Context(_seeded_module(path.resolve().parent), checkpoints or shared_folder() / "checkpoints" / "crane")
+    checkpoints = checkpoints or shared_folder() / "checkpoints" / "crane"
+    context = Context(_seeded_module(path.resolve().parent), checkpoints, device)
     found = METHODS[meta["method"]](meta, context)
     return {name: relative_error(found[name], value) for name, value in golden.items()}
 
@@ -309,11 +314,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.parity", description=__doc__.split("\n\n")[0])
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.npz")
     parser.add_argument("--checkpoints", type=Path, help="folder of the released prompt checkpoints")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
     options = parser.parse_args(arguments)
     failed = False
     for path in options.files:
         try:
-            errors = compare(path, options.checkpoints)
+            errors = compare(path, options.checkpoints, options.device)
         except (LookupError, OSError, ValueError) as reason:
             print(f"{path.name}: cannot be compared: {reason}")
             failed = True

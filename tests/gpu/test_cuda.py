@@ -1,0 +1,168 @@
+"""What holds on the CPU holds on a GPU; skipped where there is none."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from monai_zsad.inferers import VolumeSliceInferer
+from monai_zsad.inferers.windows import SliceRunner
+from monai_zsad.networks import ZeroShotNetwork
+from tests.bundles.runs import BUNDLES, run_small
+from tests.bundles.training_runs import train
+from tests.conftest import shared_folder
+from tests.data.labelled import make_mvtec
+from tests.data.samples import write_nifti
+from tests.networks.test_golden import FILES, uncertainty
+from tests.networks.zoo import BFLOAT16_BOUND, IMAGE_SIZE, NETWORKS, rounding
+from tests.parity import bound_of, compare
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+MIB = 2**20
+
+
+def slices(batch: int = 3, size: int = IMAGE_SIZE) -> torch.Tensor:
+    return torch.rand(batch, 1, size, size, generator=torch.Generator().manual_seed(7))
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def network(name: str) -> ZeroShotNetwork:
+    return NETWORKS[name]()
+
+
+@pytest.mark.parametrize("name", FILES or ["none"])
+def test_golden(shared: Path, name: str) -> None:
+    """The bounds are the CPU's: convolutions in TF32, PyTorch's default on a GPU, would miss them a hundredfold."""
+    file = shared_folder() / "golden" / name
+    errors = compare(shared / "golden" / name, device="cuda")
+    bounds = {array: bound_of(array) + uncertainty(file, array) for array in errors}
+    assert errors
+    assert {array: error for array, error in errors.items() if error > bounds[array]} == {}
+
+
+def test_as_on_the_cpu(name: str, network: ZeroShotNetwork) -> None:
+    with torch.no_grad():
+        here = network(slices())
+        there = copy.deepcopy(network).cuda()(slices().cuda())
+    assert there.device.type == "cuda"
+    assert there.dtype == torch.float32
+    torch.testing.assert_close(there.cpu(), here, atol=5 * rounding(name), rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("how", ["set_precision", "autocast"])
+def test_half_precision(name: str, network: ZeroShotNetwork, how: str, dtype: torch.dtype) -> None:
+    low = copy.deepcopy(network).cuda()
+    batch = slices().cuda()
+    with torch.no_grad():
+        exact = low(batch)
+        if how == "autocast":
+            with torch.autocast("cuda", dtype):
+                found = low(batch)
+        else:
+            low.set_precision(dtype)
+            found = low(batch)
+    assert found.dtype == torch.float32
+    # AnoCLIP's temperature of 0.01 magnifies what the features' rounding leaves.
+    factor = 25 if name.startswith("anoclip") else 1
+    assert 0 < (found - exact).abs().max() < factor * BFLOAT16_BOUND
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """A GPU that has 200 MiB more than what is held now: the allocator refuses in earnest beyond that."""
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 200 * MIB) / total)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.cuda.empty_cache()
+
+
+def hungry(batch: torch.Tensor) -> torch.Tensor:
+    """60 MiB a slice."""
+    waste = torch.empty(len(batch), 60 * MIB, dtype=torch.uint8, device=batch.device)
+    maps = batch[:, :1].sigmoid() + 0 * waste[0, 0]
+    return torch.cat([maps, maps.amax((2, 3), keepdim=True).expand_as(maps)], dim=1)
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("window", [None, (24, 24)])
+def test_a_batch_that_does_not_fit_is_halved(window: tuple[int, int] | None, caplog: pytest.LogCaptureFixture) -> None:
+    batch = slices(7).cuda()
+    with torch.no_grad():
+        expected = SliceRunner(hungry, batch_size=1, device_type="cuda")(batch, window)
+        found = SliceRunner(hungry, batch_size=8, device_type="cuda")(batch, window)
+    assert "out of memory with" in caplog.text
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("output", [None, "cpu"])
+def test_a_volume_lies_where_it_should(output: str | None) -> None:
+    network = NETWORKS["crane"]()
+    volume = torch.rand(1, 1, 40, 48, 5, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        here = VolumeSliceInferer(batch_size=2, roi_size=(32, 32))(volume, network)
+        inferer = VolumeSliceInferer(batch_size=2, roi_size=(32, 32), device="cuda", output_device=output)
+        there = inferer(volume if output else volume.cuda(), network.cuda())
+    assert there.device.type == ("cpu" if output else "cuda")
+    torch.testing.assert_close(there.cpu(), here, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda folder: folder.name)
+def test_bundles_write_the_same_map(bundle: Path, tmp_path: Path) -> None:
+    write_nifti(tmp_path / "in" / "scan.nii.gz", (40, 36, 5))
+    maps = []
+    for device in ("cpu", "cuda"):
+        run_small(bundle, tmp_path / "in", tmp_path / device, device=device)
+        (file,) = (tmp_path / device).rglob("*_anomaly.nii.gz")
+        maps.append(nibabel.load(file).get_fdata(dtype=np.float32))
+    assert maps[0].std() > 0
+    np.testing.assert_allclose(maps[1], maps[0], atol=1e-3)
+
+
+def test_deterministic_runs_write_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    write_nifti(tmp_path / "in" / "scan.nii.gz", (40, 36, 5))
+    (bundle,) = (folder for folder in BUNDLES if folder.name == "tiny_screening")
+    files = []
+    for run in ("one", "two"):
+        run_small(bundle, tmp_path / "in", tmp_path / run, device="cuda", deterministic=True)
+        (file,) = (tmp_path / run).rglob("*_anomaly.nii.gz")
+        files.append(nibabel.load(file).get_fdata())
+    np.testing.assert_array_equal(*files)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "options", "file"),
+    [
+        ("crane", {}, "epoch_1.pth"),
+        ("aaclip", {"stage": 1}, "text_adapter.pth"),
+        ("aaclip", {"stage": 2, "weights#text_adapter": "seed:1"}, "image_adapter_1.pth"),
+    ],
+    ids=["crane", "aaclip_text", "aaclip_image"],
+)
+def test_training(bundle: str, options: dict[str, object], file: str, tmp_path: Path) -> None:
+    """A step on the GPU learns what a step on the CPU learns."""
+    data = make_mvtec(tmp_path / "data", ("bolt",), 4)
+    learned = []
+    for device in ("cpu", "cuda"):
+        # Adam divides by the gradient's size: with its own eps, a gradient that is mere rounding makes a whole step.
+        settings = {"max_epochs": 1, "validation_fraction": 0.5, "eps": 1e-4, "device": device, **options}
+        train(bundle, data, tmp_path / device, **settings)
+        content = torch.load(tmp_path / device / file, map_location="cpu", weights_only=True)
+        learned.append(next(content[part] for part in content if isinstance(content[part], dict)))
+    for key, value in learned[0].items():
+        torch.testing.assert_close(learned[1][key], value, atol=1e-4, rtol=0)
