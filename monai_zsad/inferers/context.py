@@ -43,7 +43,7 @@ def with_context(
     for offset in (-context_mm / through_spacing, 0.0, context_mm / through_spacing):
         place = (chunk + offset).clamp(0, last)
         low = place.floor().long()
-        share = (place - low).reshape(-1, 1, 1).to(slices.dtype)
+        share = (place - low).reshape(-1, 1, 1).to(slices)  # indices may lie on the CPU beside slices on a GPU
         below, above = slices[low, 0], slices[(low + 1).clamp(max=last), 0]
         channels.append(below + share * (above - below) if share.any() else below)
     return torch.stack(channels, dim=1)

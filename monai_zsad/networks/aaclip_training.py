@@ -48,7 +48,8 @@ class _AACLIPStage(TrainingNetwork):
         with torch.no_grad():
             for name in set(names) - self._kept_anchors.keys():
                 self._kept_anchors[name] = self.anchors([name] if name else None)[0]
-        return torch.stack([self._kept_anchors[name] for name in names])
+        # They are kept from before the network went to its device.
+        return torch.stack([self._kept_anchors[name] for name in names]).to(self.network.text_anchors.device)
 
     def update_anchors(self) -> None:
         """The anchors of the network's own sentences; those of names are computed when they are asked for."""

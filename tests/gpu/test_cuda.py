@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 
 from monai_zsad.inferers import VolumeSliceInferer
 from monai_zsad.inferers.windows import SliceRunner
@@ -109,21 +111,37 @@ def test_a_batch_that_does_not_fit_is_halved(window: tuple[int, int] | None, cap
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("output", [None, "cpu"])
-def test_a_volume_lies_where_it_should(output: str | None) -> None:
+INFERERS: dict[str, dict[str, Any]] = {
+    "windows": {"roi_size": (32, 32)},
+    "token spacing": {"token_spacing_mm": 4.0},
+    "planes": {"planes": ("axial", "coronal"), "fusion": "max"},
+    "thinned": {"slice_spacing_mm": 6.0},
+    "smoothed": {"smooth_slices_mm": 2.0},
+    "context": {"context_mm": 3.0},  # between slices that are 2.5 mm apart
+}
+
+
+@pytest.mark.parametrize("where", ["all on the GPU", "network on the GPU", "result on the CPU"])
+@pytest.mark.parametrize("options", INFERERS.values(), ids=INFERERS)
+def test_volumes(options: dict[str, Any], where: str) -> None:
     network = NETWORKS["crane"]()
-    volume = torch.rand(1, 1, 40, 48, 5, generator=torch.Generator().manual_seed(3))
+    values = torch.rand(1, 1, 40, 48, 9, generator=torch.Generator().manual_seed(3))
+    values[..., 4] = 0  # a slice that is not run
+    volume = MetaTensor(values, affine=torch.diag(torch.tensor([1.0, 1.0, 2.5, 1.0])))
     with torch.no_grad():
-        here = VolumeSliceInferer(batch_size=2, roi_size=(32, 32))(volume, network)
-        inferer = VolumeSliceInferer(batch_size=2, roi_size=(32, 32), device="cuda", output_device=output)
-        there = inferer(volume if output else volume.cuda(), network.cuda())
-    assert there.device.type == ("cpu" if output else "cuda")
-    torch.testing.assert_close(there.cpu(), here, atol=1e-5, rtol=0)
+        here = VolumeSliceInferer(batch_size=2, **options)(volume, network)
+        inferer = VolumeSliceInferer(
+            batch_size=2, device="cuda", output_device="cpu" if where == "result on the CPU" else None, **options
+        )
+        there = inferer(volume if where == "network on the GPU" else volume.cuda(), network.cuda())
+    assert there.device.type == ("cuda" if where == "all on the GPU" else "cpu")
+    np.testing.assert_allclose(there.cpu().numpy(), here.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda folder: folder.name)
 def test_bundles_write_the_same_map(bundle: Path, tmp_path: Path) -> None:
-    write_nifti(tmp_path / "in" / "scan.nii.gz", (40, 36, 5))
+    # Slices 2 mm apart: neighbours 3 mm away lie between them.
+    write_nifti(tmp_path / "in" / "scan.nii.gz", (40, 36, 5), affine=np.diag([1.0, 1.5, 2.0, 1.0]))
     maps = []
     for device in ("cpu", "cuda"):
         run_small(bundle, tmp_path / "in", tmp_path / device, device=device)
@@ -154,7 +172,7 @@ def test_deterministic_runs_write_the_same_bits(tmp_path: Path, monkeypatch: pyt
     ],
     ids=["crane", "aaclip_text", "aaclip_image"],
 )
-def test_training(bundle: str, options: dict[str, object], file: str, tmp_path: Path) -> None:
+def test_training(bundle: str, options: dict[str, Any], file: str, tmp_path: Path) -> None:
     """A step on the GPU learns what a step on the CPU learns."""
     data = make_mvtec(tmp_path / "data", ("bolt",), 4)
     learned = []
