@@ -28,6 +28,7 @@ _MODULES = (
     "label_cli",
     "monailabel",
     "options",
+    "processes",
     "prompts_cli",
     "results_cli",
     "resuming",
