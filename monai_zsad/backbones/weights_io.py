@@ -254,7 +254,8 @@ def _read(path: Path) -> Any:
         if _is_torchscript(_members(path)):
             with warnings.catch_warnings():
                 # OpenAI publishes nothing else, so its reader's deprecation is not the user's concern.
-                warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", FutureWarning)
+                for category in (FutureWarning, DeprecationWarning):  # as PyTorch's version has it
+                    warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", category)
                 return dict(torch.jit.load(path, map_location="cpu").state_dict())
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -124,7 +124,7 @@ def test_a_folder_of_several_modalities(tmp_path: Path, caplog: pytest.LogCaptur
     write_series(scans / "mr", number=2)
     write_nifti(scans / "other.nii.gz", (10, 9, 5))
     with caplog.at_level(logging.INFO):
-        run_small(TINY, scans, tmp_path / "out", case_names="files")
+        run_small(TINY, scans, tmp_path / "out", case_names="files", device="cpu")  # equal to the bit
     assert "ct: intensities: CT window soft_tissue 40/400 HU; prompts: of CT" in caplog.text
     assert "mr: intensities: percentiles 0.5 to 99.5" in caplog.text
     words = {case: findings(tmp_path / "out", case)["model"]["prompts"]["sha256"] for case in ("ct", "mr", "other")}
@@ -136,7 +136,7 @@ def test_a_folder_of_several_modalities(tmp_path: Path, caplog: pytest.LogCaptur
     # The same as if it had been said, and another result than with general words.
     maps = {}
     for modality in ("CT", "any"):
-        run_small(TINY, scans / "ct", tmp_path / modality, case_names="files", modality=modality)
+        run_small(TINY, scans / "ct", tmp_path / modality, case_names="files", modality=modality, device="cpu")
         maps[modality] = (tmp_path / modality / "ct" / "ct_anomaly.nii.gz").read_bytes()
     assert maps["CT"] == (tmp_path / "out" / "ct" / "ct_anomaly.nii.gz").read_bytes()
     assert maps["CT"] != maps["any"]

@@ -297,7 +297,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
 def test_augmentation_schedule_and_accumulation_go_on_too(data: Path, tmp_path: Path) -> None:
     options = {
         "stage": 2, "weights#text_adapter": "seed:1", "max_epochs": 2, "save_every": 1, "accumulation_steps": 2,
-        "milestones": [2, 4], "batch_size": 1, "num_workers": 0,
+        "milestones": [2, 4], "batch_size": 1, "num_workers": 0, "device": "cpu",
     }  # fmt: skip
     train("aaclip", data, tmp_path / "whole", **options)
     _interrupt(training_parser("aaclip", data, tmp_path / "parts", **options), 4)
