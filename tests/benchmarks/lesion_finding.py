@@ -1,10 +1,10 @@
 """Everything that the included model's card reports, in one run.
 
 ``python -m tests.benchmarks.lesion_finding --bundle bundles/tiny_screening --data DIR --out FILE.json
-[--checkpoint FILE] [--what flair words quiet dicom speed]``. DIR holds ``ms3d``, ``mslong`` and ``dicom_vs_seg_001``. A
-checkpoint is a model file, the ``best_network.pth`` of a training, or ``seed:N`` for trying this program; without one
-the bundle's model is measured. ``--what baselines`` needs no model. The FLAIR scans of ``ms3d`` are the test: run
-``flair`` once, at the end.
+[--checkpoint FILE] [--what flair volumes words quiet dicom speed]``. DIR holds ``ms3d``, ``mslong`` and
+``dicom_vs_seg_001``. A checkpoint is a model file, the ``best_network.pth`` of a training, or ``seed:N`` for trying
+this program; without one the bundle's model is measured. ``--what baselines`` needs no model. The FLAIR scans of
+``ms3d`` are the test: run ``flair`` once, at the end. ``volumes`` refuses them.
 
 Each part is written to the JSON when it is done, and its table is printed as Markdown. Pictures of candidates lie
 beside the JSON.
@@ -27,8 +27,9 @@ from tests.benchmarks.lesion_pipeline import Pipeline, model_file
 from tests.benchmarks.lesion_scans import flair, tumour
 from tests.benchmarks.lesion_speed import speed
 from tests.benchmarks.lesion_synthetic import quiet, words
+from tests.benchmarks.lesion_volumes import volumes
 
-PARTS = ("flair", "words", "quiet", "dicom", "speed")
+PARTS = ("flair", "volumes", "words", "quiet", "dicom", "speed")
 
 
 def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
@@ -47,7 +48,7 @@ def _cell(value: Any) -> str:
 
 def show(part: str, found: Any) -> None:
     """Print a part's tables."""
-    if part in ("flair", "baselines", "words"):
+    if part in ("flair", "baselines", "volumes", "words"):
         print(markdown(found, part))
     elif part == "quiet":
         thresholds = [{"sensitivity": key, **value} for key, value in found["validation"]["sensitivities"].items()]
@@ -93,6 +94,8 @@ def main() -> None:
                 assert pipeline is not None
                 if part == "words":
                     found = words(pipeline, options.bundle, options.data, options.slices)
+                elif part == "volumes":
+                    found = volumes(pipeline, options.bundle, options.data)
                 elif part == "quiet":
                     found = quiet(pipeline, options.bundle, options.data)
                 else:
