@@ -220,7 +220,8 @@ display(figure)
 # %% [markdown]
 # ## Slice by slice
 #
-# `_scores.json` has a score for each slice. A peak outside of the lesion is a false alarm: look at the slice before you
+# `_scores.json` has a score for each slice: the highest value of its map before refinement and resampling, so one above
+# the threshold need not have a candidate. A peak outside of the lesion is a false alarm: look at the slice before you
 # believe a score.
 
 # %%

@@ -182,8 +182,8 @@ print(comparison.table())
 # %% [markdown]
 # ## Maps side by side
 #
-# Maps of random weights hardly vary, each around a value of its own. First all in one scale of colours, from the lowest
-# to the highest value of these slices; with real weights keep the whole range, from 0 to 1.
+# Maps of random weights have each a range of its own. First all in one scale of colours, from the lowest to the highest
+# value of these slices (but for 1 % at each end); with real weights keep the whole range, from 0 to 1.
 
 # %%
 shown = [comparison.numbers.index(each) for each in chosen]

@@ -261,7 +261,8 @@ def lines(items, depth=0):
 
 text = list(lines(report.ContentSequence))
 print("\n".join(line[:110] for line in text[:45]))
-print(f"... {max(0, len(text) - 45)} more lines")
+if len(text) > 45:
+    print(f"... {len(text) - 45} more lines")
 
 # %% [markdown]
 # ## Going on: Orthanc, OHIF, Slicer, MONAI Label

@@ -172,7 +172,8 @@ for c in failed:
 
 # %% [markdown]
 # How good is the order? The chance that a scan with a lesion stands before one without is the area below the ROC curve.
-# With so few cases the interval is the message.
+# With so few cases the interval is the message, unless it has no width: where all cases with a lesion stand before all
+# others, cases drawn anew do so, too, and the interval is too narrow.
 
 # %%
 scores = np.array([c["volume_score"] for c in done])
@@ -184,7 +185,8 @@ print(f"AUROC {found.value:.2f}, 95 % interval {found.low:.2f} to {found.high:.2
 # ## The most suspicious slice of each case
 #
 # A contact sheet in the order of suspicion: the slice through the first candidate's peak. Yellow outlines candidates,
-# cyan the true lesion where it crosses the slice. A false alarm is seen for what it is faster than any number tells.
+# cyan the true lesion where it crosses the slice. A false alarm is seen for what it is faster than any number tells. It
+# can also give a case with a lesion a high rank while the lesion is missed.
 
 # %%
 load = LoadImage(image_only=True, ensure_channel_first=True)

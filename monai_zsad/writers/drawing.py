@@ -133,7 +133,8 @@ def draw_slice(
     axes.set_axis_off()
     for letter, (x, y) in zip(_EDGES[axis], ((0.03, 0.5), (0.97, 0.5), (0.5, 0.965), (0.5, 0.035)), strict=True):
         edge = [withStroke(linewidth=1.5, foreground="black")]  # else hardly read on what is bright
-        placed = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+        # Not snapped to pixels: at few of them the foot of an L would go, and it would read as an I.
+        placed = {"transform": axes.transAxes, "ha": "center", "va": "center", "snap": False}
         axes.text(x, y, letter, color=_SIDES, fontsize=9, path_effects=edge, **placed)
 
 

@@ -6,7 +6,10 @@ import ast
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from monai_zsad.writers import drawing
 from tests.test_docstrings import all_gaps
@@ -31,3 +34,20 @@ def test_something_draws():
 
 def test_what_is_public_is_described():
     assert not all_gaps(drawing)
+
+
+def test_left_is_never_drawn_as_inferior(monkeypatch: pytest.MonkeyPatch):
+    """Snapped to pixels, the foot of a small L goes at some of these sizes."""
+    scan = np.zeros((8, 8, 8), dtype=np.float32)
+    view = drawing.make_view(scan, scan, np.eye(4), "axial")
+    edges = drawing._EDGES
+    for width in np.linspace(1.9, 2.1, 12):
+        pictures = []
+        for letters in (edges, [[letter.replace("L", "I") for letter in four] for four in edges]):
+            monkeypatch.setattr(drawing, "_EDGES", letters)
+            figure = Figure((width, 2), dpi=70)
+            canvas = FigureCanvasAgg(figure)
+            drawing.draw_slice(figure.add_axes((0, 0, 1, 1)), view, 4, (0.0, 1.0))
+            canvas.draw()
+            pictures.append(np.asarray(canvas.buffer_rgba()).astype(int))
+        assert np.abs(pictures[0] - pictures[1]).sum() > 1000
