@@ -238,15 +238,23 @@ class CLIPBackbone(TextTower):
         # load_state_dict hands its own copy of the dictionary down, so replacing an entry changes nobody's argument.
         key = prefix + _POSITIONS
         if key in state_dict:
-            self._native_positions = state_dict[key].detach().cpu()
-            state_dict[key] = resize_positions(state_dict[key], self.grid_size, self.position_resize)
+            # A copy: the dictionary may hold another network's parameter, which training would change.
+            self._native_positions = state_dict[key].detach().to("cpu", copy=True)
+            resized = resize_positions(self._native_positions, self.grid_size, self.position_resize)
+            state_dict[key] = resized.to(state_dict[key].device)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def portable_state_dict(self) -> dict[str, torch.Tensor]:
-        """State dict with the position embedding as it was loaded, so that it serves every input size."""
+        """State dict with the position embedding as it was loaded, so that it serves every input size.
+
+        One that was changed since, as by training in place, is returned as it is.
+        """
         state = dict(self.state_dict())
         if self._native_positions is not None:
-            state[_POSITIONS] = self._native_positions
+            present = state[_POSITIONS]
+            loaded = resize_positions(self._native_positions, self.grid_size, self.position_resize)
+            if torch.equal(present.cpu(), loaded.to(present.dtype)):
+                state[_POSITIONS] = self._native_positions
         return state
 
     # ---- vision ----------------------------------------------------------------------------------------------

@@ -8,16 +8,21 @@ from scipy.ndimage import gaussian_filter
 __all__ = ["degrade", "random_contrast", "vary_tissue"]
 
 
-def random_contrast(channels: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+def random_contrast(
+    channels: np.ndarray, rng: np.random.Generator, strength: float = 1.0, flair: float = 0.0
+) -> np.ndarray:
     """One image in [0, 1] with a contrast of its own, from registered ones of the same anatomy.
 
     A smooth function of the channels' values changes tissues as a whole, as another sequence would. With T1 and T2
     (the first two channels) a part of the results looks like FLAIR: fluid dark, grey matter brighter than white.
+    ``flair`` adds to that part; half of what it adds has nearly uniform tissue, as after a correction of the coil's
+    profile, in which lesions stand out by little else than their brightness.
 
     Args:
         channels: (C, ...), float32 in about [0, 1].
         rng: source of randomness.
         strength: 0 leaves the first channel's contrast alone but for a mild gamma; 1 draws from all.
+        flair: fraction that looks like FLAIR whatever ``strength`` says; of a single channel, nothing does.
 
     Returns:
         (...), float32 in [0, 1].
@@ -25,6 +30,12 @@ def random_contrast(channels: np.ndarray, rng: np.random.Generator, strength: fl
     >>> random_contrast(np.linspace(0, 1, 8, dtype=np.float32)[None], np.random.default_rng(0)).shape
     (8,)
     """
+    if flair and len(channels) > 1 and rng.uniform() < flair:
+        t1, t2 = channels[0].clip(0, 1), channels[1].clip(0, 1)
+        chosen = _flair_like(t1, t2, rng) * (t1 > 0.02)
+        if rng.uniform() < 0.5:
+            chosen = _flatten(chosen, (t1 > 0.02) & (t2 < 0.6), rng)
+        return (chosen.clip(0, 1) ** np.exp(rng.uniform(-0.3, 0.3))).astype(np.float32)
     chosen = channels[int(rng.integers(len(channels)))].clip(0, 1)
     kind = rng.uniform()
     if kind < 0.45 * strength and len(channels) > 1:
@@ -52,6 +63,14 @@ def _flair_like(t1: np.ndarray, t2: np.ndarray, rng: np.random.Generator) -> np.
     level = rng.uniform(0.4, 0.7)
     soft = level + rng.uniform(0.02, 0.3) * share + rng.uniform(-0.1, 0.35) * (t2 - 0.4)
     return ((1 - rng.uniform(0.8, 1.0) * fluid) * soft).astype(np.float32)
+
+
+def _flatten(image: np.ndarray, tissue: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The tissue's values nearer to their median."""
+    if not tissue.any():
+        return image
+    level = np.median(image[tissue])
+    return np.where(tissue, level + (image - level) * rng.uniform(0.4, 0.9), image)
 
 
 def vary_tissue(

@@ -21,6 +21,7 @@ from monai_zsad.prompts import concepts
 __all__ = ["LesionSlices"]
 
 _SMALL_MM2 = 50.0
+_AIR = 0.03  # what is darker is no tissue
 _CLEAN = 0.9  # of the scans of a brain alone, which come out of other programs with nothing around
 
 
@@ -37,7 +38,7 @@ class LesionSlices(Dataset):
     An item is a dictionary: ``image`` (3, S, S), a slice in [0, 1] with its neighbours beside it; ``tokens`` (w, T),
     the patches of each window; ``label`` (w, T, k k, concepts) and ``weight`` (w, T, k k, 1), 0 where a voxel may be a
     lesion that nobody labelled and, with ``small_weight``, more than 1 in a small lesion, which has few voxels. Two
-    items in a row share the slab that is cut, not what is painted.
+    items in a row share the slab that is cut, not what is painted. One window as large as the slice is the slice.
 
     Args:
         volumes: items with ``anatomy``, and perhaps ``frequency`` (1 by default), ``planes`` as in
@@ -56,7 +57,10 @@ class LesionSlices(Dataset):
         max_lesions: of a slice.
         empty: fraction of slices without a lesion.
         small_weight: largest weight of a voxel; 3 is that of lesions of a ninth of 50 square mm or less.
+        background_weight: factor for the weights of patches that are dark all over. Whole slices hold many of them.
         varied: fraction of slices in which one tissue is brighter here than there (:func:`vary_tissue`).
+        flair: fraction of slices of several sequences that look like FLAIR, beside those that do so anyway
+            (:func:`random_contrast`).
         lesions: what they look like.
         slabs: how slices are cut.
 
@@ -86,7 +90,9 @@ class LesionSlices(Dataset):
         max_lesions: int = 7,
         empty: float = 0.15,
         small_weight: float = 1.0,
+        background_weight: float = 1.0,
         varied: float = 0.5,
+        flair: float = 0.0,
         lesions: LesionSettings | None = None,
         slabs: SlabSettings | None = None,
     ) -> None:
@@ -108,10 +114,10 @@ class LesionSlices(Dataset):
             raise ConfigurationError(f"names={unknown}: unknown concepts; choose from {', '.join(known)}")
         self._members = [[ATTRIBUTES.index(a) for a in known[name].attributes] for name in (names or known)]
         self.easy_items, self.max_lesions, self.empty = easy_items, max_lesions, empty
-        self.small_weight = small_weight
+        self.small_weight, self.background_weight = small_weight, background_weight
         self.lesions = lesions or LesionSettings()
         self.slabs = replace(slabs or SlabSettings(), size=image_size)
-        self.varied = varied
+        self.varied, self.flair = varied, flair
         self._last: tuple[int, Slab, bool] | None = None
 
     def __len__(self) -> int:
@@ -128,13 +134,13 @@ class LesionSlices(Dataset):
         slab, bare = self._slab(number // 2)
 
         rng = np.random.default_rng([self.seed, 1, number])
-        image = random_contrast(slab.images, rng, 0.4 + 0.6 * eased)
+        image = random_contrast(slab.images, rng, 0.4 + 0.6 * eased, self.flair)
         body, places, doubtful = slab.masks
         weights = (places & ~doubtful).astype(np.float32)
         # Lesions that only a neighbour shows teach that the neighbours' brightness is not the slice's.
         weights[..., [0, 2]] *= 0.15
         count = 0 if rng.uniform() < self.empty else int(rng.integers(1, self.max_lesions + 1))
-        tissue = body & (image > 0.03)
+        tissue = body & (image > _AIR)
         if rng.uniform() < self.varied:
             image = vary_tissue(image, tissue, slab.spacing, rng)
         painted = paint_lesions(image, slab.spacing, tissue, count, rng, self._settings(eased), places=weights)
@@ -152,7 +158,8 @@ class LesionSlices(Dataset):
         label = torch.stack([attributes[..., members].amin(-1) for members in self._members], dim=-1)
         importance = torch.from_numpy(self._importance(painted.labels[..., 1], slab.spacing))
         weight, unsure = (self._by_token(F.max_pool2d(part[None, None], step)[0]) for part in (importance, unsure))
-        weight = weight * (1 - unsure)
+        lit = F.max_pool2d(pixels[None, 1:2], self.patch).reshape(-1, 1, 1) > _AIR
+        weight = weight * (1 - unsure) * torch.where(lit, 1.0, self.background_weight)
         tokens = self._draw_windows(pixels, label, rng)
         return {"image": pixels, "tokens": tokens, "label": label[tokens], "weight": weight[tokens]}
 

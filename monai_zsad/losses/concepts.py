@@ -20,7 +20,8 @@ class ConceptLoss(nn.Module):
 
     Args:
         positive_weight: of the foreground in the cross-entropy.
-        cross_entropy: factor of the cross-entropy.
+        cross_entropy: factor of the cross-entropy. It is a mean over all places: where lesions are a smaller share of
+            them, as in whole slices, it takes more.
         auxiliary: factor of the auxiliary head's loss.
 
     >>> label = torch.zeros(1, 1, 4, 16, 2)

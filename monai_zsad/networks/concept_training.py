@@ -30,8 +30,9 @@ class ConceptTraining(nn.Module):
     small hyperintense lesion") and sentences that deny it. Wording, anatomy and modality are drawn anew at every step.
 
     Only windows of a slice pass through the tower. They keep the position embeddings of their place, so the network
-    later runs on whole slices; a step costs a fraction, and lesions fill more of it. A linear head beside the words
-    (``auxiliary``) lets the vision tower learn before the text tower can say anything; it is not part of the network.
+    later runs on whole slices; a step costs a fraction, and lesions fill more of it. A window may be the whole slice,
+    which is what inference sees. A linear head beside the words (``auxiliary``) lets the vision tower learn before the
+    text tower can say anything; it is not part of the network.
 
     Batch normalisation takes the windows' own statistics at first. They are not those of whole slices: with the
     running ones, which a network is used with, average precision on validation slices was a half to a quarter of that
@@ -44,7 +45,7 @@ class ConceptTraining(nn.Module):
         names: concepts; default: all of :func:`monai_zsad.prompts.concepts`.
         sentences: per concept and kind; their mean feature is the anchor.
         autocast: compute the blocks in bfloat16.
-        settle: steps after which the statistics of batch normalisation stay.
+        settle: steps after which the statistics of batch normalisation stay; 0 where ``start`` brings settled ones.
         start: file of a trained model to go on from, as of :meth:`ScreeningCLIP.load_weights`; by default training
             starts from nothing, whatever weights ``network`` has.
 

@@ -144,6 +144,41 @@ def test_positions_are_resized_when_weights_load(mode: Any) -> None:
     assert torch.equal(large.portable_state_dict()["visual.positional_embedding"], own)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("size", [28, 70], ids=["native", "larger"])
+def test_positions_trained_in_place_are_what_is_kept(size: int) -> None:
+    name = "visual.positional_embedding"
+    loaded = seeded().state_dict()[name]
+
+    def at_size() -> CLIPBackbone:
+        clip = CLIPBackbone(ARCHITECTURE, size)
+        clip.load_state_dict(seeded().state_dict())
+        return clip
+
+    clip = at_size()
+    assert torch.equal(clip.portable_state_dict()[name], loaded)
+    # What is only rounded was not trained.
+    assert torch.equal(at_size().to(torch.bfloat16).portable_state_dict()[name], loaded)
+    clip.visual.positional_embedding.add_(1e-4)
+    kept = clip.portable_state_dict()[name]
+    assert torch.equal(kept, clip.visual.positional_embedding)
+    assert not torch.equal(kept, loaded)
+    again = CLIPBackbone(ARCHITECTURE, size)
+    again.load_state_dict(clip.portable_state_dict())
+    assert torch.equal(
+        again.vision(torch.ones(1, 3, size, size)).tokens, clip.vision(torch.ones(1, 3, size, size)).tokens
+    )
+
+
+@torch.no_grad()
+def test_what_was_loaded_does_not_change_with_where_it_came_from() -> None:
+    native, large = seeded(), CLIPBackbone(ARCHITECTURE, 70)
+    large.load_state_dict(native.state_dict())
+    before = native.visual.positional_embedding.clone()
+    native.visual.positional_embedding.zero_()
+    assert torch.equal(large.portable_state_dict()["visual.positional_embedding"], before)
+
+
 def test_positions_of_another_layout() -> None:
     with pytest.raises(WeightsError, match="no square grid"):
         resize_positions(torch.zeros(8, 4), 3, "bilinear")

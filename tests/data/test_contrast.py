@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_zsad.data.contrast import _flair_like, degrade, random_contrast, vary_tissue
+from monai_zsad.data import contrast as module
+from monai_zsad.data.contrast import _flair_like, _flatten, degrade, random_contrast, vary_tissue
 
 RNG = np.random.default_rng(0)
 # T1 and T2 of air, fluid, grey matter, white matter.
@@ -100,3 +101,49 @@ def test_flair_like_contrasts_reach_those_of_scans() -> None:
         ratios.append(float(found[grey].mean() / found[white].mean()))
     low, middle, high = np.quantile(ratios, (0.05, 0.5, 0.95))
     assert 0.8 < low < 1.05 < middle < 1.3 < high < 1.8
+
+
+def test_as_many_as_asked_for_look_like_flair(monkeypatch: pytest.MonkeyPatch) -> None:
+    flattened = []
+
+    def seen(image: np.ndarray, tissue: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        flattened.append(tissue)
+        return _flatten(image, tissue, rng)
+
+    monkeypatch.setattr(module, "_flatten", seen)
+
+    def drawn(channels: list[np.ndarray], flair: float) -> np.ndarray:
+        """Without strength, so that nothing else looks like FLAIR."""
+        return np.stack([random_contrast(np.stack(channels), np.random.default_rng(n), 0, flair) for n in range(300)])
+
+    found = drawn([T1, T2], 1.0)
+    assert found.dtype == np.float32
+    assert (found[:, 0] == 0).all()
+    assert (found[:, 1] < found[:, 2:].min(1)).all(), "fluid is dark"
+    assert 120 < len(flattened) < 180
+    assert all(tissue.tolist() == [False, False, True, True] for tissue in flattened)
+
+    def share(flair: float) -> float:
+        _, fluid, grey, white = drawn([T1, T2], flair).T
+        return float(np.mean((fluid < grey) & (white < grey)))
+
+    assert share(0) == 0
+    assert 0.12 < share(0.25) < 0.38
+    assert share(1) > 0.9
+    np.testing.assert_array_equal(drawn([T1], 1.0), drawn([T1], 0.0), "there is nothing to mix")
+
+
+def test_flattened_tissue_keeps_its_order_and_median() -> None:
+    image = RNG.uniform(0, 1, (9, 9)).astype(np.float32)
+    tissue = np.ones(image.shape, bool)
+    tissue[0] = False
+    before = image.copy()
+    for seed in range(20):
+        found = _flatten(image, tissue, np.random.default_rng(seed))
+        np.testing.assert_array_equal(found[0], image[0])
+        middle = np.median(image[tissue])
+        shares = (found[tissue] - middle)[image[tissue] != middle] / (image[tissue] - middle)[image[tissue] != middle]
+        np.testing.assert_allclose(shares, shares[0], rtol=1e-3)
+        assert 0.4 <= shares[0] <= 0.9
+    np.testing.assert_array_equal(image, before)
+    np.testing.assert_array_equal(_flatten(image, ~np.ones_like(tissue), np.random.default_rng(0)), image)

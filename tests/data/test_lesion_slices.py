@@ -12,6 +12,7 @@ from torch import nn
 
 from monai_zsad.data import LesionSettings, LesionSlices, PrepareAnatomy, ResumableSampler, paint_lesions
 from monai_zsad.data import lesion_slices as module
+from monai_zsad.data.contrast import random_contrast
 from monai_zsad.data.slabs import cut_slab
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks import AACLIP
@@ -158,6 +159,46 @@ def test_labels_are_those_of_the_mask_and_weights_leave_out_what_is_known() -> N
                     heavy += weight > 1
     assert left_out
     assert heavy
+
+
+def test_a_window_as_large_as_the_slice_is_the_slice() -> None:
+    windows, whole = slices(easy_items=0), slices(easy_items=0, windows=1, window=SIDE)
+    for index in range(8):
+        part, item = windows[index], whole[index]
+        assert torch.equal(item["tokens"], torch.arange(SIDE**2)[None])
+        assert torch.equal(item["image"], part["image"])
+        for key in ("label", "weight"):
+            assert torch.equal(item[key][0][part["tokens"]], part[key])
+
+
+def test_patches_without_body_weigh_less() -> None:
+    options: dict[str, Any] = {"easy_items": 0, "windows": 1, "window": SIDE, "small_weight": 3.0}
+    plain, lighter = slices(**options), slices(background_weight=0.2, **options)
+    dark_ones = 0
+    for index in range(8):
+        one, other = plain[index], lighter[index]
+        patches = one["image"][1].unflatten(0, (SIDE, PATCH)).unflatten(2, (SIDE, PATCH)).amax((1, 3))
+        dark = (patches <= 0.03).flatten()
+        torch.testing.assert_close(other["weight"][0, dark], 0.2 * one["weight"][0, dark])
+        assert torch.equal(other["weight"][0, ~dark], one["weight"][0, ~dark])
+        assert all(torch.equal(one[key], other[key]) for key in ("image", "label"))
+        dark_ones += int(dark.sum())
+        assert not dark.all()
+    assert dark_ones > SIDE**2
+
+
+def test_slices_can_be_made_to_look_like_flair(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def seen(channels: np.ndarray, rng: np.random.Generator, strength: float, flair: float) -> np.ndarray:
+        asked.append((strength, flair))
+        return random_contrast(channels, rng, strength, flair)
+
+    monkeypatch.setattr(module, "random_contrast", seen)
+    options: dict[str, Any] = {"easy_items": 0, "empty": 1.0, "varied": 0.0}
+    found, plain = slices(flair=1.0, **options), slices(**options)
+    assert not any(torch.equal(found[index]["image"], plain[index]["image"]) for index in range(4))
+    assert set(asked) == {(1.0, 1.0), (1.0, 0.0)}
 
 
 def test_extracted_heads_have_nothing_around_the_places_for_lesions() -> None:

@@ -18,7 +18,7 @@ from monai_zsad.networks.adapters import split_subpatches
 from monai_zsad.networks.concept_training import ConceptTraining, parameter_groups, prepare_windows
 from monai_zsad.networks.initialisation import sine_positions
 from monai_zsad.prompts import concepts
-from tests.networks.small import CONFIG, PARTS, SIDE, SIZE, SLICES, WHOLE, small_training, window
+from tests.networks.small import CONFIG, PARTS, SIDE, SIZE, SLICES, WHOLE, small_network, small_training, window
 
 NAMES = ["lesion", "hyperintense", "small_hypointense"]
 
@@ -238,6 +238,25 @@ def test_unknown_concepts() -> None:
     with pytest.raises(ConfigurationError, match=r"names=\['fracture'\].*lesion"):
         small_training(names=["lesion", "fracture"])
     assert len(small_training().concepts) == len(concepts())
+
+
+def test_a_trained_network_that_goes_on_keeps_what_it_learns(tmp_path: Path) -> None:
+    torch.save(small_training(names=NAMES, seed=3).network.portable_state_dict(), tmp_path / "model.pt")
+    training = small_training(names=NAMES, settle=0, start=tmp_path / "model.pt")
+    norms = [part for part in training.network.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert not any(norm.training for norm in norms)
+    optimizer = torch.optim.AdamW(parameter_groups(training, 0.02), lr=1e-2)
+    training(SLICES, WHOLE)["words"].square().mean().backward()
+    optimizer.step()
+    network = training.network
+    network.update_text_anchors()
+    torch.save(network.portable_state_dict(), tmp_path / "further.pt")
+    other = small_network()
+    other.load_weights(model=tmp_path / "further.pt")
+    name = "clip.visual.positional_embedding"
+    assert not torch.equal(other.state_dict()[name], torch.load(tmp_path / "model.pt", weights_only=True)[name])
+    with torch.no_grad():
+        assert torch.equal(other(SLICES), network.eval()(SLICES))
 
 
 def test_training_starts_from_nothing_or_from_a_file(tmp_path: Path) -> None:
