@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,6 +137,10 @@ def test_slices_side_by_side_are_slices_one_by_one() -> None:
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-12, msg=name)
 
 
+CPU = Path("/proc/cpuinfo")
+AMX = CPU.is_file() and "amx_bf16" in CPU.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_product_split_for_bfloat16_changes_little(seed: int) -> None:
     """Sentences of states in templates: features that are sums of a common, a state's, a template's and an own part.
@@ -160,8 +165,11 @@ def test_product_split_for_bfloat16_changes_little(seed: int) -> None:
     exact, before = d(torch.float64), F.normalize(tokens.double(), dim=-1) @ (anchors[1] - anchors[0]).double()
     moved = float((exact - before).abs().max())
     assert moved > 1e-2
-    assert float((d(torch.float32) - exact).abs().max()) < 1e-5 * moved
-    assert float((d(torch.bfloat16) - exact).abs().max()) < 1e-4 * moved
+    errors = {rough: float((d(rough) - exact).abs().max()) for rough in (torch.float32, torch.bfloat16)}
+    assert errors[torch.float32] < 1e-5 * moved
+    assert errors[torch.bfloat16] < 1e-4 * moved
+    if seed == 0 and not AMX:
+        assert errors[torch.bfloat16] < max(4 * errors[torch.float32], 2e-5 * moved), (errors, moved)
 
 
 @pytest.mark.parametrize("shape", [(2, 40, 60), (1, 3, 60), (1, 40, 3)])
