@@ -15,17 +15,23 @@ from types import ModuleType
 from monai_zsad._version import __version__
 
 _ROOMS = (
-    "apps",
     "backbones",
     "bundles",
+    "cli",
     "data",
+    "distributed",
     "errors",
+    "evaluation",
     "inferers",
+    "integrations",
     "losses",
     "metrics",
     "networks",
     "prompts",
+    "synthesis",
+    "training",
     "transforms",
+    "workflow",
     "writers",
 )
 

@@ -64,9 +64,9 @@ from monai.config import print_config
 from monai.data import MetaTensor
 from monai.transforms import ResampleToMatch, SpatialCrop
 
-from monai_zsad.apps.bundles import find_bundle
-from monai_zsad.data import phantom_head, write_phantom
 from monai_zsad.prompts import PromptEnsemble, anatomies, modalities, set_names, states
+from monai_zsad.synthesis import phantom_head, write_phantom
+from monai_zsad.workflow.bundles import find_bundle
 from monai_zsad.writers import comparison_figure
 from monai_zsad.writers.drawing import draw_contours, make_view
 

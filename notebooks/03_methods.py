@@ -73,13 +73,13 @@ from monai.config import print_config
 from monai.transforms import SpatialCrop
 from scipy.stats import spearmanr
 
-from monai_zsad.apps.bundles import find_bundle
-from monai_zsad.apps.compare import compare_methods
-from monai_zsad.data import phantom_head, write_phantom
+from monai_zsad.evaluation.comparison.methods import compare_methods
 from monai_zsad.inferers import VolumeSliceInferer
 from monai_zsad.networks import AACLIP, AnoCLIP, AnomalyCLIP, Crane, TestTimeAdaptation
 from monai_zsad.prompts import PromptEnsemble
+from monai_zsad.synthesis import phantom_head, write_phantom
 from monai_zsad.transforms import BodyMask
+from monai_zsad.workflow.bundles import find_bundle
 from monai_zsad.writers import comparison_figure
 
 logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)

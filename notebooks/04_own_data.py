@@ -73,22 +73,22 @@ from monai.inferers import SimpleInferer
 from monai.transforms import Compose, LoadImage, LoadImaged, ResampleToMatch
 from monai.utils import set_determinism
 
-from monai_zsad.apps.bundles import bundle_network, find_bundle, load_weights, read_bundle
-from monai_zsad.apps.calibration import collect
-from monai_zsad.data import (
+from monai_zsad.losses import ConceptLoss
+from monai_zsad.metrics import average_precision, bootstrap_interval, lesion_froc, pooled_froc
+from monai_zsad.synthesis import (
     LesionSettings,
     LesionSlices,
     PrepareAnatomyd,
     RandLesion,
-    ResumableSampler,
     anatomies,
     phantom_head,
     write_phantom,
 )
-from monai_zsad.losses import ConceptLoss
-from monai_zsad.metrics import average_precision, bootstrap_interval, lesion_froc, pooled_froc
-from monai_zsad.networks.concept_training import ConceptTraining, parameter_groups, prepare_windows
+from monai_zsad.training import ResumableSampler
+from monai_zsad.training.concepts import ConceptTraining, parameter_groups, prepare_windows
 from monai_zsad.transforms import BodyMask, ScanIntensityd, UprightOrientationd
+from monai_zsad.workflow.bundles import bundle_network, find_bundle, load_weights, read_bundle
+from monai_zsad.workflow.calibration import collect
 from monai_zsad.writers import comparison_figure
 from monai_zsad.writers.drawing import draw_contours, draw_slice, grey_range, make_view, slice_label
 

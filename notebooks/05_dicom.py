@@ -61,8 +61,9 @@ from matplotlib.patheffects import withStroke
 from monai.bundle import ConfigWorkflow
 from monai.config import print_config
 
-from monai_zsad.apps.bundles import find_bundle
-from monai_zsad.data import find_studies, phantom_head, write_dicom_series
+from monai_zsad.data import find_studies
+from monai_zsad.synthesis import phantom_head, write_dicom_series
+from monai_zsad.workflow.bundles import find_bundle
 
 logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
 plt.rcParams["figure.dpi"] = 80
@@ -292,7 +293,7 @@ if len(text) > 45:
 #
 # **[MONAI Label](https://monai.io/label.html)** offers the candidates inside of Slicer and OHIF, to be corrected by
 # hand, and brings studies in the order of suspicion. It needs an environment of its own, see
-# `monai_zsad/apps/monailabel/README.md`:
+# `monai_zsad/integrations/monailabel/README.md`:
 #
 # ```bash
 # label-env/bin/python -m monai_zsad label-server --studies FOLDER

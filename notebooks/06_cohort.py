@@ -63,9 +63,9 @@ from monai.bundle import ConfigWorkflow
 from monai.config import print_config
 from monai.transforms import LoadImage
 
-from monai_zsad.apps.bundles import find_bundle
-from monai_zsad.data import phantom_head, write_phantom
 from monai_zsad.metrics import auroc, bootstrap_interval
+from monai_zsad.synthesis import phantom_head, write_phantom
+from monai_zsad.workflow.bundles import find_bundle
 from monai_zsad.writers.drawing import draw_contours, draw_slice, grey_range, make_view, slice_label
 
 logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from monai_zsad import bundles
-from monai_zsad.apps.bundles import find_bundle
-from monai_zsad.apps.cli import app
+from monai_zsad.cli.main import app
 from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.workflow.bundles import find_bundle
 from tests.bundles.runs import BUNDLES
 
 runner = CliRunner()

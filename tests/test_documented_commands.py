@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 
-from monai_zsad.apps.cli import app
+from monai_zsad.cli.main import app
 from tests.documented import PAGES, ROOT, Block, blocks, headings, links, name_of, own_commands, wishes
 from tests.networks.zoo import ARCHITECTURE
 from tests.workshop import make_bundles, make_inputs, run, write_parts
@@ -25,7 +25,7 @@ NOT_EXECUTED = {
     "pip install ": NETWORK,
     "python -m monai_zsad weights fetch": f"{NETWORK}; tests/backbones/test_weights_fetch.py fetches from this machine",
     "python -m monai.bundle run --bundle_root bundles/tiny_screening --dataset_dir DATA": (
-        "needs the scans that configs/train.yaml lists; tests/networks/test_concept_training.py trains the same network"
+        "needs the scans that configs/train.yaml lists; tests/training/test_concepts.py trains the same network"
     ),
     "python -m monai.bundle trt_export": "needs a GPU: tests/bundles/test_exports.py runs it up to there",
     "python notebooks/execute.py": "runs for a quarter of an hour; tests/notebooks runs each by the same functions",
@@ -224,7 +224,7 @@ def test_an_unknown_option_is_found() -> None:
 def test_tables_of_the_command_lines_own_options() -> None:
     command = typer.main.get_command(app).commands["label-server"]  # type: ignore[attr-defined]  # a group's
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    page = next(page for page in PAGES if name_of(page) == "monai_zsad/apps/monailabel/README.md")
+    page = next(page for page in PAGES if name_of(page) == "monai_zsad/integrations/monailabel/README.md")
     assert not [word for wish in wishes(page) for word in wish if word.startswith("--") and word not in known]
 
 

@@ -43,9 +43,9 @@ def modules_after(code: str) -> set[str]:
     "code",
     [
         "import monai_zsad",
-        "import monai_zsad.errors, monai_zsad.backbones, monai_zsad.prompts, monai_zsad.apps",
+        "import monai_zsad.errors, monai_zsad.backbones, monai_zsad.prompts, monai_zsad.workflow",
         "import monai_zsad.backbones.weights_fetch; monai_zsad.backbones.weights.list_entries()",
-        "import monai_zsad.apps.cli",
+        "import monai_zsad.cli.main",
     ],
 )
 def test_nothing_heavy_is_imported(code: str):

@@ -19,13 +19,16 @@ LEVELS = (
     {"prompts", "bundles"},
     {"backbones"},
     {"networks"},
-    {"transforms", "inferers", "losses", "metrics", "data", "writers"},
-    {"apps"},
+    {"transforms", "inferers", "losses", "metrics", "data", "synthesis", "writers"},
+    {"distributed"},
+    {"workflow"},
+    {"training", "evaluation", "integrations"},
+    {"cli"},
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # Modules beside the rooms, for all of them.
 FOR_ALL = {"errors", "_version"}
-WITHOUT_NETWORKS = {"transforms", "metrics", "data", "writers"}
+WITHOUT_NETWORKS = {"transforms", "metrics", "data", "synthesis", "writers"}
 NETWORKS = {"backbones", "networks"}
 # Packages with one home.
 HOME = {"open_clip": "backbones"}
@@ -104,25 +107,25 @@ def test_every_room_is_seen():
         for _, target in imports(file, module)
         if target[0] == "monai_zsad" and len(target) > 1
     }
-    assert {("networks", "backbones"), ("networks", "prompts"), ("apps", "networks")} <= seen
+    assert {("networks", "backbones"), ("networks", "prompts"), ("workflow", "networks")} <= seen
 
 
 PLANTED = {
     # Allowed.
     "networks/fine.py": "from pkg.backbones import clip\nimport torch\nfrom pkg.errors import X\nfrom . import crane\n",
-    "apps/fine.py": "def f():\n    from pkg import networks, writers\n    import pkg.data.reader\n",
+    "cli/fine.py": "def f():\n    from pkg import networks, writers\n    import pkg.data.reader\n",
     "inferers/fine.py": "from pkg.networks import Crane\nfrom pkg._version import x\nfrom pkg import errors\n",
     "backbones/fine.py": "import open_clip.model\nfrom .clip import CLIP\n",
-    "__main__.py": "from pkg.apps.cli import main\n",
+    "__main__.py": "from pkg.cli.main import main\n",
     # Not allowed.
     "backbones/up.py": "import os\nfrom pkg.networks.crane import Crane\n",
-    "prompts/lazy.py": "def f():\n    if True:\n        import pkg.apps.cli\n",
+    "prompts/lazy.py": "def f():\n    if True:\n        import pkg.cli.main\n",
     "transforms/beside.py": "from pkg.data import reader\n",
     "writers/network.py": "from __future__ import annotations\n\nfrom pkg.networks import (\n    Crane,\n)\n",
     "metrics/backbone.py": "def f():\n    from pkg.backbones import CLIP\n",
     "data/relative.py": "from .. import losses\nfrom ..writers.files import atomic_path\n",
-    "losses/typed.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pkg.apps import bundles\n",
-    "inferers/named.py": "import torch\nx = importlib.import_module('pkg.apps')\ny = optional_import('open_clip')\n",
+    "losses/typed.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pkg.workflow import bundles\n",
+    "inferers/named.py": "import torch\nx = importlib.import_module('pkg.cli')\ny = optional_import('open_clip')\n",
     "networks/foreign.py": "def f():\n    from open_clip import tokenizer\n",
     "networks/whole.py": "import pkg\n",
     "attic/new.py": "from pkg.prompts import learned\n",
@@ -135,14 +138,14 @@ EXPECTED = [
     "pkg/data/relative.py:1: data imports pkg.losses, which is not below it",
     "pkg/data/relative.py:2: data imports pkg.writers.files.atomic_path, which is not below it",
     "pkg/errors.py:1: errors imports no room",
-    "pkg/inferers/named.py:2: inferers imports pkg.apps, which is not below it",
+    "pkg/inferers/named.py:2: inferers imports pkg.cli, which is not below it",
     "pkg/inferers/named.py:3: open_clip is imported in backbones only",
-    "pkg/losses/typed.py:3: losses imports pkg.apps.bundles, which is not below it",
+    "pkg/losses/typed.py:3: losses imports pkg.workflow.bundles, which is not below it",
     "pkg/metrics/backbone.py:2: metrics imports no network, but imports pkg.backbones.CLIP",
     "pkg/networks/attic.py:1: attic has no level",
     "pkg/networks/foreign.py:2: open_clip.tokenizer is imported in backbones only",
     "pkg/networks/whole.py:1: a room imports what it needs by name, not pkg as a whole",
-    "pkg/prompts/lazy.py:3: prompts imports pkg.apps.cli, which is not below it",
+    "pkg/prompts/lazy.py:3: prompts imports pkg.cli.main, which is not below it",
     "pkg/transforms/beside.py:1: transforms imports pkg.data.reader, which is not below it",
     "pkg/writers/network.py:3: writers imports no network, but imports pkg.networks.Crane",
 ]

@@ -95,7 +95,7 @@ def test_wheel_holds_nothing_else(wheel: Path):
     assert 10e6 < wheel.stat().st_size < 15e6
     with zipfile.ZipFile(wheel) as archive:
         facts = archive.read(information + "METADATA").decode()
-        assert "monai-zsad = monai_zsad.apps.cli:main" in archive.read(information + "entry_points.txt").decode()
+        assert "monai-zsad = monai_zsad.cli.main:main" in archive.read(information + "entry_points.txt").decode()
     assert "License-Expression: Apache-2.0" in facts
     assert "Requires-Python: >=3.10" in facts
 
@@ -142,7 +142,7 @@ def test_other_interpreters_compile_and_find_bundles(
         archive.extractall(tmp_path)
     run(program, "-m", "compileall", "-q", "monai_zsad", cwd=tmp_path)
     # What needs no dependency.
-    code = "import sys; sys.path[:0] = ['.']; import monai_zsad.apps, monai_zsad.bundles as b; print(b.path('crane'))"
+    code = "import sys; sys.path[:0] = ['.']; import monai_zsad.bundles as b; print(b.path('crane'))"
     found = run(program, "-I", "-c", code, cwd=tmp_path).strip()
     assert Path(found).resolve() == (tmp_path / "monai_zsad" / "bundles" / "crane").resolve()
 

@@ -11,7 +11,7 @@ import pydicom
 import pytest
 import torch
 
-from monai_zsad.apps.cli import app  # noqa: F401  - imported once, before the first command
+from monai_zsad.cli.main import app  # noqa: F401  - imported once, before the first command
 from monai_zsad.data.failures import explain
 from tests.data.samples import write_series
 from tests.documented import ROOT

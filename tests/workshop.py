@@ -21,7 +21,7 @@ import nibabel
 import pytest
 import torch
 
-from monai_zsad.apps.bundles import bundle_network
+from monai_zsad.workflow.bundles import bundle_network
 from tests.data.benchmarks.miniature import make_head_ct
 from tests.data.labelled import make_mvtec, make_volumes
 from tests.data.samples import write_nifti, write_series

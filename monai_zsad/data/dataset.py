@@ -21,7 +21,7 @@ class ScreeningDataset(Dataset):
     An exception in :class:`monai.data.Dataset` travels out of the DataLoader and ends the loop over it, so one
     unreadable scan of a cohort costs all that follow, and with worker processes the loop cannot be resumed. Here such
     an item is ``{"case": id, "error": one sentence}``, with ``"code"`` where the failure has one
-    (:func:`failure_code`); :func:`monai_zsad.apps.screening.isolate_failures` counts it as failed and the run goes on.
+    (:func:`failure_code`); the workflow counts it as failed and the run goes on.
     ``KeyboardInterrupt`` passes.
 
     MONAI's DataLoader collates both kinds of item with ``batch_size=1`` (one scan at a time: scans differ in shape,

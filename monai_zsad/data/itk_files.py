@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from monai.utils import MetaKeys
 
+from monai_zsad.data.codes import Repair
 from monai_zsad.data.scan import (
     MOST_TRAILING_BYTES,
     READ_ERRORS,
@@ -20,7 +21,6 @@ from monai_zsad.data.scan import (
     first_line,
     require_volume,
 )
-from monai_zsad.data.verdicts import Repair
 from monai_zsad.errors import InputError
 
 __all__ = ["itk_geometry", "read_itk"]

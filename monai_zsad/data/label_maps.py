@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from monai_zsad.data.codes import Repair
+from monai_zsad.data.image_files import PICTURE_SCAN_SUFFIXES, read_picture
 from monai_zsad.data.itk_files import itk_geometry, read_itk
 from monai_zsad.data.nifti import nifti_geometry
-from monai_zsad.data.picture_scans import PICTURE_SCAN_SUFFIXES, read_picture
 from monai_zsad.data.scan import READ_ERRORS, ReadOptions
-from monai_zsad.data.verdicts import Repair
 
 __all__ = ["MASK_WARNING", "count_labels", "label_count", "mask_warnings", "named_as_mask"]
 

@@ -13,13 +13,13 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
-from monai_zsad.data.dicom import read_dicom
+from monai_zsad.data.codes import ACCEPTABLE, REPAIRABLE
+from monai_zsad.data.dicom.volume import read_dicom
+from monai_zsad.data.image_files import PICTURE_SCAN_SUFFIXES, read_picture
 from monai_zsad.data.itk_files import read_itk
 from monai_zsad.data.label_maps import mask_warnings
 from monai_zsad.data.nifti import read_nifti
-from monai_zsad.data.picture_scans import PICTURE_SCAN_SUFFIXES, read_picture
 from monai_zsad.data.scan import MAX_VOXELS, ReadOptions, Scan, check_geometry, check_values
-from monai_zsad.data.verdicts import ACCEPTABLE, REPAIRABLE
 from monai_zsad.errors import ConfigurationError, InputError
 
 __all__ = ["ScanReader"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_zsad.data.verdicts import Repair
+from monai_zsad.data.codes import Repair
 from monai_zsad.errors import InputError
 
 __all__ = [

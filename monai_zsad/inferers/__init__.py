@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monai_zsad.inferers.planes import PLANES, SlicePlane, named_plane, native_plane
 from monai_zsad.inferers.slices import VolumeSliceInferer
-from monai_zsad.inferers.windows import token_distance, window_sides
+from monai_zsad.inferers.sliding_windows import token_distance, window_sides
 
 __all__ = [
     "PLANES",

@@ -24,9 +24,16 @@ from monai_zsad.inferers.arguments import (
 )
 from monai_zsad.inferers.context import with_context
 from monai_zsad.inferers.planes import SlicePlane, named_plane, native_plane, volume_affines
+from monai_zsad.inferers.sliding_windows import (
+    SliceRunner,
+    covers,
+    network_device,
+    network_sizes,
+    token_distance,
+    window_sides,
+)
 from monai_zsad.inferers.smoothing import smooth_through_slices
 from monai_zsad.inferers.thinning import fill_between, thinned
-from monai_zsad.inferers.windows import SliceRunner, covers, network_device, network_sizes, token_distance, window_sides
 
 __all__ = ["VolumeSliceInferer"]
 

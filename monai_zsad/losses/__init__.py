@@ -1,8 +1,8 @@
 """Losses that MONAI lacks."""
 
 from monai_zsad.losses.concepts import ConceptLoss
+from monai_zsad.losses.methods import AACLIPImageLoss, AACLIPTextLoss, CraneLoss, aaclip_loss
 from monai_zsad.losses.segmentation import anomaly_dice_loss, anomaly_focal_loss, anomaly_segmentation_loss
-from monai_zsad.losses.training import AACLIPImageLoss, AACLIPTextLoss, CraneLoss, aaclip_loss
 
 __all__ = [
     "AACLIPImageLoss",

@@ -19,6 +19,16 @@ from monai_zsad.transforms.candidates import (
     LesionCandidatesd,
     LesionCandidatesDict,
 )
+from monai_zsad.transforms.ct_windows import (
+    CT_WINDOWS,
+    CTWindow,
+    CTWindowD,
+    CTWindowd,
+    CTWindowDict,
+    HUWindow,
+    WindowSpec,
+    parse_windows,
+)
 from monai_zsad.transforms.foreground import BodyMask, BodyMaskD, BodyMaskd, BodyMaskDict
 from monai_zsad.transforms.geometry import (
     BodyCrop,
@@ -60,16 +70,6 @@ from monai_zsad.transforms.refinement import (
     GuidedRefinementDict,
 )
 from monai_zsad.transforms.score import VolumeScoreD, VolumeScored, VolumeScoreDict, volume_score
-from monai_zsad.transforms.windows import (
-    CT_WINDOWS,
-    CTWindow,
-    CTWindowD,
-    CTWindowd,
-    CTWindowDict,
-    HUWindow,
-    WindowSpec,
-    parse_windows,
-)
 
 __all__ = [
     "BodyCrop",

@@ -24,7 +24,7 @@ __all__ = [
 
 
 class ScoreCalibration(Protocol):
-    """What these transforms ask of a calibration; ``monai_zsad.apps.calibration.Calibration`` is one."""
+    """What these transforms ask of a calibration; ``monai_zsad.workflow.calibration.Calibration`` is one."""
 
     def check(self, run: Mapping[str, Any]) -> None:
         """Refuse a run that differs from the one that the calibration was made with.
@@ -85,7 +85,7 @@ class CalibratedCandidates(Transform):
     :func:`monai_zsad.metrics.conformal_p_values`.
 
     Args:
-        calibration: such as :func:`monai_zsad.apps.calibration.load_calibration` gives.
+        calibration: such as :func:`monai_zsad.workflow.calibration.load_calibration` gives.
         alpha: candidates with a larger p-value are dropped; ``None`` keeps all.
 
     Raises:

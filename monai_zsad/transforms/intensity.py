@@ -14,8 +14,8 @@ from monai.utils import TransformBackends
 
 from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.transforms._volume import as_volume, describe, each_voxel, require_finite
+from monai_zsad.transforms.ct_windows import CTWindow, WindowSpec, parse_windows
 from monai_zsad.transforms.foreground import BodyMask
-from monai_zsad.transforms.windows import CTWindow, WindowSpec, parse_windows
 
 __all__ = [
     "ForegroundPercentileScale",

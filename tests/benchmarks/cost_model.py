@@ -23,11 +23,10 @@ from typing import Any, TypeVar
 import nibabel
 import numpy as np
 
-from monai_zsad.apps.cohort.claims import STATUS_FOLDER
-from monai_zsad.apps.cohort.status import StatusRow, read_rows, write_row
-from monai_zsad.apps.cohort.tables import publish
-from monai_zsad.data import phantom_head, write_phantom
+from monai_zsad.synthesis import phantom_head, write_phantom
 from monai_zsad.writers import write_index
+from monai_zsad.writers.run_tables import publish
+from monai_zsad.writers.status import STATUS_FOLDER, StatusRow, read_rows, write_row
 from tests.benchmarks.children import Cost, run_program
 
 Found = TypeVar("Found")

@@ -26,8 +26,8 @@ import nibabel
 import numpy as np
 import torch
 
-from monai_zsad.apps.bundles import find_bundle, read_bundle
-from monai_zsad.data import phantom_head, write_phantom
+from monai_zsad.synthesis import phantom_head, write_phantom
+from monai_zsad.workflow.bundles import find_bundle, read_bundle
 from tests.benchmarks.children import Cost, least, run_program
 
 HEAD = ((256, 256, 180), (0.9, 0.9, 1.0))

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from monai_zsad.apps.bundles import build_network, find_bundle, load_weights, read_bundle, released_weights
+from monai_zsad.workflow.bundles import build_network, find_bundle, load_weights, read_bundle, released_weights
 
 BUNDLES = ("crane", "crane_plus", "aaclip", "anoclip", "anomalyclip", "tiny_screening")
 VARIANTS = ("float32", "tf32", "half", "amp", "last", "compiled")

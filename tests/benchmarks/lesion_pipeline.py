@@ -12,10 +12,10 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 
-from monai_zsad.apps.bundles import build_network, load_weights, read_bundle, released_weights
-from monai_zsad.apps.small_model import export_model
-from monai_zsad.networks.concept_training import ConceptTraining
 from monai_zsad.prompts import PromptEnsemble
+from monai_zsad.training.concepts import ConceptTraining
+from monai_zsad.training.small_model import export_model
+from monai_zsad.workflow.bundles import build_network, load_weights, read_bundle, released_weights
 
 WRITERS = "monai_zsad.writers"
 TRAINED = "best_network.pth"

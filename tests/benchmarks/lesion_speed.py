@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from monai_zsad.data import phantom_head, write_phantom
+from monai_zsad.synthesis import phantom_head, write_phantom
 
 SHAPE, SPACING = (256, 256, 180), (0.9, 0.9, 1.0)
 CORES = 2

@@ -12,19 +12,19 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from monai_zsad.data import (
+from monai_zsad.data import find_scans
+from monai_zsad.metrics import rank_voxels
+from monai_zsad.synthesis import (
     Anatomy,
     LesionSettings,
     SlabSettings,
-    find_scans,
     paint_lesions,
     phantom_abdomen,
     phantom_head,
     write_dicom_series,
 )
-from monai_zsad.data.slabs import Slab, cut_slab
-from monai_zsad.data.validation_slices import add_balls
-from monai_zsad.metrics import rank_voxels
+from monai_zsad.synthesis.slabs import Slab, cut_slab
+from monai_zsad.synthesis.validation_slices import add_balls
 from monai_zsad.transforms import BodyMask
 from tests.benchmarks.lesion_pipeline import Pipeline, training_config
 

@@ -17,9 +17,10 @@ import numpy as np
 from monai.bundle import ConfigParser
 from scipy import ndimage
 
-from monai_zsad.data import Anatomy, LesionSettings, anatomies, find_scans, paint_lesions
-from monai_zsad.data.contrast import _flair_like
+from monai_zsad.data import find_scans
 from monai_zsad.metrics import lesion_froc, rank_voxels
+from monai_zsad.synthesis import Anatomy, LesionSettings, anatomies, paint_lesions
+from monai_zsad.synthesis.contrast import _flair_like
 from tests.benchmarks.lesion_pipeline import Pipeline, training_config
 from tests.benchmarks.lesion_scans import MIN_LESION, WORDS, equalised_z_score, scaled_intensity
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from skimage.io import imsave
 
-from monai_zsad.data import phantom_head
+from monai_zsad.synthesis import phantom_head
 
 FIRST_SEED = 50_000
 LOW, HIGH = 0.0, 80.0  # HU

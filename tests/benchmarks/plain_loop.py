@@ -15,7 +15,7 @@ import nibabel
 import numpy as np
 import torch
 
-from monai_zsad.apps.bundles import build_network, find_bundle, load_weights, read_bundle
+from monai_zsad.workflow.bundles import build_network, find_bundle, load_weights, read_bundle
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from monai_zsad.apps.bundles import build_network, find_bundle, load_weights, read_bundle, released_weights
 from monai_zsad.networks import with_runtime
+from monai_zsad.workflow.bundles import build_network, find_bundle, load_weights, read_bundle, released_weights
 
 VARIANTS = ("torch-float32", "torch-bfloat16", "onnx-float32", "openvino-float32", "openvino-bfloat16")
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from monai_zsad.apps.bundles import build_network, load_weights, released_weights
 from monai_zsad.networks import ZeroShotNetwork
+from monai_zsad.workflow.bundles import build_network, load_weights, released_weights
 from tests.bundles.runs import BUNDLES, ROOT, parser_of, small
 
 # Largest difference of map or score from PyTorch's; measured 1.2e-5, of AnoCLIP, whose contrast enlarges rounding.

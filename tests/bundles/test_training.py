@@ -19,9 +19,9 @@ from monai.metrics import compute_roc_auc
 from monai.utils import set_determinism
 from torch import nn
 
-from monai_zsad.apps.training import has_tensorboard
 from monai_zsad.data import find_user_error
 from monai_zsad.errors import ConfigurationError, InputError, OutputError, WeightsError
+from monai_zsad.training.start import has_tensorboard
 from tests.bundles.runs import ROOT, run_small
 from tests.bundles.training_runs import SMALL_TRAINING, command, config_files, start, train, training_parser
 from tests.data.labelled import make_mvtec, make_volumes

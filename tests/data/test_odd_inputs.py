@@ -14,7 +14,8 @@ import pytest
 from monai.transforms import LoadImage, LoadImaged
 
 import monai_zsad.data
-from monai_zsad.data import ACCEPTABLE, REFUSALS, REPAIRABLE, REPAIRS, ScanReader, dicom_headers, find_scans
+from monai_zsad.data import ACCEPTABLE, REFUSALS, REPAIRABLE, REPAIRS, ScanReader, find_scans
+from monai_zsad.data.dicom import headers
 from monai_zsad.errors import ConfigurationError, InputError
 from tests.data.odd_inputs import CATALOGUE, Odd, bomb, nifti, series_truth
 
@@ -85,7 +86,7 @@ def test_verdict(name, tmp_path):
 
 def codes_in_source() -> tuple[set[str], set[str]]:
     """Codes of refusals and of repairs that the package's room uses."""
-    refusals: set[Any] = {code for _, code, _ in dicom_headers._COMMON}
+    refusals: set[Any] = {code for _, code, _ in headers._COMMON}
     repairs: set[Any] = set()
     for file in Path(monai_zsad.data.__file__).parent.glob("*.py"):
         if file.name == "verdicts.py":

@@ -14,7 +14,7 @@ import torch
 from monai.data import MetaTensor
 
 from monai_zsad.inferers import VolumeSliceInferer
-from monai_zsad.inferers.windows import SliceRunner
+from monai_zsad.inferers.sliding_windows import SliceRunner
 from monai_zsad.networks import ZeroShotNetwork
 from tests.bundles.runs import BUNDLES, run_small
 from tests.bundles.training_runs import train

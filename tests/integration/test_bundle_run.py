@@ -169,7 +169,7 @@ def test_summary(results: Path) -> None:
 
 def test_files(results: Path) -> None:
     files = [file.relative_to(results) for file in results.rglob("*") if file.is_file()]
-    # Tables of the cases' states: tests/apps/cohort.
+    # Tables of the cases' states: tests/writers/test_status.py.
     found = sorted(str(file) for file in files if file.parts[0] not in (".status", "status.csv", "status.parquet"))
     names = (
         "anomaly.nii.gz candidates.nii.gz findings.csv findings.json manifest.json preview.png report.html scores.json"

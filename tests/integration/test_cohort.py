@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from monai_zsad.apps.cohort.claims import Claims
-from monai_zsad.apps.cohort.status import read_rows
+from monai_zsad.distributed.claims import Claims
 from monai_zsad.writers import verify_manifest
+from monai_zsad.writers.status import read_rows
 from tests.bundles.runs import config_file
 from tests.data.samples import write_nifti
 from tests.integration.test_many import BAD, damage

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from nibabel.processing import resample_to_output
 
-from monai_zsad.apps.bundles import find_bundle
-from monai_zsad.apps.monailabel.label_view import write_label_view
-from monai_zsad.apps.monailabel.screener import screen_image
-from monai_zsad.apps.monailabel.served import ServedBundle
+from monai_zsad.integrations.monailabel.label_view import write_label_view
+from monai_zsad.integrations.monailabel.screener import screen_image
+from monai_zsad.integrations.monailabel.served import ServedBundle
+from monai_zsad.workflow.bundles import find_bundle
 from tests.integration.label_servers import LabelServer, label_python, running_label_server
 
 pytestmark = pytest.mark.slow

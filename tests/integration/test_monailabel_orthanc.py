@@ -12,9 +12,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from monai_zsad.apps.bundles import find_bundle
-from monai_zsad.apps.monailabel.screener import screen_image
-from monai_zsad.apps.monailabel.served import ServedBundle
+from monai_zsad.integrations.monailabel.screener import screen_image
+from monai_zsad.integrations.monailabel.served import ServedBundle
+from monai_zsad.workflow.bundles import find_bundle
 from tests.integration.label_servers import LabelServer, label_python, running_label_server
 from tests.integration.orthanc import running_orthanc
 from tests.integration.test_monailabel import SLICER, read_nrrd

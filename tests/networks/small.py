@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from monai_zsad.networks import ScreeningCLIP
-from monai_zsad.networks.concept_training import ConceptTraining
+from monai_zsad.training.concepts import ConceptTraining
 
 SIZE, PATCH = 40, 8
 SIDE, PARTS = SIZE // PATCH, PATCH // 2

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from monai_zsad.backbones.tokenizer import count_tokens
-from monai_zsad.data import ATTRIBUTES
 from monai_zsad.prompts import Concept, concepts
 from monai_zsad.prompts.library import anatomies, modalities, states
+from monai_zsad.synthesis import ATTRIBUTES
 
 CONTEXT = 77
 

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation
 from scipy import ndimage
 
-from monai_zsad.data import phantom_head
+from monai_zsad.synthesis import phantom_head
 from monai_zsad.transforms import LesionCandidatesd
 
 SETTINGS: dict[str, Any] = {

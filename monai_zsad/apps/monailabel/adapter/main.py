@@ -1,7 +1,0 @@
-"""The file that MONAI Label looks for in an app's folder; ``label-server`` puts a copy of it there."""
-
-from monai_zsad.apps.monailabel.cures import alias_pydicom
-
-alias_pydicom()
-
-from monai_zsad.apps.monailabel.adapter.app import ScreeningApp  # noqa: E402, F401 - after the cure

@@ -1,0 +1,81 @@
+"""The command line: ``monai-zsad`` or ``python -m monai_zsad``.
+
+Another group of commands is one ``typer.Typer`` in its own module and one line here. Such a module imports heavy
+packages inside its commands only, so that ``--help`` answers at once. MONAI's own command line,
+``python -m monai.bundle``, stays the way to run a bundle; nothing here wraps it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from monai_zsad._version import __version__
+from monai_zsad.cli import bundle, datasets, prompts, weights
+from monai_zsad.cli.compare import compare
+from monai_zsad.cli.convert import convert
+from monai_zsad.cli.demo import demo
+from monai_zsad.cli.label import label_bundle, label_server
+from monai_zsad.cli.results import calibrate, info, report
+from monai_zsad.cli.score import score
+from monai_zsad.cli.screen import screen
+from monai_zsad.cli.slicer import slicer
+from monai_zsad.errors import ZsadError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="monai-zsad",
+    help="Zero-shot anomaly detection for medical volumes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for command in (calibrate, compare, convert, demo, info, label_bundle, label_server, report, score, screen, slicer):
+    app.command()(command)
+app.add_typer(bundle.app, name="bundle")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(prompts.app, name="prompts")
+app.add_typer(weights.app, name="weights")
+for group in (app, *(added.typer_instance for added in app.registered_groups)):
+    for info_of in group.registered_commands if group else ():
+        # Else the lines of a docstring are broken where the source breaks them, and at the terminal's width, too.
+        info_of.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(info_of.callback) or "")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"monai-zsad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process.
+
+    The exit status is 0, or 1 for an error with a remedy (one sentence on stderr; ``MONAI_ZSAD_TRACEBACK=1`` shows its
+    traceback too), or 2 for wrong usage. Any other exception is a defect and keeps its traceback.
+
+    Args:
+        arguments: without the program's name; ``None`` for those of the process.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except ZsadError as error:
+        if os.environ.get("MONAI_ZSAD_TRACEBACK", "") not in ("", "0"):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)

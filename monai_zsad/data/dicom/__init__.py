@@ -1,0 +1,1 @@
+"""DICOM series as scans: files, headers, slice positions, resampling, grouping into series."""

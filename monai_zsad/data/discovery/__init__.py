@@ -1,0 +1,1 @@
+"""Finding scans: folders, archives, lists of scans, DICOMweb servers."""

@@ -1,0 +1,216 @@
+"""What lies in a folder: volume files, pictures and DICOM series, those inside zip archives too."""
+
+from __future__ import annotations
+
+import filecmp
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from monai_zsad.data.dicom.series import Series, group_series, why_not_a_scan
+from monai_zsad.data.discovery.archives import extract_archives, is_archive, is_other_archive
+from monai_zsad.data.image_files import PICTURE_SCAN_SUFFIXES
+from monai_zsad.data.label_maps import label_count, named_as_mask
+
+__all__ = ["IMAGE_SUFFIXES", "Contents", "list_files", "look_into"]
+
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Endings (lower case) of the volume files that are taken as scans; DICOM is recognised by its content instead."""
+
+_SEGMENTATION = ".seg.nrrd"
+_UNREAD = (".mgz", ".mgh", ".img", ".img.gz", ".mnc", ".mif", ".mif.gz")
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Contents:
+    """What lies in a folder.
+
+    Attributes:
+        base: the folder.
+        files: how many files were looked at, those in archives too.
+        volumes: volume files, in order.
+        pictures: picture files, in order.
+        segmentations: volume files that are label maps by their name, in order.
+        masks: volume files and pictures that look like masks; none of them is among ``volumes`` and ``pictures``,
+            unless it was named itself.
+        series: DICOM series that are scans.
+        skipped: DICOM series that are not, and why.
+        copies: volume files in archives that lie beside them too.
+        unusable: archives and volumes of formats that are not read, and why.
+        unpacked: where the archives were unpacked, by their paths.
+    """
+
+    base: Path
+    files: int = 0
+    volumes: list[Path] = field(default_factory=list)
+    pictures: list[Path] = field(default_factory=list)
+    segmentations: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
+    series: list[Series] = field(default_factory=list)
+    skipped: list[tuple[Series, str]] = field(default_factory=list)
+    copies: list[Path] = field(default_factory=list)
+    unusable: dict[Path, str] = field(default_factory=dict)
+    unpacked: dict[Path, Path] = field(default_factory=dict)
+
+    def archive_of(self, path: Path) -> Path | None:
+        """The archive from which a file or folder was unpacked, if any."""
+        return next((archive for archive, folder in self.unpacked.items() if path.is_relative_to(folder)), None)
+
+    def shown(self, path: Path) -> Path:
+        """The path as a user knows it: of what lies in an archive, the archive's path and that in it."""
+        archive = self.archive_of(path)
+        return path if archive is None else archive / path.relative_to(self.unpacked[archive])
+
+    def parts(self, path: Path) -> tuple[str, ...]:
+        """The path below the searched folder; an archive counts as a folder of its name."""
+        archive = self.archive_of(path)
+        if archive is None:
+            return path.relative_to(self.base).parts
+        folder = self.unpacked[archive]
+        return (*archive.parent.relative_to(self.base).parts, folder.name, *path.relative_to(folder).parts)
+
+    def left_out(self) -> str:
+        """Reasons with their counts, for a message; empty where nothing was left out."""
+        reasons = Counter(["segmentation of 3D Slicer"] * len(self.segmentations) + ["mask"] * len(self.masks))
+        for series, reason in self.skipped:
+            reasons[reason] += len(series.members)
+        reasons.update(f"file that {reason}" for reason in self.unusable.values())
+        return "".join(f"; left out {count} x {reason}" for reason, count in sorted(reasons.items()))
+
+
+def look_into(base: Path, files: Sequence[Path], *, archives: bool = True, named: bool = False) -> Contents:
+    """Sort files into volumes, pictures and DICOM series.
+
+    A series or file that lies in an archive and beside it too is taken once, from beside it. What has the name and the
+    values of a mask is taken for one.
+
+    Args:
+        base: folder at or below which they lie.
+        files: in any order.
+        archives: whether zip archives among them are unpacked; those inside archives are left out in any case.
+        named: whether the files were given by their own paths, so that a mask is what is wanted.
+
+    Returns:
+        What was found.
+    """
+    zips = [file for file in files if is_archive(file)]
+    contents = Contents(base)
+    if archives:
+        contents.unpacked, contents.unusable = extract_archives(zips, base)
+    else:
+        contents.unusable = dict.fromkeys(zips, "lies in another archive")
+    _add(contents, [file for file in files if not is_archive(file)])
+    for folder in contents.unpacked.values():
+        members = list_files(folder)
+        contents.unusable |= {contents.shown(file): "lies in another archive" for file in members if is_archive(file)}
+        _add(contents, [file for file in members if not is_archive(file)])
+    _find_masks(contents, named=named)
+    for file, reason in contents.unusable.items():
+        _logger.warning("%s was left out: %s", file, reason)
+    return contents
+
+
+def list_files(root: Path, exclude: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Every file at or below a path that is not hidden, in order.
+
+    Links to folders elsewhere are followed once; pipes and devices, which would be waited for, are left out, and so
+    are results of an earlier run below ``root``: its maps would be taken for scans.
+
+    Args:
+        root: file or folder; a DICOMDIR stands for its folder.
+        exclude: folder that is not looked into.
+
+    Returns:
+        Paths.
+    """
+    if root.is_file() and root.name.upper() == "DICOMDIR":
+        root = root.parent
+    if root.is_file():
+        return [root]
+    found: list[Path] = []
+    left_out = None if exclude is None else Path(exclude).expanduser().resolve()
+    followed = [root.resolve()]
+    for folder, subfolders, names in os.walk(root, onerror=_say_unreadable, followlinks=True):
+        if Path(folder).resolve() == left_out:
+            subfolders.clear()
+            continue
+        shown = sorted(name for name in subfolders if not name.startswith("."))
+        scans = [name for name in shown if not _has_results(Path(folder, name))]
+        if len(scans) < len(shown):
+            _logger.info("%s: left out %d folders with results of an earlier run", folder, len(shown) - len(scans))
+        subfolders[:] = [name for name in scans if _is_new(Path(folder, name), followed)]
+        files = (Path(folder) / name for name in sorted(names) if not name.startswith("."))
+        # A link to nothing stays: whoever put it there expects a scan.
+        found += [file for file in files if file.is_file() or not file.exists()]
+    return found
+
+
+def _has_results(folder: Path) -> bool:
+    """Whether a folder holds a case's results, by the manifest that is written last."""
+    return (folder / f"{folder.name}_manifest.json").is_file()
+
+
+def _is_new(folder: Path, followed: list[Path]) -> bool:
+    """Whether a folder is no link, or one that leads to where nothing was or will be looked into yet."""
+    if not folder.is_symlink():
+        return True
+    target = folder.resolve()
+    if any(target.is_relative_to(one) or one.is_relative_to(target) for one in followed):
+        return False
+    followed.append(target)
+    return True
+
+
+def _say_unreadable(error: OSError) -> None:
+    _logger.warning("%s was left out: it cannot be opened (%s)", error.filename, error.strerror)
+
+
+def _add(contents: Contents, files: Sequence[Path]) -> None:
+    volumes = [file for file in files if file.name.lower().endswith(IMAGE_SUFFIXES)]
+    segmentations = [file for file in volumes if file.name.lower().endswith(_SEGMENTATION)]
+    pictures = [file for file in files if file.name.lower().endswith(PICTURE_SCAN_SUFFIXES)]
+    kept, skipped = group_series(sorted(set(files) - set(volumes) - set(pictures)))
+    known = {one.header.uid for one in contents.series}
+    contents.files += len(files)
+    contents.segmentations += segmentations
+    volumes = [file for file in volumes if file not in segmentations]
+    copies = [file for file in volumes if any(_same(file, other) for other in contents.volumes)]
+    contents.copies += copies
+    contents.volumes += [file for file in volumes if file not in copies]
+    contents.pictures += pictures
+    # DICOM is known by its content, whatever its name.
+    others = set(files).difference(*(one.files for one in [*kept, *skipped]))
+    contents.unusable |= {contents.shown(file): reason for file in sorted(others) if (reason := _why_unread(file))}
+    contents.series += [one for one in kept if one.header.uid not in known]
+    contents.skipped += [(one, why_not_a_scan(one.header)) for one in skipped]
+    contents.skipped += [(one, "same series outside of the archive") for one in kept if one.header.uid in known]
+
+
+def _why_unread(file: Path) -> str:
+    if is_other_archive(file):
+        return "is no zip archive: unpack it"
+    return "has a format that is not read: convert it to NIfTI" if file.name.lower().endswith(_UNREAD) else ""
+
+
+def _find_masks(contents: Contents, *, named: bool) -> None:
+    for files in (contents.volumes, contents.pictures):
+        for file in list(files):
+            by_name = named_as_mask(contents.parts(file))
+            if (by_name or named) and label_count(file, named=by_name):
+                contents.masks.append(file)
+                if not named:
+                    files.remove(file)
+    if contents.masks and not named:
+        _logger.warning(
+            "%s: left out %d x mask, by its name and values; give such a file by its own path to screen it",
+            contents.base,
+            len(contents.masks),
+        )
+
+
+def _same(file: Path, other: Path) -> bool:
+    return file.name == other.name and filecmp.cmp(file, other, shallow=False)

@@ -1,0 +1,218 @@
+"""What lies at a path, for people to look at: every series with its description, geometry, and why it is left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from monai_zsad.data.codes import Repair
+from monai_zsad.data.dicom.series import Header, Series, closest
+from monai_zsad.data.discovery.archives import extract_archive, is_archive
+from monai_zsad.data.discovery.contents import Contents, list_files, look_into
+from monai_zsad.data.discovery.dicomweb import list_series
+from monai_zsad.data.discovery.dicomweb_query import is_query
+from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, read_scan_list
+from monai_zsad.data.image_files import PICTURE_SCAN_SUFFIXES
+from monai_zsad.data.itk_files import itk_geometry
+from monai_zsad.data.label_maps import MASK_WARNING
+from monai_zsad.data.nifti import nifti_geometry
+from monai_zsad.data.scan import READ_ERRORS
+from monai_zsad.errors import InputError
+
+__all__ = ["FoundSeries", "find_studies"]
+
+
+@dataclass(frozen=True)
+class FoundSeries:
+    """One series, volume file or picture, as its headers describe it; its voxels were not read.
+
+    Attributes:
+        path: the file, or the folder of the series; of what lies in an archive, the archive's path and that in
+            it; of a series on a server, ``studies/UID/series/UID``.
+        files: how many files it has.
+        uid: SeriesInstanceUID, or an empty string.
+        number: of the series, or None.
+        modality: DICOM's code, or an empty string.
+        body_part: DICOM's BodyPartExamined, or an empty string.
+        description: DICOM's SeriesDescription: free text, which may name a patient; for the screen only.
+        shape: (X, Y, Z) in voxels, empty where the header does not tell.
+        spacing_mm: (X, Y, Z), empty where the header does not tell.
+        skipped: why :func:`find_scans` leaves it out, or an empty string.
+        warnings: what was set aside beside it, or is odd.
+        warning_codes: one per warning, keys of :data:`monai_zsad.data.REPAIRS`.
+        study: StudyInstanceUID, or an empty string.
+        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``, the anatomical plane nearest to the slices; empty where
+            the header does not tell.
+    """
+
+    path: Path
+    files: int = 1
+    uid: str = ""
+    number: int | None = None
+    modality: str = ""
+    body_part: str = ""
+    description: str = ""
+    shape: tuple[int, ...] = ()
+    spacing_mm: tuple[float, ...] = ()
+    skipped: str = ""
+    warnings: tuple[str, ...] = ()
+    study: str = ""
+    plane: str = ""
+    warning_codes: tuple[str, ...] = ()
+
+
+def find_studies(path: str | os.PathLike[str], series: str | int | None = None) -> list[FoundSeries]:
+    """Describe every series, volume file and picture at a path, those that are left out too.
+
+    :func:`find_scans` lists what is screened, without texts that may name a patient; this is for choosing. Of a
+    DICOMweb query only the server's list is read, no image.
+
+    Args:
+        path: file, folder, zip archive, CSV or JSON list, or DICOMweb query, as for :func:`find_scans`.
+        series: choice of DICOM series, by SeriesInstanceUID, number, modality, or part of the description, in this
+            order; everything else is marked as left out.
+
+    Returns:
+        Descriptions in the order of their paths.
+
+    Raises:
+        InputError: if the path does not exist, holds not the chosen series, or is an archive, a list or a query that
+            cannot be used.
+
+    Example:
+        >>> import tempfile, nibabel
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), "i2"), np.diag([1, 1, 3, 1])), folder / "scan.nii")
+        >>> find_studies(folder)[0].shape, find_studies(folder)[0].spacing_mm
+        ((3, 4, 5), (1.0, 1.0, 3.0))
+    """
+    found = _on_server(str(path)) if is_query(path) else _found(path)
+    if series is None:
+        return found
+    usable = [one for one in found if one.uid and not one.skipped]
+    headers = [Header("", (), one.uid, one.number, one.modality, one.description) for one in usable]
+    where = "the server" if is_query(path) else Path(path).expanduser()
+    wanted = [one for one, yes in zip(usable, closest(headers, series, where), strict=True) if yes]
+    return [one if one.skipped or one in wanted else replace(one, skipped="not chosen") for one in found]
+
+
+def _on_server(query: str) -> list[FoundSeries]:
+    return [
+        FoundSeries(
+            path=Path("studies", one.header.study, "series", one.header.uid),
+            files=one.instances,
+            uid=one.header.uid,
+            number=one.header.number,
+            modality=one.header.modality,
+            body_part=one.header.body_part,
+            description=one.header.description,
+            skipped=one.skipped,
+            study=one.header.study,
+        )
+        for one in list_series(query)
+    ]
+
+
+def _found(path: str | os.PathLike[str]) -> list[FoundSeries]:
+    root = Path(path).expanduser()
+    if not root.exists():
+        raise InputError(f"{root} does not exist: give a file, folder or zip archive", code="missing-file")
+    archive = root.is_file() and is_archive(root)
+    if root.is_file() and root.name.lower().endswith(LIST_SUFFIXES):
+        entries = [entry.images for entry in read_scan_list(root)]
+        found = [one for images in entries for one in _describe(_look_into_all(images))]
+        missing = [image for images in entries for image in images if not image.exists()]
+        found += [FoundSeries(image, skipped="does not exist") for image in missing]
+    elif archive:
+        folder = extract_archive(root)
+        contents = look_into(folder, list_files(folder), archives=False)
+        contents.unpacked = {root: folder}
+        found = _describe(contents)
+    else:
+        named = root.is_file()
+        found = _describe(look_into(root.parent if named else root, list_files(root), named=named))
+    return sorted(found, key=lambda one: (str(one.path), one.number or 0))
+
+
+def _look_into_all(images: Sequence[Path]) -> Contents:
+    base = images[0] if images[0].is_dir() else images[0].parent
+    return look_into(base, [file for image in images for file in list_files(image)], named=not images[0].is_dir())
+
+
+def _describe(contents: Contents) -> list[FoundSeries]:
+    beside = "picture beside scans" if contents.volumes or contents.series else ""
+    found = [_describe_file(file, contents) for file in contents.volumes]
+    found += [_describe_file(file, contents, beside) for file in contents.pictures]
+    found += [FoundSeries(contents.shown(file), skipped="segmentation of 3D Slicer") for file in contents.segmentations]
+    found += [
+        _describe_file(file, contents, "looks like a mask, by its name and few whole values")
+        for file in contents.masks
+        if file not in (*contents.volumes, *contents.pictures)
+    ]
+    found += [_describe_series(one, contents) for one in contents.series]
+    found += [_describe_series(one, contents, reason) for one, reason in contents.skipped]
+    found += [FoundSeries(contents.shown(file), skipped="same file outside of the archive") for file in contents.copies]
+    found += [FoundSeries(contents.shown(file), skipped=reason) for file, reason in contents.unusable.items()]
+    return found
+
+
+def _describe_file(file: Path, contents: Contents, skipped: str = "") -> FoundSeries:
+    path, name = contents.shown(file), file.name.lower()
+    repairs = [] if skipped or file not in contents.masks else [MASK_WARNING]
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    if not name.endswith(PICTURE_SCAN_SUFFIXES):
+        try:
+            shape, spacing = (nifti_geometry if name.endswith((".nii", ".nii.gz")) else itk_geometry)(file)
+        except READ_ERRORS as error:
+            return FoundSeries(path, skipped=f"its header cannot be read ({type(error).__name__})")
+    sentences, codes = _noted(repairs)
+    return FoundSeries(path, shape=shape, spacing_mm=spacing, skipped=skipped, warnings=sentences, warning_codes=codes)
+
+
+def _describe_series(series: Series, contents: Contents, skipped: str = "") -> FoundSeries:
+    first = series.header
+    frames = sum(1 if header is None else header.frames for _, header in series.members)
+    sentences, codes = _noted(series.repairs)
+    return FoundSeries(
+        path=contents.shown(series.folder if len(series.files) > 1 else series.files[0]),
+        files=len(series.files),
+        uid=first.uid,
+        number=first.number,
+        modality=first.modality,
+        body_part=first.body_part,
+        description=first.description,
+        shape=(first.columns, first.rows, frames) if first.rows and first.columns else (),
+        spacing_mm=_spacing(series),
+        skipped=skipped,
+        warnings=sentences,
+        study=first.study,
+        plane=_plane(first),
+        warning_codes=codes,
+    )
+
+
+def _noted(repairs: Sequence[Repair]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(repair.sentence for repair in repairs), tuple(repair.code for repair in repairs)
+
+
+def _spacing(series: Series) -> tuple[float, ...]:
+    headers = [header for _, header in series.members if header is not None]
+    first = series.header
+    if len(first.spacing) != 2 or len(first.orientation) != 6 or any(len(one.position) != 3 for one in headers):
+        return ()
+    normal = np.cross(first.orientation[:3], first.orientation[3:])
+    along = np.sort(np.asarray([one.position for one in headers]) @ normal)
+    step: Sequence[float] = [round(float(np.median(np.diff(along))), 4)] if len(along) > 1 else []
+    return (first.spacing[1], first.spacing[0], *step)
+
+
+def _plane(header: Header) -> str:
+    if len(header.orientation) != 6 or not any(header.orientation):
+        return ""
+    normal = np.abs(np.cross(header.orientation[:3], header.orientation[3:]))
+    return ("sagittal", "coronal", "axial")[int(np.argmax(normal))]

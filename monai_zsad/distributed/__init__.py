@@ -1,0 +1,1 @@
+"""Several processes that share one run: claims on cases, ranks, the launcher and its workers."""

@@ -1,0 +1,1 @@
+"""Other programs: MONAI Label and 3D Slicer."""

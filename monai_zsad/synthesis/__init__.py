@@ -1,0 +1,67 @@
+"""Synthetic scans and lesions of known truth, and the slices for training and validation made with them."""
+
+from __future__ import annotations
+
+from monai_zsad.synthesis.anatomy import (
+    Anatomy,
+    PrepareAnatomy,
+    PrepareAnatomyD,
+    PrepareAnatomyd,
+    PrepareAnatomyDict,
+    anatomies,
+)
+from monai_zsad.synthesis.lesion_slices import LesionSlices
+from monai_zsad.synthesis.lesions import (
+    ATTRIBUTES,
+    KINDS,
+    Lesion,
+    LesionedImage,
+    LesionedScan,
+    LesionSettings,
+    RandLesion,
+    RandLesionD,
+    RandLesiond,
+    RandLesionDict,
+    paint_lesions,
+)
+from monai_zsad.synthesis.phantoms import (
+    Phantom,
+    Tissue,
+    phantom_abdomen,
+    phantom_head,
+    write_dicom_series,
+    write_phantom,
+    write_sample_scan,
+)
+from monai_zsad.synthesis.slabs import SlabSettings
+from monai_zsad.synthesis.validation_slices import ValidationSlices
+
+__all__ = [
+    "ATTRIBUTES",
+    "Anatomy",
+    "KINDS",
+    "Lesion",
+    "LesionSettings",
+    "LesionSlices",
+    "LesionedImage",
+    "LesionedScan",
+    "Phantom",
+    "PrepareAnatomy",
+    "PrepareAnatomyD",
+    "PrepareAnatomyDict",
+    "PrepareAnatomyd",
+    "RandLesion",
+    "RandLesionD",
+    "RandLesionDict",
+    "RandLesiond",
+    "SlabSettings",
+    "Tissue",
+    "ValidationSlices",
+    "anatomies",
+    "paint_lesions",
+    "phantom_abdomen",
+    "phantom_head",
+    "write_dicom_series",
+    "write_phantom",
+    "write_sample_scan",
+]

@@ -1,0 +1,33 @@
+"""Synthetic lesions: shapes, painting, and MONAI transforms."""
+
+from __future__ import annotations
+
+from monai_zsad.synthesis.lesions.painting import (
+    ATTRIBUTES,
+    KINDS,
+    Lesion,
+    LesionedImage,
+    LesionSettings,
+    paint_lesions,
+)
+from monai_zsad.synthesis.lesions.transforms import (
+    LesionedScan,
+    RandLesion,
+    RandLesionD,
+    RandLesiond,
+    RandLesionDict,
+)
+
+__all__ = [
+    "ATTRIBUTES",
+    "KINDS",
+    "Lesion",
+    "LesionSettings",
+    "LesionedImage",
+    "LesionedScan",
+    "RandLesion",
+    "RandLesionD",
+    "RandLesionDict",
+    "RandLesiond",
+    "paint_lesions",
+]

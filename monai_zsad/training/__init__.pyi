@@ -1,0 +1,3 @@
+from .seeded import ResumableSampler, SeededDataset
+
+__all__ = ["ResumableSampler", "SeededDataset"]

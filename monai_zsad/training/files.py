@@ -1,0 +1,235 @@
+"""What a training keeps on disk, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+from monai_zsad.data import find_user_error
+from monai_zsad.errors import ConfigurationError, WeightsError
+from monai_zsad.training.crane import TrainingNetwork
+from monai_zsad.workflow.bundles import save_state
+from monai_zsad.writers import atomic_path
+
+__all__ = ["TrainingFiles", "read_training_state"]
+
+_logger = logging.getLogger(__name__)
+_VERSION = 1
+
+
+class TrainingFiles:
+    """Handler that writes a training's files, and goes on with an interrupted one. First in a trainer's handlers.
+
+    MONAI's ``CheckpointSaver`` names files by iteration or metric, writes in place, and keeps neither the random
+    generators nor the place within an epoch. Here a file is complete or absent, and a training that was killed at any
+    moment goes on from the last state with the data that it would have seen: its weights are those of a training that
+    was not interrupted. It puts itself behind the other handlers of an iteration and an epoch when the run starts, and
+    before those of an exception, so that a user's error is not logged as a traceback. In ``output_dir``:
+
+    - the release's files after each epoch, which the bundle's inference loads as they are: ``epoch_N.pth`` (Crane),
+      ``text_adapter.pth`` (AA-CLIP, stage 1), ``image_adapter.pth`` and ``image_adapter_N.pth`` (stage 2);
+    - ``best_PART.pth``, of the same form: the epoch with the best key metric on the validation data;
+    - ``resume_PART.pt``: everything needed to go on.
+
+    Args:
+        output_dir: exists.
+        network: the training network (not its ``DistributedDataParallel`` wrapper).
+        optimizer: of the trainer.
+        sampler: a :class:`~monai_zsad.training.ResumableSampler`.
+        batch_size: items in a batch of this process.
+        lr_scheduler: its state is kept too.
+        validator: of the trainer's ``ValidationHandler``; its key metric chooses the best epoch.
+        every_iterations: how often the state is written within an epoch; 0 for epochs only.
+        settings: what may not change between the parts of a training; compared before going on.
+        write: whether this process writes; the first of several does.
+
+    Raises:
+        ConfigurationError: if a training is to go on with other settings, or its loss is no longer finite.
+        WeightsError: if the state cannot be read.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        network: TrainingNetwork,
+        optimizer: torch.optim.Optimizer,
+        sampler: Any,
+        batch_size: int,
+        *,
+        lr_scheduler: Any = None,
+        validator: Any = None,
+        every_iterations: int = 100,
+        settings: Mapping[str, Any] | None = None,
+        write: bool = True,
+    ) -> None:
+        self.folder = Path(output_dir).expanduser()
+        self.network = network
+        self.optimizer = optimizer
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.lr_scheduler = lr_scheduler
+        self.validator = validator
+        self.every_iterations = every_iterations
+        self.settings = {name: str(value) for name, value in (settings or {}).items()}
+        self.write = write
+
+    @property
+    def state_file(self) -> Path:
+        """What a training goes on from."""
+        return self.folder / f"resume_{self.network.part}.pt"
+
+    @property
+    def best_file(self) -> Path:
+        """The best epoch's weights."""
+        return self.folder / f"best_{self.network.part}.pth"
+
+    def attach(self, engine: Engine) -> None:
+        """Register the handler with a trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._pass_user_errors)
+
+    def _start(self, engine: Any) -> None:
+        for event, handler in (
+            (Events.ITERATION_COMPLETED, self._after_iteration),
+            (Events.EPOCH_COMPLETED, self._after_epoch),
+        ):
+            if not engine.has_event_handler(handler, event):
+                engine.add_event_handler(event, handler)
+        if self.state_file.is_file():
+            self._resume(engine)
+
+    def _pass_user_errors(self, engine: Any, error: BaseException) -> None:
+        del engine
+        if find_user_error(error) is not None:
+            raise error
+
+    def _after_iteration(self, engine: Any) -> None:
+        outputs = engine.state.output if isinstance(engine.state.output, list) else [engine.state.output]
+        loss = float(outputs[0]["loss"].detach())
+        iteration, length = engine.state.iteration, engine.state.epoch_length
+        if not math.isfinite(loss):
+            raise ConfigurationError(
+                f"the loss is {loss} at iteration {iteration}: lower --learning_rate, or turn amp and half precision "
+                f"off; {self.folder} keeps the last state before"
+            )
+        within = iteration % length
+        # Gradients that are gathered over several iterations are in no file; an epoch's end has its own one.
+        steps = within % getattr(engine, "accumulation_steps", 1) == 0
+        if within and steps and self.every_iterations and within % self.every_iterations == 0:
+            self._write_state(engine)
+
+    def _after_epoch(self, engine: Any) -> None:
+        epoch = engine.state.epoch
+        for name in self.network.files:
+            self._write(self._checkpoint(epoch), self.folder / name.format(epoch=epoch))
+        if self.validator is not None and self.validator.state.best_metric_epoch == epoch:
+            self._write(self._checkpoint(epoch), self.best_file)
+        self._write_state(engine)
+
+    def _checkpoint(self, epoch: int) -> dict[str, Any]:
+        content: dict[str, Any] = {self.network.part: _plain(self.network.learned.state_dict())}
+        if self.network.optimizer_key is not None:
+            content |= {"epoch": epoch, self.network.optimizer_key: self.optimizer.state_dict()}
+        return content
+
+    def _write_state(self, engine: Any) -> None:
+        best = {} if self.validator is None else vars(self.validator.state)
+        scaler = getattr(engine, "scaler", None)
+        self._write(
+            {
+                "version": _VERSION,
+                "settings": self.settings,
+                "iteration": engine.state.iteration,
+                "epoch_length": engine.state.epoch_length,
+                "learned": _plain(self.network.learned.state_dict()),
+                "optimizer": self.optimizer.state_dict(),
+                "lr_scheduler": None if self.lr_scheduler is None else self.lr_scheduler.state_dict(),
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "best": {name: best[name] for name in ("best_metric", "best_metric_epoch") if name in best},
+                "random": _random_state(),
+            },
+            self.state_file,
+        )
+
+    def _write(self, content: Mapping[str, Any], path: Path) -> None:
+        if self.write:
+            with atomic_path(path) as temporary:
+                save_state(content, temporary, path)
+
+    def _resume(self, engine: Any) -> None:
+        state = read_training_state(self.state_file)
+        settings, iteration, length = state["settings"], state["iteration"], state["epoch_length"]
+        new = {**self.settings, "iterations in an epoch": str(engine.state.epoch_length)}
+        old = {**settings, "iterations in an epoch": str(length)}
+        if changed := [f"{name} was {old.get(name)}, is {new[name]}" for name in new if new[name] != old.get(name)]:
+            raise ConfigurationError(
+                f"{self.folder} holds a training with other settings ({'; '.join(changed)}): set them as they were, "
+                "give another --output_dir, or start anew with --resume false --overwrite true"
+            )
+        self.network.learned.load_state_dict(state["learned"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.lr_scheduler is not None and state["lr_scheduler"] is not None:
+            self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+        if getattr(engine, "scaler", None) is not None and state["scaler"] is not None:
+            engine.scaler.load_state_dict(state["scaler"])
+        if self.validator is not None:
+            for name, value in state["best"].items():
+                setattr(self.validator.state, name, value)
+        _set_random_state(state["random"])
+        engine.state.iteration = iteration
+        engine.state.epoch = iteration // length
+        self.sampler.skip = iteration % length * self.batch_size
+        _logger.info("going on at epoch %d, iteration %d of %d", engine.state.epoch + 1, iteration % length + 1, length)
+
+
+def read_training_state(path: Path) -> dict[str, Any]:
+    """What a training wrote to go on from; only plain values and tensors, so that it runs no code.
+
+    Raises:
+        WeightsError: if the file is damaged, holds other objects, or is no such state.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if lacking := {"settings", "iteration", "epoch_length"} - state.keys():
+            raise LookupError(f"no {min(lacking)}")
+    except (OSError, RuntimeError, LookupError, ValueError, EOFError, AttributeError, UnpicklingError) as error:
+        raise WeightsError(
+            f"{path} is damaged or no state of a training: remove it to start anew, from a file of the last epoch if "
+            "you like (--weights#...)"
+        ) from error
+    return dict(state)
+
+
+def _plain(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+
+def _random_state() -> dict[str, Any]:
+    # The global generators, since it is these that MONAI's set_determinism seeds.
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    name, keys, *rest = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if len(state["cuda"]) == (torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        for device, generator in enumerate(state["cuda"]):
+            torch.cuda.set_rng_state(generator, device)

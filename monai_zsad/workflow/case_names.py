@@ -1,0 +1,209 @@
+"""What the cases of a run are called: a salted hash, the names of files, or ids that the user gave."""
+
+from __future__ import annotations
+
+import csv
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_zsad.data import IMAGE_SUFFIXES, find_scans
+from monai_zsad.data.dicom.files import limit_deflated
+from monai_zsad.data.discovery.case_ids import hashed_id, unique_ids
+from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, read_scan_list
+from monai_zsad.data.image_files import PICTURE_SCAN_SUFFIXES
+from monai_zsad.data.scan import READ_ERRORS
+from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.workflow.redaction import conceal, quiet_search
+from monai_zsad.writers import atomic_path, without_paths
+
+__all__ = ["CASE_NAMES", "SALT_VARIABLE", "find_cases"]
+
+CASE_NAMES = ("auto", "files", "hash", "uid")
+"""Ways to name cases, see :func:`find_cases`."""
+
+SALT_VARIABLE = "MONAI_ZSAD_SALT"
+"""Environment variable with the salt of hashed names: the same scan then has the same name in all output folders."""
+
+_SALT_FILE = ".case_salt"
+_SHORTEST_SALT = 8
+
+
+def find_cases(
+    path: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    names: str = "auto",
+    key_file: str | os.PathLike[str] | None = None,
+    *,
+    series: str | int | None = None,
+    download: str | os.PathLike[str] | None = None,
+) -> list[dict[str, Any]]:
+    """The scans at a path, under names that may leave the hospital.
+
+    :func:`~monai_zsad.data.find_scans` names a case by its file or folder. Who names a NIfTI file has chosen that name;
+    the folders of a DICOM export are often called by the patient. So a DICOM series gets ``case-`` and 16 digits of a
+    salted hash of its SeriesInstanceUID, and neither logs nor failures name its files or folders: they name the case,
+    and a file by its place in the sorted list. An id that stands in a list of scans is the user's own and is kept.
+
+    The salt is a secret, without which nobody can tell whether a known series is among the results. It comes from the
+    environment variable ``MONAI_ZSAD_SALT``, or else stands in ``<output_dir>/.case_salt``, made by the first run for
+    its user alone, so that a resumed run finds its cases. Leave that file out of what is handed on.
+
+    Args:
+        path: see :func:`~monai_zsad.data.find_scans`.
+        output_dir: folder of the run, which is not searched.
+        names: ``"auto"`` (as above), ``"files"`` (names of files and folders, also of DICOM, which then stand in logs,
+            too), ``"hash"`` (a hash for every case, whatever its format and even where a list gives an id), or
+            ``"uid"`` (as ``"auto"``, but DICOM series by their SeriesInstanceUID as it is).
+        key_file: CSV file to write that says which case is which scan, readable for its user alone; ``None`` for none.
+        series: see :func:`~monai_zsad.data.find_scans`.
+        download: see :func:`~monai_zsad.data.find_scans`.
+
+    Returns:
+        Records as of :func:`~monai_zsad.data.find_scans`; no two have the same case.
+
+    Raises:
+        ConfigurationError: if ``names`` is none of :data:`CASE_NAMES`, or the salt in the environment is too short.
+        InputError: what :func:`~monai_zsad.data.find_scans` refuses.
+        OutputError: if the salt or the key file cannot be read or written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "anna.nii.gz").touch()
+        >>> [record["case"] for record in find_cases(folder, folder / "out")]
+        ['anna']
+        >>> find_cases(folder, folder / "out", "hash")[0]["case"].startswith("case-")
+        True
+    """
+    if names not in CASE_NAMES:
+        raise ConfigurationError(f"case_names={names!r}: choose {', '.join(CASE_NAMES)}")
+    root = Path(path).expanduser()
+    if names == "files":
+        records = find_scans(path, output_dir, series, download)
+        private = [False] * len(records)
+    else:
+        with quiet_search(root):
+            records = find_scans(path, output_dir, series, download)
+        records, private = _named(records, _own_ids(root, len(records)), names, Path(output_dir).expanduser())
+    conceal(records, private)
+    if key_file is not None:
+        _write_key(Path(key_file).expanduser(), records)
+    return records
+
+
+def _own_ids(root: Path, count: int) -> list[bool]:
+    """Which of the scans have an id of a list."""
+    if root.is_file() and root.name.lower().endswith(LIST_SUFFIXES):
+        return [bool(entry.case) for entry in read_scan_list(root)]
+    return [False] * count
+
+
+def _named(
+    records: Sequence[dict[str, Any]], own: Sequence[bool], names: str, output_dir: Path
+) -> tuple[list[dict[str, Any]], list[bool]]:
+    wanted, private = [], []
+    salt = ""
+    for record, is_own in zip(records, own, strict=True):
+        dicom = _is_dicom(record["image"])
+        hidden = names == "hash" or (dicom and not is_own)
+        case = str(record["case"])
+        if hidden:
+            uid = _series_uid(record["image"]) if dicom else ""
+            if uid and names == "uid":
+                case = uid
+            else:
+                salt = salt or _salt(output_dir)
+                case = hashed_id(f"series {uid}" if uid else f"name {case}", salt)
+        wanted.append((case,))
+        # The id of a list is the user's own; the folders are not.
+        private.append(hidden or dicom)
+    cases = unique_ids(wanted)
+    named = [{**record, "case": case} for record, case in zip(records, cases, strict=True)]
+    return [_without_names(one) if hide else one for one, hide in zip(named, private, strict=True)], private
+
+
+def _without_names(record: dict[str, Any]) -> dict[str, Any]:
+    """A record whose warnings name none of its files, nor a file that lies beside them."""
+    if not record.get("warnings"):
+        return record
+    files = [record["image"]] if isinstance(record["image"], str) else list(record["image"])
+    text = without_paths(str(record["warnings"]), files, record["case"])
+    for folder in {os.path.dirname(file) for file in files}:
+        for name in os.listdir(folder):
+            text = without_paths(text, [os.path.join(folder, name)], "a file beside it")
+    return {**record, "warnings": text}
+
+
+def _is_dicom(image: str | list[str]) -> bool:
+    return not isinstance(image, str) or not image.lower().endswith((*IMAGE_SUFFIXES, *PICTURE_SCAN_SUFFIXES))
+
+
+def _series_uid(image: str | list[str]) -> str:
+    """SeriesInstanceUID of the first file that has one; empty where none can be read, which reading says later."""
+    return next(filter(None, map(_uid_of, [image] if isinstance(image, str) else image)), "")
+
+
+def _uid_of(file: str) -> str:
+    import pydicom
+
+    try:
+        limit_deflated(Path(file))
+        header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=["SeriesInstanceUID"])
+        return str(header.get("SeriesInstanceUID") or "")
+    except READ_ERRORS:
+        return ""
+
+
+def _salt(folder: Path) -> str:
+    if given := os.environ.get(SALT_VARIABLE, ""):
+        if len(given) < _SHORTEST_SALT:
+            raise ConfigurationError(f"{SALT_VARIABLE} has {len(given)} characters: give at least {_SHORTEST_SALT}")
+        return given
+    file = folder / _SALT_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            _make_salt(file)
+        salt = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no salt"
+        raise OutputError(
+            f"{file}: cannot be used ({reason}); give another --output_dir, or a salt in {SALT_VARIABLE}"
+        ) from error
+    if len(salt) < _SHORTEST_SALT:
+        raise OutputError(f"{file}: holds no salt; restore it, or remove it, and the cases get new names")
+    return salt
+
+
+def _make_salt(file: Path) -> None:
+    # Whole or not at all, and of two runs that start together the first one's.
+    temporary = file.with_name(f".{secrets.token_hex(4)}.{file.name}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as stream:
+            stream.write(secrets.token_hex(32) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            os.link(temporary, file)
+        except FileExistsError:
+            return
+        except OSError:
+            # A file system without links.
+            os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_key(file: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    with atomic_path(file) as temporary:
+        temporary.touch(mode=0o600)
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+            table = csv.writer(stream)
+            table.writerow(["case", "image"])
+            for record in records:
+                image = record["image"]
+                table.writerow([record["case"], image if isinstance(image, str) else os.path.commonpath(image)])

@@ -1,0 +1,162 @@
+"""A bundle's run on scans by one call: what ``monai-zsad screen`` does, for notebooks and programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai_zsad.workflow.screen_run import by_id, choose_crew, prepare, run_bundle
+
+__all__ = ["Screened", "ScreenedCase", "screen"]
+
+
+@dataclass(frozen=True)
+class ScreenedCase:
+    """What became of a scan.
+
+    Attributes:
+        case: its id, the name of its folder.
+        status: ``"done"``, ``"repaired"``, ``"refused"`` or ``"failed"``, see
+            :data:`monai_zsad.writers.status.STATES`.
+        volume_score: in [0, 1]; None without results.
+        reason: one sentence, of a scan that was refused or failed.
+        codes: of warnings, or of the refusal.
+        seconds: that it took.
+        candidates: as in ``<case>_findings.json``, most suspicious first: ``peak_ras_mm``, ``volume_mm3``, ...
+        files: results by kind: ``anomaly_map``, ``candidates``, ``preview``, ``report``, ``findings``, ...
+    """
+
+    case: str
+    status: str
+    volume_score: float | None
+    reason: str
+    codes: tuple[str, ...]
+    seconds: float
+    candidates: tuple[Mapping[str, Any], ...] = field(repr=False)
+    files: Mapping[str, Path] = field(repr=False)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there are results."""
+        return self.status in ("done", "repaired")
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What a run has left in its folder; printed, it is a table.
+
+    Attributes:
+        folder: of the results; ``index.html`` in it leads to all.
+        cases: of the run by id, and with ``resume=True`` those that were complete before.
+        complete: whether every scan of this run was done.
+    """
+
+    folder: Path
+    cases: Mapping[str, ScreenedCase]
+    complete: bool
+
+    @property
+    def failed(self) -> list[ScreenedCase]:
+        """The scans that were refused or failed, each with its ``reason``."""
+        return [case for case in self.cases.values() if not case.is_done]
+
+    def __str__(self) -> str:
+        from monai_zsad.writers.run_tables import earlier_records, result_table
+
+        return result_table(earlier_records(self.folder, set()), self.folder)
+
+
+def screen(
+    scans: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    bundle: str | os.PathLike[str] = "tiny_screening",
+    *,
+    weights: Mapping[str, str | os.PathLike[str]] | None = None,
+    engine: str = "process",
+    workers: int | None = None,
+    ray_address: str | None = None,
+    worker_gpus: float | None = None,
+    **options: Any,
+) -> Screened:
+    """Screen scans with a bundle: anomaly map, candidates, scores, picture and report for each.
+
+    The same as ``monai-zsad screen``, within this process; logging stays as it is. A scan that fails does not end the
+    run and raises nothing: see :attr:`Screened.failed`.
+
+    Args:
+        scans: a volume file, a folder with a DICOM series, a folder of any nesting of such, a zip, a CSV or JSON list,
+            or a DICOMweb query.
+        output_dir: folder for the results.
+        bundle: a bundle's folder, or a name of :func:`monai_zsad.bundles.names`.
+        weights: sources by part (``clip``, ``prompts``, ...): a registered name, a file, or ``seed:N``; parts without
+            one keep the bundle's released weights.
+        engine: what runs several workers: ``"process"`` (this machine) or ``"ray"``.
+        workers: processes that share the scans, each with its model; None: this process alone, with Ray 2.
+        ray_address: of an existing Ray cluster; None starts Ray here.
+        worker_gpus: GPUs that a worker asks Ray for; None: 1 with ``device="cuda"``, else 0.
+        **options: values of the bundle's ``inference.yaml`` by id, such as ``anatomy="brain"``, ``plane="coronal"``,
+            ``window=[40, 80]``, ``dicom=["seg"]``, ``overwrite=True``, ``resume=True``, ``progress=False``; also by
+            the command line's names ``prompts``, ``state``, ``threshold`` and ``download``. None leaves the default.
+
+    Returns:
+        Records and files of the cases.
+
+    Raises:
+        ConfigurationError: if the bundle or an option is unknown, or a value cannot be used.
+        InputError: if there is no scan.
+        OutputError: if results of the same cases are there, or cannot be written.
+        WeightsError: if weights are missing or do not fit.
+
+    Example:
+        >>> import tempfile
+        >>> from monai_zsad.synthesis import write_sample_scan
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> scan = write_sample_scan(folder / "scan")
+        >>> result = screen(scan, folder / "out", anatomy="brain", modality="FLAIR", progress=False)  # doctest: +SKIP
+        >>> result.cases["sample_flair"].files["anomaly_map"].name  # doctest: +SKIP
+        'sample_flair_anomaly.nii.gz'
+    """
+    parts = {f"weights#{part}": source for part, source in (weights or {}).items()}
+    settings = {key: _plain(value) for key, value in (by_id(options) | parts).items()}
+    hook, search = sys.excepthook, list(sys.path)
+    try:
+        config, given = prepare(os.fspath(scans), output_dir, bundle, settings)
+        crew = choose_crew(engine, workers, ray_address, worker_gpus, given.get("device"), given.get("limit"))
+        complete = run_bundle(config, given, crew, logging_file=False)
+    finally:
+        # A bundle's run is made for a process of its own and leaves these behind.
+        sys.excepthook, sys.path[:] = hook, search
+    folder = Path(output_dir).expanduser()
+    return Screened(folder, _cases(folder), complete)
+
+
+def _cases(folder: Path) -> dict[str, ScreenedCase]:
+    from monai_zsad.writers.run_tables import earlier_records
+    from monai_zsad.writers.status import StatusRow, read_row
+
+    found = {}
+    for record in earlier_records(folder, set()):
+        case = str(record["case"])
+        row = read_row(folder, case) or StatusRow(
+            case, record["status"], (), record.get("reason", ""), record.get("volume_score"), record["seconds"]
+        )
+        files: dict[str, Path] = {}
+        candidates: tuple[Mapping[str, Any], ...] = ()
+        findings = folder / case / f"{case}_findings.json"
+        if row.is_done and findings.is_file():
+            content = json.loads(findings.read_text(encoding="utf-8"))
+            files = {kind: findings.parent / name for kind, name in content["files"].items()} | {"findings": findings}
+            candidates = tuple(content["candidates"])
+        found[case] = ScreenedCase(
+            case, row.status, row.volume_score, row.reason, row.codes, row.seconds, candidates, files
+        )
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

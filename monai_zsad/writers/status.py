@@ -1,0 +1,198 @@
+"""What became of each case: one small file each, and the tables that are made of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from monai_zsad.errors import OutputError
+from monai_zsad.writers import atomic_path
+
+__all__ = [
+    "STATES",
+    "STATUS_FOLDER",
+    "TABLES",
+    "StatusRow",
+    "read_row",
+    "read_rows",
+    "row_identity",
+    "write_row",
+    "write_tables",
+]
+
+STATUS_FOLDER = ".status"
+"""Folder in the output folder with a row for each case, and the claims while a run goes on."""
+
+STATES = ("done", "repaired", "refused", "failed")
+"""Done, or done with warning codes; refused by the reader or another check of the input, or failed otherwise."""
+
+TABLES = ("status.csv", "status.parquet")
+"""Tables in the output folder; the second where pyarrow is installed."""
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\..+\.json", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class StatusRow:
+    """What became of a case.
+
+    Attributes:
+        case: its id.
+        status: one of :data:`STATES`.
+        codes: of warnings (:data:`monai_zsad.data.REPAIRS`), or of the refusal (:data:`monai_zsad.data.REFUSALS`);
+            ``"out-of-memory"`` and ``"worker-lost"`` of failures.
+        reason: one sentence, of a case that was refused or failed.
+        volume_score: of a case that was done, in [0, 1].
+        seconds: from the end of the case before to its own.
+        parts: seconds of its parts, see :class:`~monai_zsad.workflow.profiling.StudyProfiler`.
+        run: name of the run that wrote the row.
+    """
+
+    case: str
+    status: str
+    codes: tuple[str, ...] = ()
+    reason: str = ""
+    volume_score: float | None = None
+    seconds: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
+    run: str = ""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there are results."""
+        return self.status in ("done", "repaired")
+
+    def summary(self) -> dict[str, Any]:
+        """The case's record in ``summary.json``, where a refused case counts as failed and a repaired one as done."""
+        record: dict[str, Any] = {"case": self.case, "status": "done" if self.is_done else "failed"}
+        if not self.is_done:
+            record["reason"] = self.reason
+        elif self.volume_score is not None:
+            record["volume_score"] = self.volume_score
+        return record | {"seconds": self.seconds}
+
+
+def _file(output_dir: str | os.PathLike[str], case: str) -> Path:
+    return Path(output_dir).expanduser() / STATUS_FOLDER / f"{case}.json"
+
+
+def write_row(output_dir: str | os.PathLike[str], row: StatusRow) -> None:
+    """Write a case's row, whole or not at all; an older one is replaced.
+
+    Raises:
+        OutputError: if it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> (Path(folder) / STATUS_FOLDER).mkdir()
+        >>> write_row(folder, StatusRow("anna", "done", volume_score=0.25))
+        >>> read_row(folder, "anna").volume_score
+        0.25
+    """
+    file = _file(output_dir, row.case)
+    temporary = file.with_name(f".{uuid.uuid4().hex[:8]}.{file.name}")
+    try:
+        # Without waiting for the disk, as atomic_path does: a row that a power failure has emptied counts for none.
+        temporary.write_text(json.dumps(asdict(row)) + "\n", encoding="utf-8")
+        os.replace(temporary, file)
+    except OSError as error:
+        raise OutputError(
+            f"{file}: cannot be written ({error.strerror}); free space or permission, or give another --output_dir"
+        ) from error
+
+
+def read_row(output_dir: str | os.PathLike[str], case: str) -> StatusRow | None:
+    """A case's row; None if there is none that can be read."""
+    return _read(_file(output_dir, case))
+
+
+def read_rows(output_dir: str | os.PathLike[str]) -> list[StatusRow]:
+    """All rows in a folder, by case."""
+    files = sorted((Path(output_dir).expanduser() / STATUS_FOLDER).glob("*.json"))
+    found = (_read(file) for file in files if not _TEMPORARY.fullmatch(file.name))
+    return [row for row in found if row is not None]
+
+
+def row_identity(output_dir: str | os.PathLike[str], case: str) -> tuple[int, int] | None:
+    """Something that changes whenever a case's row is written anew; None where there is none."""
+    try:
+        facts = _file(output_dir, case).stat()
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_ino
+
+
+def _read(file: Path) -> StatusRow | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return StatusRow(**{**content, "codes": tuple(content["codes"])})
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
+
+
+def write_tables(output_dir: str | os.PathLike[str], rows: Sequence[StatusRow]) -> list[Path]:
+    """Write ``status.csv``, and ``status.parquet`` where pyarrow is installed: a line for each case.
+
+    Args:
+        output_dir: folder of the run.
+        rows: in the order of the table.
+
+    Returns:
+        The files.
+
+    Raises:
+        OutputError: if they cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> file = write_tables(tempfile.mkdtemp(), [StatusRow("anna", "refused", ("empty-file",), "is empty")])[0]
+        >>> print(file.read_text().strip())
+        case,status,codes,reason,volume_score,seconds
+        anna,refused,empty-file,is empty,,0.0
+    """
+    folder = Path(output_dir).expanduser()
+    parts = list(dict.fromkeys(part for row in rows for part in row.parts))
+    lines = [_line(row, parts) for row in rows]
+    names = ["case", "status", "codes", "reason", "volume_score", "seconds", *(f"{part}_seconds" for part in parts)]
+    table = folder / TABLES[0]
+    with atomic_path(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([_cell(value) for value in line] for line in lines)
+    if find_spec("pyarrow") is None:
+        return [table]
+    _write_parquet(folder / TABLES[1], names, lines)
+    return [table, folder / TABLES[1]]
+
+
+def _line(row: StatusRow, parts: Iterable[str]) -> list[Any]:
+    own = [row.parts.get(part) for part in parts]
+    return [row.case, row.status, list(row.codes), row.reason, row.volume_score, row.seconds, *own]
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return " ".join(value)
+    # What a spreadsheet would take for a formula.
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+
+
+def _write_parquet(file: Path, names: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    kinds = [pyarrow.string(), pyarrow.string(), pyarrow.list_(pyarrow.string()), pyarrow.string()]
+    kinds += [pyarrow.float64()] * (len(names) - len(kinds))
+    columns = list(zip(*lines, strict=True)) or [()] * len(names)
+    arrays = [pyarrow.array(list(column), kind) for column, kind in zip(columns, kinds, strict=True)]
+    with atomic_path(file) as temporary:
+        parquet.write_table(pyarrow.Table.from_arrays(arrays, names=list(names)), temporary)

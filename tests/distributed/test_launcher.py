@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monai_zsad.distributed.launcher import Order, absolute, lead
+from monai_zsad.distributed.local_workers import Processes
+from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.writers.status import StatusRow, write_row
+
+RECORDS = [{"case": case} for case in ("anna", "ben")]
+
+
+class Scripted:
+    """Workers that settle what a script says, and end as it says."""
+
+    def __init__(self, script: Sequence[tuple[str, str]]) -> None:
+        self.script = list(script)
+        self.running: list[tuple[int, Order]] = []
+        self.started: list[int] = []
+        self.stopped = False
+
+    def start(self, number: int, order: Order) -> None:
+        self.running.append((number, order))
+        self.started.append(number)
+
+    def wait(self) -> tuple[int, str]:
+        number, order = self.running.pop(0)
+        case, end = self.script.pop(0)
+        if case:
+            folder = Path(order.settings["output_dir"])
+            (folder / ".status").mkdir(exist_ok=True)
+            status = "failed" if case == "ben" else "done"
+            write_row(folder, StatusRow(case, status, reason="too bad", run=order.run))
+        return number, end
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def run(folder: Path, crew: Scripted, workers: int = 2, **settings: Any) -> bool:
+    given = {"dataset_dir": "in", "output_dir": str(folder), **settings}
+    return lead(lambda: crew, workers, "inference.yaml", given, lambda: RECORDS)
+
+
+def test_tables_and_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crew = Scripted([("anna", "done"), ("ben", "done")])
+    assert run(tmp_path, crew) is False
+    assert crew.stopped
+    assert "1 done, 1 failed" in capsys.readouterr().out
+    assert [line.split(",")[1] for line in (tmp_path / "status.csv").read_text().splitlines()[1:]] == ["done", "failed"]
+    assert sorted(path.name for path in (tmp_path / ".status").iterdir()) == ["anna.json", "ben.json"]
+    assert run(tmp_path, Scripted([("anna", "done"), ("", "done")])) is True
+    assert [record["case"] for record in json.loads((tmp_path / "summary.json").read_text())["cases"]] == ["anna"]
+    assert run(tmp_path, Scripted([("anna", "done")]), 1, resume=True) is True
+    assert len(json.loads((tmp_path / "summary.json").read_text())["cases"]) == 1 + 1
+
+
+def test_who_dies_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    crew = Scripted([("", "died"), ("anna", "died"), ("", "died"), ("", "done"), ("", "done")])
+    assert run(tmp_path, crew)
+    assert crew.started == [0, 1, 0, 1, 0]
+    assert "worker 1 died" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [([("anna", "died")] + [("", "died")] * 3, "3 workers died one after the other"), ([("", "refused")], "own words")],
+)
+def test_a_run_that_cannot_go_on(tmp_path: Path, script: list[tuple[str, str]], message: str) -> None:
+    crew = Scripted(script)
+    with pytest.raises(OutputError, match=message):
+        run(tmp_path, crew)
+    assert crew.stopped
+
+
+def test_queries_are_retrieved_first(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="query"):
+        run(tmp_path, Scripted([]), dataset_dir="https://pacs/dicom-web/series?PatientID=7")
+
+
+def test_paths_hold_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "axial").touch()
+    (tmp_path / "own.pt").touch()
+    given = {"plane": "axial", "output_dir": "out", "weights#a": "own.pt", "weights#b": "seed:0", "alpha": 0.1}
+    assert absolute(given) == given | {"output_dir": str(tmp_path / "out"), "weights#a": str(tmp_path / "own.pt")}
+    assert absolute({"dataset_dir": "https://pacs/dicom-web/series"})["dataset_dir"].startswith("https://")
+
+
+def test_a_local_worker_that_refuses_or_dies(tmp_path: Path) -> None:
+    crew = Processes(1)
+    try:
+        crew.start(0, Order(str(tmp_path / "gone.yaml"), {}, "run"))
+        number, end = crew.wait()
+        assert number == 0
+        assert end in ("refused", "died")
+        crew.start(7, Order("", {}, "run"))
+        crew.running[7].kill()
+        assert crew.wait() == (7, "died")
+    finally:
+        crew.stop()
