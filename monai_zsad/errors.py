@@ -6,7 +6,25 @@ defect of ours and keeps its traceback.
 
 from __future__ import annotations
 
-__all__ = ["ConfigurationError", "InputError", "OutputError", "WeightsError", "ZsadError"]
+import os
+
+__all__ = [
+    "TRACEBACK_VARIABLE",
+    "ConfigurationError",
+    "InputError",
+    "OutputError",
+    "WeightsError",
+    "ZsadError",
+    "show_tracebacks",
+]
+
+TRACEBACK_VARIABLE = "MONAI_ZSAD_TRACEBACK"
+"""Environment variable. If it is set to 1, errors of the user keep their tracebacks."""
+
+
+def show_tracebacks() -> bool:
+    """Whether the user wants tracebacks: ``MONAI_ZSAD_TRACEBACK`` is set, and not to ``0`` or ``false``."""
+    return os.environ.get(TRACEBACK_VARIABLE, "").lower() not in ("", "0", "false")
 
 
 class ZsadError(Exception):
