@@ -22,6 +22,7 @@ _ROOMS = (
     "distributed",
     "errors",
     "evaluation",
+    "flags",
     "inferers",
     "integrations",
     "losses",

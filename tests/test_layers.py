@@ -27,7 +27,7 @@ LEVELS = (
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # Modules beside the rooms, for all of them.
-FOR_ALL = {"errors", "_version"}
+FOR_ALL = {"_version", "errors", "flags", "result_files"}
 WITHOUT_NETWORKS = {"transforms", "metrics", "data", "synthesis", "writers"}
 NETWORKS = {"backbones", "networks"}
 # Packages with one home.

@@ -25,7 +25,7 @@ from monai_zsad.evaluation.predictions import (
     save_prediction,
 )
 from monai_zsad.evaluation.protocols import VOLUMES, Protocol
-from monai_zsad.inferers.arguments import parse_flag
+from monai_zsad.flags import parse_flag
 from monai_zsad.networks import ZeroShotNetwork
 from monai_zsad.prompts import PromptEnsemble
 from monai_zsad.writers import atomic_path, clean_temporaries, content_hash, fingerprint

@@ -18,7 +18,7 @@ from monai_zsad.evaluation.protocols import VOLUMES
 from monai_zsad.evaluation.running import read_run
 from monai_zsad.evaluation.tables import Table
 from monai_zsad.evaluation.volume_metrics import volume_findings
-from monai_zsad.inferers.arguments import parse_flag
+from monai_zsad.flags import parse_flag
 from monai_zsad.writers import atomic_path
 
 __all__ = ["TABLE_FILES", "score_run"]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from monai_zsad.errors import ConfigurationError
+from monai_zsad.flags import parse_flag
 from monai_zsad.inferers.planes import PLANES
 
 __all__ = [
@@ -39,17 +40,6 @@ def is_number(value: object) -> bool:
 def is_count(value: object) -> bool:
     """Whether it is a whole number of at least 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def parse_flag(name: str, value: object) -> bool:
-    """A yes or no; the words too, since MONAI's command line hands ``--name false`` on as text, which would be true.
-
-    >>> parse_flag("amp", "false"), parse_flag("amp", True)
-    (False, True)
-    """
-    word = value.strip().lower() if isinstance(value, str) else value
-    check(isinstance(value, (bool, str)) and word in (True, False, "true", "false"), name, value, "true or false")
-    return word in (True, "true")
 
 
 def is_distance(value: object) -> bool:

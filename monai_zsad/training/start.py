@@ -11,7 +11,7 @@ from typing import Any
 
 from monai_zsad.data.benchmarks.datalists import find_labelled, split_cases
 from monai_zsad.errors import ConfigurationError, InputError, OutputError
-from monai_zsad.inferers.arguments import parse_flag
+from monai_zsad.flags import parse_flag
 from monai_zsad.training.crane import TrainingNetwork
 from monai_zsad.training.files import TrainingFiles
 from monai_zsad.workflow.bundles import check_parts

@@ -13,9 +13,9 @@ import torch
 from monai.utils import get_seed, set_determinism
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.inferers.arguments import parse_flag
+from monai_zsad.flags import parse_flag
 
-__all__ = ["determinism", "repeatable"]
+__all__ = ["check_workspace", "determinism", "repeatable"]
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 # PyTorch refuses matrix products on a GPU under any other.
@@ -84,14 +84,23 @@ def repeatable(
     """
     if not parse_flag("deterministic", active):
         return update
-    if torch.device(device).type == "cuda" and os.environ.get(_WORKSPACE) not in _FIXED_WORKSPACES:
-        raise ConfigurationError(
-            f"deterministic=true needs {_WORKSPACE} of {' or '.join(_FIXED_WORKSPACES)} on a GPU, not "
-            f"{os.environ.get(_WORKSPACE)!r}: set this environment variable before the program starts"
-        )
+    check_workspace(device)
 
     def repeat(engine: Any, batch: Any) -> Any:
         with determinism():
             return update(engine, batch)
 
     return repeat
+
+
+def check_workspace(device: str | torch.device) -> None:
+    """Refuse a GPU on which cuBLAS may choose its workspace, because sums then come in another order.
+
+    Raises:
+        ConfigurationError: naming the environment variable to set.
+    """
+    if torch.device(device).type == "cuda" and os.environ.get(_WORKSPACE) not in _FIXED_WORKSPACES:
+        raise ConfigurationError(
+            f"deterministic=true needs {_WORKSPACE} of {' or '.join(_FIXED_WORKSPACES)} on a GPU, not "
+            f"{os.environ.get(_WORKSPACE)!r}: set this environment variable before the program starts"
+        )

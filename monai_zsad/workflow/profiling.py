@@ -11,7 +11,7 @@ from monai.engines import IterationEvents
 from monai.transforms import Compose, Invertd, LoadImaged, apply_transform
 from monai.utils import CommonKeys
 
-from monai_zsad.inferers.arguments import parse_flag
+from monai_zsad.flags import parse_flag
 
 __all__ = ["PARTS", "StudyProfiler", "part_table"]
 

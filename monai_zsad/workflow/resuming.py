@@ -9,7 +9,7 @@ from typing import Any
 
 from monai_zsad.distributed.sharing import Share, clean_case
 from monai_zsad.errors import OutputError
-from monai_zsad.inferers.arguments import parse_flag
+from monai_zsad.flags import parse_flag
 from monai_zsad.workflow.case_order import first_cases
 from monai_zsad.writers import content_hash, fingerprint, is_complete, verify_manifest
 from monai_zsad.writers.run_tables import earlier_records

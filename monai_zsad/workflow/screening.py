@@ -20,7 +20,7 @@ from monai_zsad.data import OUT_OF_MEMORY, explain, failure_code, find_user_erro
 from monai_zsad.distributed.ranks import place, use_own_device
 from monai_zsad.distributed.sharing import Share
 from monai_zsad.errors import OutputError
-from monai_zsad.inferers.arguments import parse_flag
+from monai_zsad.flags import parse_flag
 from monai_zsad.workflow.profiling import part_table
 from monai_zsad.workflow.progress import StudyBar
 from monai_zsad.workflow.redaction import hide, hides_tracebacks

@@ -5,7 +5,7 @@ import torch
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.inferers import VolumeSliceInferer
-from monai_zsad.inferers.arguments import parse_flag
+from monai_zsad.flags import parse_flag
 
 WRONG = [
     ("batch_size", 0),

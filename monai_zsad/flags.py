@@ -1,0 +1,33 @@
+"""Yes-or-no options, as they arrive from a configuration or from the command line."""
+
+from __future__ import annotations
+
+from monai_zsad.errors import ConfigurationError
+
+__all__ = ["parse_flag"]
+
+
+def parse_flag(name: str, value: object) -> bool:
+    """Read an option that is either on or off.
+
+    MONAI's command line passes ``--name false`` on as text, and Python takes every text as true. Hence the texts
+    ``"true"`` and ``"false"`` are read too, in upper or lower case.
+
+    Args:
+        name: name of the option, for the error message.
+        value: a bool, or ``"true"`` or ``"false"``.
+
+    Returns:
+        The value as a bool.
+
+    Raises:
+        ConfigurationError: if the value is anything else.
+
+    Example:
+        >>> parse_flag("amp", "false"), parse_flag("amp", True)
+        (False, True)
+    """
+    flag = value.strip().lower() if isinstance(value, str) else value
+    if not isinstance(value, (bool, str)) or flag not in (True, False, "true", "false"):
+        raise ConfigurationError(f"{name}={value!r} cannot be used: it must be true or false.")
+    return flag in (True, "true")
