@@ -1,4 +1,4 @@
-"""Claims: of several processes that share an output folder, which one runs which case."""
+"""Claims: each case of a run is taken by one of the processes that share the output folder."""
 
 from __future__ import annotations
 
@@ -6,66 +6,45 @@ import contextlib
 import json
 import os
 import re
-import socket
 import threading
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from monai_zsad.distributed.process_identity import ProcessIdentity, host_name, start_time
 from monai_zsad.errors import OutputError
 from monai_zsad.writers.status import STATUS_FOLDER
 
-__all__ = ["Claims", "Owner"]
+__all__ = ["Claims"]
 
 _BEAT_SECONDS = 15.0
 _STALE_SECONDS = 300.0
 _CLAIM = re.compile(r"(?P<case>.+)\.(?P<number>\d+)\.claim", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Owner:
-    """A process that claims cases.
-
-    Attributes:
-        token: random name of this process' share of the run.
-        run: random name of the run, the same in all processes that were started together.
-        host: machine, since its start, and name space of process ids.
-        pid: process id there.
-        since: when that process started, in the machine's ticks; tells it from a later one with the same id.
-        settings: hash of what decides the results, so that no two runs mix theirs; empty if it only writes tables.
-    """
-
-    token: str
-    run: str
-    host: str
-    pid: int
-    since: str
-    settings: str = ""
-
-
 class Claims:
     """Exclusive claims on cases, as small files in ``<output_dir>/.status``.
 
-    MONAI's ``partition_dataset`` gives every rank its share beforehand: a slow one keeps the others waiting, and what a
-    dead one leaves is lost. Here each process takes the next case that nobody has. A claim is made by a hard link, or
-    where the file system has none by exclusive creation; both are atomic on local and network file systems (NFS from
-    version 3 on), and no lock server is needed.
+    MONAI's ``partition_dataset`` gives every rank its share before the run: a slow rank keeps the others waiting, and
+    the cases of a dead rank are lost. Here each process takes the next free case. A claim is a hard link to the
+    process' own file, or a new file where the file system has no hard links. Only one process can make either, on
+    local and on network file systems (NFS from version 3 on), and no lock server is needed.
 
-    A process is alive as long as its own file ``<token>.run`` is there and either its process id exists (seen from the
-    same machine) or the file was touched in the last five minutes (seen from others; the times are the file server's,
-    clocks need not agree). The claims of a process that is not are void: another process makes the claim of the next
-    number, ``<case>.1.claim`` after ``<case>.0.claim``, which is exclusive again. So a case may be run twice, when a
-    process is halted for minutes and then goes on; as files are written whole and equal runs write equal files, the
-    result is the same.
+    A process lives as long as its own file ``<token>.run`` exists and one of two conditions holds: its process id
+    exists (on the same host), or the file was touched in the last five minutes (on other hosts; the file server gives
+    the times, so the clocks of the hosts need not agree). The claims of a dead process are void. Another process then
+    makes the claim with the next number, ``<case>.1.claim`` after ``<case>.0.claim``, which again only one can make.
+    A process that is halted for minutes and then continues may therefore repeat a case of another process. The result
+    is the same, as every file appears only when it is complete, and both processes write equal files.
 
     Args:
         output_dir: folder of the run; it exists.
         run: name of the run; a new one by default.
-        settings: hash of what decides the results.
-        tidy: remove what dead processes left, too, at the end.
-        beat_seconds: how often this process shows that it lives.
-        stale_seconds: how long another machine's process may be silent.
+        settings: hash of the settings that decide the results.
+        tidy: at the end, also remove the files of dead processes.
+        beat_seconds: time between two signs of life of this process.
+        stale_seconds: a process of another host counts as dead when it has been silent for so long.
 
     Example:
         >>> import tempfile
@@ -87,7 +66,7 @@ class Claims:
         self.folder = Path(output_dir).expanduser() / STATUS_FOLDER
         token = uuid.uuid4().hex
         pid = os.getpid()
-        self.owner = Owner(token, run or uuid.uuid4().hex, _host(), pid, _started(pid) or "", settings)
+        self.owner = ProcessIdentity(token, run or uuid.uuid4().hex, host_name(), pid, start_time(pid) or "", settings)
         self.tidy = tidy
         self.beat_seconds = beat_seconds
         self.stale_seconds = stale_seconds
@@ -100,7 +79,7 @@ class Claims:
         return self.folder / f"{self.owner.token}.run"
 
     def __enter__(self) -> Claims:
-        """Show that this process lives, from now on.
+        """Show from now on that this process lives.
 
         Raises:
             OutputError: if the folder cannot be written to.
@@ -118,17 +97,17 @@ class Claims:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Give up all claims."""
+        """Release all claims."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        # First of all: without it, whatever claim is left is void.
+        # First, as every claim of this process is void without this file.
         self.file.unlink(missing_ok=True)
         self._sweep()
 
     def __getstate__(self) -> dict[str, Any]:
-        # For worker processes of a DataLoader that are not forked: they take cases in this process' name.
+        # For spawned worker processes of a DataLoader, which take cases in the name of this process.
         return self.__dict__ | {"_thread": None, "_ended": None}
 
     def take(self, case: str, after_death: bool = True) -> int | None:
@@ -136,10 +115,10 @@ class Claims:
 
         Args:
             case: its id.
-            after_death: also one with which a process has died.
+            after_death: take the case also if a process has died while it ran the case.
 
         Returns:
-            How many processes have died with this case in hand; None if a living one, perhaps this, has it.
+            How many processes have died while they ran this case; None if a living process (perhaps this one) has it.
 
         Raises:
             OutputError: if the claim cannot be written.
@@ -148,7 +127,7 @@ class Claims:
         while not self._create(claim := self._claim(case, number)):
             if not after_death or self._is_held(claim):
                 return None
-            # One that was released in between is claimed at the same number.
+            # If the claim was released in between, its number is free again.
             number += claim.exists()
         return number
 
@@ -162,7 +141,7 @@ class Claims:
         return False
 
     def deaths(self, case: str, run: str | None = None) -> int:
-        """How many processes (only those of one run) have died with this case in hand, as far as known."""
+        """How many processes are known to have died while they ran this case; with ``run`` only those of that run."""
         number = count = 0
         while (claim := self._claim(case, number)).exists():
             owner = _read(claim)
@@ -171,28 +150,28 @@ class Claims:
         return count
 
     def release(self, case: str) -> None:
-        """Give up this process' claim, and void ones below it."""
+        """Remove this process' claim on the case, and void claims with lower numbers."""
         numbers = []
         number = 0
         while (claim := self._claim(case, number)).exists():
             numbers.append(claim)
             number += 1
         if numbers and self._owns(numbers[-1]):
-            # From above, so that no gap invites another to claim below a claim that is held.
+            # Highest number first: a lower number that is free would let another process claim the case.
             for claim in reversed(numbers):
                 claim.unlink(missing_ok=True)
 
-    def others(self) -> list[Owner]:
+    def others(self) -> list[ProcessIdentity]:
         """Living processes of other runs that take cases in this folder."""
         return [one for one in self._known() if one.settings and one.run != self.owner.run and self._lives(one)]
 
     def void(self, host: str, pid: int) -> None:
-        """Declare a process of this run dead, its claims void."""
+        """Declare a process of this run dead, so that its claims are void."""
         for one in self._known():
             if (one.run, one.host, one.pid) == (self.owner.run, host, pid):
                 (self.folder / f"{one.token}.run").unlink(missing_ok=True)
 
-    def _known(self) -> list[Owner]:
+    def _known(self) -> list[ProcessIdentity]:
         found = map(_read, sorted(self.folder.glob("*.run")))
         return [one for one in found if one is not None]
 
@@ -227,20 +206,20 @@ class Claims:
     def _is_held(self, claim: Path) -> bool:
         owner = _read(claim)
         if owner is None:
-            # Gone, or just being written by another process (without links), or cut off by a crash.
+            # Removed, or just being written by another process (without links), or left incomplete by a crash.
             return self._age(claim) < self.stale_seconds
         return self._lives(owner)
 
-    def _lives(self, owner: Owner) -> bool:
+    def _lives(self, owner: ProcessIdentity) -> bool:
         file = self.folder / f"{owner.token}.run"
         if owner.host == self.owner.host and file.exists():
-            started = _started(owner.pid)
+            started = start_time(owner.pid)
             if started is None or (started and owner.since):
                 return started == owner.since
         return self._age(file) < self.stale_seconds
 
     def _age(self, file: Path) -> float:
-        """Seconds since a file was touched, by the file server's clock; infinite if there is no such file."""
+        """Seconds since a file was touched, by the clock of the file server; infinite if the file does not exist."""
         try:
             os.utime(self.file)
             return self.file.stat().st_mtime - file.stat().st_mtime
@@ -253,7 +232,7 @@ class Claims:
                 os.utime(self.file)
 
     def _sweep(self) -> None:
-        """Remove this process' claims, and with ``tidy`` those of which all numbers are void."""
+        """Remove this process' claims; with ``tidy`` also all claims on cases that no living process has."""
         found: dict[str, list[tuple[int, Path]]] = {}
         for claim in sorted(self.folder.glob("*.claim")):
             if match := _CLAIM.fullmatch(claim.name):
@@ -272,40 +251,11 @@ class Claims:
                 file.unlink(missing_ok=True)
 
 
-def _read(file: Path) -> Owner | None:
+def _read(file: Path) -> ProcessIdentity | None:
     try:
-        return Owner(**json.loads(file.read_text(encoding="utf-8")))
+        return ProcessIdentity(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-
-
-def _host() -> str:
-    """A name for the set of processes among which an id means one process."""
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-    with contextlib.suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(parts)
-
-
-def _started(pid: int) -> str | None:
-    """When a process started, in ticks since the machine did; empty if that is not told, None if there is none."""
-    if os.name != "posix":
-        # There, signal 0 is no question.
-        return ""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        return ""
-    try:
-        # The name, in parentheses, may hold anything.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return None if fields[0] in "ZX" else fields[19]
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:

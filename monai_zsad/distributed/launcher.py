@@ -1,4 +1,4 @@
-"""A run by several workers that a leading process starts, watches and, where they die, replaces."""
+"""The launcher: it starts the workers of a run, watches them, and replaces those that die."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from monai_zsad.errors import ConfigurationError, OutputError
 from monai_zsad.writers.run_tables import publish, result_table
 from monai_zsad.writers.status import StatusRow, read_rows
 
-__all__ = ["Crew", "Order", "absolute", "lead"]
+__all__ = ["Job", "Workers", "absolute", "launch"]
 
 _MAX_FRUITLESS = 3
 
@@ -24,8 +24,8 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Order:
-    """What each worker does.
+class Job:
+    """The job of each worker.
 
     Attributes:
         config_file: the bundle's ``inference.yaml``.
@@ -38,81 +38,82 @@ class Order:
     run: str
 
 
-class Crew(Protocol):
+class Workers(Protocol):
     """How workers are started and watched."""
 
-    def start(self, number: int, order: Order) -> None:
-        """Start the worker of this number."""
+    def start(self, number: int, job: Job) -> None:
+        """Start the worker with this number."""
 
     def wait(self) -> tuple[int, str]:
-        """Number of a worker that has ended, and how: ``"done"``, ``"refused"`` (it has said why) or ``"died"``."""
+        """Number of a worker that has ended, and ``"done"``, ``"refused"`` (it has printed why) or ``"died"``."""
 
     def stop(self) -> None:
-        """End all workers that are left."""
+        """End all workers that still run."""
 
 
-def lead(
-    make_crew: Callable[[], Crew],
-    workers: int,
+def launch(
+    make_workers: Callable[[], Workers],
+    count: int,
     config_file: str,
     settings: Mapping[str, Any],
     find: Callable[[], Sequence[Any]],
 ) -> bool:
-    """Run a bundle by workers that share its cases, and write the tables of the run.
+    """Run a bundle with several workers that share its cases, and write the tables of the run.
 
-    A worker that dies is replaced; the case in its hand is run again, but not more than
-    :data:`~monai_zsad.distributed.sharing.MAX_DEATHS` times. If several die without a single case being settled, the
-    run ends.
+    A worker that dies is replaced. Its case is run again, until
+    :data:`~monai_zsad.distributed.sharing.MAX_DEATHS` workers have died with it. The run ends if several workers die
+    one after the other and no case is finished in between.
 
     Args:
-        make_crew: gives what starts workers.
-        workers: how many, at least 1.
+        make_workers: makes the object that starts the workers.
+        count: number of workers, at least 1.
         config_file: the bundle's ``inference.yaml``.
         settings: as for ``monai.bundle.run``.
-        find: looks for the cases, and refuses what would fail or overwrite; called once, before the workers start.
+        find: finds the cases, and raises if the output folder cannot take their results; called once, before the
+            workers start.
 
     Returns:
         Whether every case of the run is done.
 
     Raises:
-        ConfigurationError: if the scans are a query, which each worker would retrieve.
-        OutputError: if workers die for no fault of a case, or refuse to work.
+        ConfigurationError: if the scans are a DICOMweb query, as each worker would retrieve them.
+        OutputError: if workers die independently of the cases, or a worker refuses the job.
     """
     if is_query(str(settings["dataset_dir"])):
         raise ConfigurationError(
             "a DICOMweb query cannot be shared among workers: retrieve it with one worker and --download FOLDER, then "
             "screen that folder"
         )
-    order = Order(config_file, settings, uuid.uuid4().hex)
+    job = Job(config_file, settings, uuid.uuid4().hex)
     resume = any(str(settings.get(key, False)).lower() == "true" for key in ("resume", "retry_failed"))
     share = Share(settings["output_dir"], find(), resume)
-    share.watch()
-    fruitless, settled = 0, 0
-    at_work = set(range(workers))
-    crew = make_crew()
+    share.mark_start()
+    fruitless, finished = 0, 0
+    running = set(range(count))
+    workers = make_workers()
     try:
-        for number in at_work:
-            crew.start(number, order)
-        while at_work:
-            number, end = crew.wait()
+        for number in running:
+            workers.start(number, job)
+        while running:
+            number, end = workers.wait()
             if end == "refused":
-                raise OutputError("a worker could not start; its own words stand above")
+                raise OutputError("a worker could not start: its own message above says why and what to do")
             if end == "done":
-                at_work.remove(number)
+                running.remove(number)
                 continue
-            now = sum(row.run == order.run for row in read_rows(share.folder))
-            fruitless, settled = (0 if now > settled else fruitless + 1), now
+            now = sum(row.run == job.run for row in read_rows(share.folder))
+            fruitless, finished = (0 if now > finished else fruitless + 1), now
             if fruitless >= _MAX_FRUITLESS:
                 raise OutputError(
-                    f"{share.folder}: {fruitless} workers died one after the other, with no case settled between: see "
-                    "their last words above; what is done stays, --resume goes on"
+                    f"{share.folder}: {fruitless} workers died in succession, and no case was finished in between: "
+                    "see their messages above, then continue with --resume; finished cases are kept"
                 )
-            _logger.warning("worker %d died: another takes its place", number)
-            crew.start(number, order)
+            _logger.warning("worker %d died: a new one replaces it", number)
+            workers.start(number, job)
     finally:
-        crew.stop()
-    rows = _conclude(share, order.run)
-    own = [row for row in rows if row.run == order.run]
+        workers.stop()
+    rows = _conclude(share, job.run)
+    own = [row for row in rows if row.run == job.run]
     print(result_table([row.summary() for row in own], share.folder))
     return all(row.is_done for row in own)
 
@@ -126,7 +127,7 @@ def _conclude(share: Share, run: str) -> list[StatusRow]:
 
 
 def absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with absolute paths, for workers that start elsewhere.
+    """The settings with absolute paths, for workers that start in another folder.
 
     Example:
         >>> found = absolute({"output_dir": "out", "plane": "axial"})

@@ -9,36 +9,36 @@ import sys
 import time
 from dataclasses import asdict
 
-from monai_zsad.distributed.launcher import Order
+from monai_zsad.distributed.launcher import Job
 
-__all__ = ["Processes"]
+__all__ = ["LocalWorkers"]
 
 _POLL_SECONDS = 0.1
 
 
-class Processes:
-    """A :class:`~monai_zsad.distributed.launcher.Crew` of local processes; they end when this process does.
+class LocalWorkers:
+    """:class:`~monai_zsad.distributed.launcher.Workers` as local processes; they end when this process ends.
 
     Args:
-        workers: how many there will be, which divide the cores among them. Each gets a GPU, in turn.
+        count: number of workers. They divide the cores and get the GPUs in turn.
     """
 
-    def __init__(self, workers: int) -> None:
-        self.threads = max(1, (os.cpu_count() or 1) // workers)
+    def __init__(self, count: int) -> None:
+        self.threads = max(1, (os.cpu_count() or 1) // count)
         self.running: dict[int, subprocess.Popen[str]] = {}
 
-    def start(self, number: int, order: Order) -> None:
-        """Start the worker of this number."""
+    def start(self, number: int, job: Job) -> None:
+        """Start the worker with this number."""
         environment = {"OMP_NUM_THREADS": str(self.threads)} | os.environ | {"LOCAL_RANK": str(number)}
         command = [sys.executable, "-m", "monai_zsad.distributed.worker"]
         process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, text=True)
         self.running[number] = process
         if process.stdin is not None:
-            process.stdin.write(json.dumps(asdict(order)) + "\n")
+            process.stdin.write(json.dumps(asdict(job)) + "\n")
             process.stdin.flush()
 
     def wait(self) -> tuple[int, str]:
-        """Number of a worker that has ended, and how."""
+        """Number of a worker that has ended, and how it ended."""
         while True:
             for number, process in self.running.items():
                 code = process.poll()
@@ -48,7 +48,7 @@ class Processes:
             time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
-        """End all workers that are left."""
+        """End all workers that still run."""
         for process in self.running.values():
             process.kill()
         for process in self.running.values():

@@ -1,4 +1,4 @@
-"""Several processes of one training or evaluation: how they come together and how they part."""
+"""The process group of a training or evaluation that torchrun started: how ranks join it and leave it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def join_group(patience: datetime.timedelta = _PATIENCE) -> None:
     """Make the process group of all ranks that ``torchrun`` started: NCCL with GPUs, else Gloo.
 
     Args:
-        patience: how long ranks wait for one another, then and later.
+        patience: how long ranks wait for each other, now and later.
     """
     import torch
     import torch.distributed as dist
 
-    # Its functions have the group as a default argument, as it is when the module is first imported. Where that is
-    # DistributedDataParallel's doing, later than here, they keep the group for ever, and what it runs.
+    # Functions of this module have the group as a default argument, with its value at the first import. If
+    # DistributedDataParallel imported the module later, those functions would keep the group and its threads alive.
     import torch.distributed.nn.functional
 
     if not dist.is_initialized():
@@ -33,15 +33,15 @@ def join_group(patience: datetime.timedelta = _PATIENCE) -> None:
 def leave_group(wrapped: DistributedDataParallel | None = None) -> None:
     """Wait for the other ranks, then end the process group and its threads.
 
-    Gloo's threads live as long as anything holds the group, and a thread that still runs while the interpreter goes
-    down can abort a process whose work is done.
+    The threads of Gloo live as long as an object holds the group. A thread that still runs when the interpreter ends
+    can abort the process, although its work is done.
 
     Args:
-        wrapped: the network that was trained, which holds the group; not to be called any more.
+        wrapped: the trained network, which holds the group; it must not be called afterwards.
     """
     import torch.distributed as dist
 
-    # Who leaves first closes connections that another may still read.
+    # The rank that leaves first closes connections that another rank may still read.
     dist.barrier()
     for holder in ("reducer", "logger", "process_group"):
         if wrapped is not None:

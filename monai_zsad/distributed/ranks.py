@@ -1,4 +1,4 @@
-"""Which of several processes this one is: a rank of torchrun, a worker of ``screen --workers``, or the only one."""
+"""The rank of this process in a run: a rank of torchrun, a worker of ``screen --workers``, or the only process."""
 
 from __future__ import annotations
 
@@ -8,72 +8,71 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CREW_VARIABLE", "Place", "place", "use_own_device"]
+__all__ = ["RUN_VARIABLE", "Rank", "current_rank", "use_own_device"]
 
-CREW_VARIABLE = "MONAI_ZSAD_CREW"
-"""Environment variable of workers that ``screen`` starts: the name of their run. The starting process leads them."""
+RUN_VARIABLE = "MONAI_ZSAD_RUN"
+"""Environment variable of workers that ``screen`` starts: the name of their run. The launcher is the leader."""
 
 _RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 _LONGEST_START = datetime.timedelta(hours=1)
-_served: list[Any] = []
+_stores: list[Any] = []
 
 
 @dataclass(frozen=True)
-class Place:
-    """Place of this process among those that were started together.
+class Rank:
+    """The part of this process among those that were started together.
 
     Attributes:
-        leads: writes the tables and ends with the exit code of all.
-        started_again: others of the same start have been at work before.
-        run: name of the run, empty where this process may choose it.
-        world: how many ranks have to agree on a name.
+        is_leader: this process writes the tables, and its exit code is the exit code of the run.
+        restarted: processes of the same start have run cases before.
+        run: name of the run; empty if this process may choose it.
+        world_size: number of ranks that have to agree on a name.
     """
 
-    leads: bool = True
-    started_again: bool = False
+    is_leader: bool = True
+    restarted: bool = False
     run: str = ""
-    world: int = 1
+    world_size: int = 1
 
-    def agree(self) -> str:
-        """Name of the run; ranks of torchrun wait for one another here, once, before the first case.
+    def agree_on_run(self) -> str:
+        """Name of the run. Ranks of torchrun wait here for each other, once, before the first case.
 
-        Nothing is awaited later, so that a rank that dies keeps no other.
+        They do not wait for each other later, so that a rank that dies does not stop the others.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return self.run or uuid.uuid4().hex
-        # Not a process group: torch keeps the addresses of ranks that died, and gloo of a second start connects to
-        # those.
+        # Not a process group: torch keeps the addresses of dead ranks, and gloo would connect to them after a restart.
         from torch.distributed.distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
 
-        shared, rank, world = next(rendezvous("env://"))
+        shared, rank, world_size = next(rendezvous("env://"))
         shared.set_timeout(_LONGEST_START)
         store = PrefixStore(f"monai_zsad/{os.environ.get(_RESTARTS, '0')}", shared)
         if rank == 0:
             store.set("run", uuid.uuid4().hex)
         name = store.get("run").decode()
-        if store.add("here", 1) == world:
+        if store.add("here", 1) == world_size:
             store.set("all", "here")
         store.wait(["all"])
-        # Without torchrun's own store the first rank serves it: it may not go before others have read.
-        _served.append(shared)
+        # Without torchrun's own store, rank 0 serves it; the store must live until the other ranks have read it.
+        _stores.append(shared)
         return name
 
 
-def place() -> Place:
-    """Place of this process, from its environment.
+def current_rank() -> Rank:
+    """Rank of this process, from its environment variables.
 
     Example:
-        >>> place().leads
+        >>> current_rank().is_leader
         True
     """
-    if crew := os.environ.get(CREW_VARIABLE):
-        return Place(leads=False, started_again=True, run=crew)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1 and "RANK" in os.environ:
-        again = int(os.environ.get(_RESTARTS, "0")) > 0
-        return Place(leads=os.environ["RANK"] == "0", started_again=again, world=world)
-    return Place()
+    if run := os.environ.get(RUN_VARIABLE):
+        return Rank(is_leader=False, restarted=True, run=run)
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size > 1 and "RANK" in os.environ:
+        restarted = int(os.environ.get(_RESTARTS, "0")) > 0
+        return Rank(is_leader=os.environ["RANK"] == "0", restarted=restarted, world_size=world_size)
+    return Rank()
 
 
 def use_own_device() -> None:

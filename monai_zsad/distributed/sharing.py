@@ -1,4 +1,4 @@
-"""A process' share of a run: the cases that it takes, and the rows that it writes."""
+"""The share of one process in a run: the cases that it takes, and the rows that it writes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from monai_zsad.distributed.claims import Claims
-from monai_zsad.distributed.ranks import Place, place
+from monai_zsad.distributed.ranks import Rank, current_rank
 from monai_zsad.errors import OutputError
 from monai_zsad.writers.status import StatusRow, read_row, read_rows, row_identity, write_row
 
 __all__ = ["MAX_DEATHS", "Share", "clean_case"]
 
 MAX_DEATHS = 3
-"""So often may processes of one run die with a case in hand; then the case has failed."""
+"""A case has failed when so many processes of one run have died while they ran it."""
 
 _TABLES = ".tables"
 _POLL_SECONDS = 0.5
@@ -31,18 +31,19 @@ _logger = logging.getLogger(__name__)
 
 
 class Share:
-    """The part of a run's cases that this process runs, among others that may work in the same folder.
+    """The cases of a run that this process takes, while other processes may work in the same folder.
 
-    MONAI's evaluators iterate over what they are given. Here every process is given all cases, and :meth:`take`, the
-    ``gate`` of a :class:`~monai_zsad.data.ScreeningDataset`, lets those pass that no other process has taken and none
-    has settled since this run began. A case in whose midst a process has died is run last, by itself,
-    with nothing loaded ahead: if it kills again, it was that case. After :data:`MAX_DEATHS` it counts as failed.
+    MONAI's evaluators run over all cases that they are given. Here every process is given all cases. :meth:`take`, the
+    ``gate`` of a :class:`~monai_zsad.data.ScreeningDataset`, passes a case if no other process has taken it, and if it
+    was not finished since this run began. If a process died while it ran a case, that case is run last, alone and
+    without loading ahead: if a process dies again, this case is the reason. After :data:`MAX_DEATHS` the case has
+    failed.
 
     Args:
         output_dir: folder of the run.
-        records: all cases of the run that are to be run, each with ``case``.
-        resume: rows of earlier runs stay in the tables.
-        settings: hash of what decides the results.
+        records: all cases to be run, each with ``case``.
+        resume: keep rows of earlier runs in the tables.
+        settings: hash of the settings that decide the results.
 
     Example:
         >>> import tempfile
@@ -50,8 +51,8 @@ class Share:
         >>> share = Share(folder, [{"case": "anna"}, {"case": "ben"}])
         >>> with share.opened():
         ...     taken = share.take("anna")
-        ...     share.settle(StatusRow("anna", "done"))
-        ...     taken, share.take("anna"), [record["case"] for record in share.left()]
+        ...     share.finish(StatusRow("anna", "done"))
+        ...     taken, share.take("anna"), [record["case"] for record in share.remaining()]
         (True, False, ['ben'])
         >>> [row.case for row in share.rows()]
         ['anna']
@@ -68,36 +69,36 @@ class Share:
         self.records = list(records)
         self.resume = resume
         self.settings = settings
-        self.place: Place = place()
-        self.by_itself = False
+        self.rank: Rank = current_rank()
+        self.one_by_one = False
         self.claims = Claims(self.folder)
         self._open = list(records)
         self._before: dict[str, tuple[int, int] | None] = {}
 
     def plan(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Set the cases that are to be run, before the share is opened."""
+        """Set the cases to be run, before the share is opened."""
         self.records, self._open = list(records), list(records)
 
-    def watch(self) -> None:
-        """From now on, a row that is written is this run's."""
+    def mark_start(self) -> None:
+        """Count every row that is written from now on as a row of this run."""
         cases = (str(record["case"]) for record in self.records)
         self._before = {case: row_identity(self.folder, case) for case in cases}
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Within the block, this process lives in the eyes of others and may take cases.
+        """Within the block, other processes see that this process lives, and it may take cases.
 
         Raises:
-            OutputError: if a run with other settings is at work in the folder.
+            OutputError: if a run with other settings works in the folder.
         """
-        # Before the ranks meet, so that none has begun.
-        self.watch()
-        self.claims = Claims(self.folder, self.place.agree(), self.settings, tidy=self.place.leads)
+        # Before the ranks wait for each other, when none of them has begun.
+        self.mark_start()
+        self.claims = Claims(self.folder, self.rank.agree_on_run(), self.settings, tidy=self.rank.is_leader)
         with self.claims:
             if others := [one for one in self.claims.others() if one.settings != self.settings]:
                 raise OutputError(
-                    f"{self.folder}: another run with other settings is at work there (process {others[0].pid} on "
-                    f"{others[0].host.split()[0]}); give another --output_dir, or wait for its end"
+                    f"{self.folder}: another run with other settings works in this folder (process {others[0].pid} on "
+                    f"{others[0].host.split()[0]}); give another --output_dir, or wait until that run ends"
                 )
             yield
 
@@ -107,18 +108,18 @@ class Share:
         return self.claims.owner.run
 
     def take(self, case: str) -> bool:
-        """Claim a case, unless another process has it, or has settled it since this run began."""
-        if self.settled(case):
+        """Claim a case, unless another process has it, or it was finished since this run began."""
+        if self.is_finished(case):
             return False
-        if self.claims.take(case, after_death=self.by_itself) is None:
+        if self.claims.take(case, after_death=self.one_by_one) is None:
             return False
-        if self.settled(case):
+        if self.is_finished(case):
             self.claims.release(case)
             return False
         clean_case(self.folder, case)
         return True
 
-    def settled(self, case: str) -> bool:
+    def is_finished(self, case: str) -> bool:
         """Whether a process has written the case's row since this run began."""
         now = row_identity(self.folder, case)
         if now is None:
@@ -128,17 +129,17 @@ class Share:
         row = read_row(self.folder, case)
         return row is not None and row.run == self.run
 
-    def settle(self, row: StatusRow) -> None:
-        """Write a case's row and give the case up."""
+    def finish(self, row: StatusRow) -> None:
+        """Write the row of a case and release the case."""
         write_row(self.folder, row)
         self.claims.release(row.case)
 
-    def left(self) -> list[Mapping[str, Any]]:
-        """Records that are not settled, and that no living process has. Some may be taken before one comes to them.
+    def remaining(self) -> list[Mapping[str, Any]]:
+        """Records of cases that are not finished and that no living process has; others may take them at any time.
 
-        A case with which too many processes have died is settled here.
+        A case with which too many processes have died is finished here, as failed.
         """
-        self._open = [record for record in self._open if not self.settled(str(record["case"]))]
+        self._open = [record for record in self._open if not self.is_finished(str(record["case"]))]
         free = [record for record in self._open if not self.claims.is_held(str(record["case"]))]
         found = []
         for record in free:
@@ -147,30 +148,29 @@ class Share:
                 found.append(record)
             elif self.claims.take(case) is not None:
                 reason = (
-                    f"the process that ran it was killed, {MAX_DEATHS} times: memory may not suffice; use a smaller "
-                    "batch_size, or a machine with more memory"
+                    f"the process that ran it was killed, {MAX_DEATHS} times: the memory may be too small; use a "
+                    "smaller batch_size, or a machine with more memory"
                 )
                 _logger.error("%s failed: %s", case, reason)
-                self.settle(StatusRow(case, "failed", ("worker-lost",), reason, run=self.run))
+                self.finish(StatusRow(case, "failed", ("worker-lost",), reason, run=self.run))
         return found
 
-    @property
-    def waits(self) -> bool:
-        """Whether others are still at work on cases, which this process must see to the end; pauses if so."""
-        if not self.place.leads or self.place.world == 1 or not self._open:
+    def wait_for_others(self) -> bool:
+        """Pause if this process must wait until other ranks have finished their cases; False if it need not wait."""
+        if not self.rank.is_leader or self.rank.world_size == 1 or not self._open:
             return False
         time.sleep(_POLL_SECONDS)
         return True
 
     def rows(self) -> list[StatusRow]:
-        """Rows that this run's tables hold, by case: of its cases, and of earlier runs if it resumes them."""
+        """Rows for the tables of this run, sorted by case; with ``resume`` also those of earlier runs."""
         if self.resume:
             return read_rows(self.folder)
-        return [row for case in sorted(self._before) if self.settled(case) and (row := read_row(self.folder, case))]
+        return [row for case in sorted(self._before) if self.is_finished(case) and (row := read_row(self.folder, case))]
 
     @contextmanager
     def tables(self) -> Iterator[None]:
-        """Within the block, no other process writes the folder's tables."""
+        """Within the block, no other process writes the tables of the folder."""
         with _alone_at_tables(self.claims):
             yield
 
@@ -187,7 +187,7 @@ def _alone_at_tables(claims: Claims) -> Iterator[None]:
 
 
 def _clean_tables(claims: Claims) -> None:
-    """Remove temporary files of tables, which this process alone writes now, and of rows that nobody writes."""
+    """Remove temporary files of the tables, which only this process writes now, and of rows that nobody writes."""
     for path in claims.folder.parent.iterdir():
         if _temporary(path) in _OWN_FILES:
             path.unlink(missing_ok=True)
@@ -204,15 +204,16 @@ def _temporary(path: Path) -> str:
 
 
 def clean_case(output_dir: str | os.PathLike[str], case: str) -> list[Path]:
-    """Remove what a killed process left of a case under temporary names; no other process may be at work on it.
+    """Remove the temporary files that a killed process left of a case; no other process may be running the case.
 
-    :func:`monai_zsad.writers.clean_temporaries` cleans the whole folder, also what a living process writes just now.
+    :func:`monai_zsad.writers.clean_temporaries` cleans the complete folder, also files that a living process is
+    writing.
 
     Returns:
-        the files that were removed.
+        The removed files.
 
     Raises:
-        OutputError: if one cannot be removed.
+        OutputError: if a file cannot be removed.
     """
     folder = Path(output_dir).expanduser()
     removed = []

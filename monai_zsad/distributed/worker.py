@@ -1,6 +1,6 @@
-"""One of several workers of ``screen``: a bundle's run that takes its share of the cases.
+"""One of several workers of ``screen``: it runs the bundle on its share of the cases.
 
-As a program, it reads its order from stdin, a line of JSON, and ends when stdin does: with the process that leads it.
+As a program it reads its job, one line of JSON, from stdin. It ends when stdin is closed: when its launcher ends.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from monai_zsad.distributed.ranks import CREW_VARIABLE
+from monai_zsad.distributed.ranks import RUN_VARIABLE
 
 __all__ = ["work"]
 
 
 def work(config_file: str, settings: Mapping[str, Any], run: str) -> None:
-    """Run a bundle as a worker of a run; the leading process writes the tables.
+    """Run a bundle as a worker of a run; the launcher writes the tables.
 
     Args:
         config_file: the bundle's ``inference.yaml``.
         settings: values by id that replace those of the file.
-        run: name of the run, see :class:`~monai_zsad.distributed.ranks.Place`.
+        run: name of the run, see :class:`~monai_zsad.distributed.ranks.Rank`.
 
     Raises:
-        ZsadError: what the bundle refuses.
+        ZsadError: a user error that the bundle raised.
     """
     from monai.bundle import run as run_bundle
 
     from monai_zsad.data import find_user_error
 
-    os.environ[CREW_VARIABLE] = run
+    os.environ[RUN_VARIABLE] = run
     try:
         run_bundle(config_file=config_file, **settings)
     except RuntimeError as error:
@@ -47,20 +47,20 @@ def _end_with_stdin() -> None:
 
 
 def main() -> None:
-    """Do what stdin says."""
+    """Do the job that stdin gives."""
     from monai_zsad.errors import ZsadError
 
-    order = json.loads(sys.stdin.readline())
+    job = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
-        work(order["config_file"], order["settings"], order["run"])
+        work(job["config_file"], job["settings"], job["run"])
     except ZsadError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         code = 1
     else:
         code = 0
     sys.stdout.flush()
-    # The thread that waits for stdin holds its lock, which an ordinary end of the interpreter would want.
+    # The thread that reads stdin holds its lock, and an ordinary end of the interpreter would wait for this lock.
     os._exit(code)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from monai_zsad.distributed.launcher import Order, absolute, lead
-from monai_zsad.distributed.local_workers import Processes
+from monai_zsad.distributed.launcher import Job, absolute, launch
+from monai_zsad.distributed.local_workers import LocalWorkers
 from monai_zsad.errors import ConfigurationError, OutputError
 from monai_zsad.writers.status import StatusRow, write_row
 
@@ -16,41 +16,41 @@ RECORDS = [{"case": case} for case in ("anna", "ben")]
 
 
 class Scripted:
-    """Workers that settle what a script says, and end as it says."""
+    """Workers that finish cases and end as a script says."""
 
     def __init__(self, script: Sequence[tuple[str, str]]) -> None:
         self.script = list(script)
-        self.running: list[tuple[int, Order]] = []
+        self.running: list[tuple[int, Job]] = []
         self.started: list[int] = []
         self.stopped = False
 
-    def start(self, number: int, order: Order) -> None:
-        self.running.append((number, order))
+    def start(self, number: int, job: Job) -> None:
+        self.running.append((number, job))
         self.started.append(number)
 
     def wait(self) -> tuple[int, str]:
-        number, order = self.running.pop(0)
+        number, job = self.running.pop(0)
         case, end = self.script.pop(0)
         if case:
-            folder = Path(order.settings["output_dir"])
+            folder = Path(job.settings["output_dir"])
             (folder / ".status").mkdir(exist_ok=True)
             status = "failed" if case == "ben" else "done"
-            write_row(folder, StatusRow(case, status, reason="too bad", run=order.run))
+            write_row(folder, StatusRow(case, status, reason="too bad", run=job.run))
         return number, end
 
     def stop(self) -> None:
         self.stopped = True
 
 
-def run(folder: Path, crew: Scripted, workers: int = 2, **settings: Any) -> bool:
+def run(folder: Path, workers: Scripted, count: int = 2, **settings: Any) -> bool:
     given = {"dataset_dir": "in", "output_dir": str(folder), **settings}
-    return lead(lambda: crew, workers, "inference.yaml", given, lambda: RECORDS)
+    return launch(lambda: workers, count, "inference.yaml", given, lambda: RECORDS)
 
 
 def test_tables_and_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    crew = Scripted([("anna", "done"), ("ben", "done")])
-    assert run(tmp_path, crew) is False
-    assert crew.stopped
+    workers = Scripted([("anna", "done"), ("ben", "done")])
+    assert run(tmp_path, workers) is False
+    assert workers.stopped
     assert "1 done, 1 failed" in capsys.readouterr().out
     assert [line.split(",")[1] for line in (tmp_path / "status.csv").read_text().splitlines()[1:]] == ["done", "failed"]
     assert sorted(path.name for path in (tmp_path / ".status").iterdir()) == ["anna.json", "ben.json"]
@@ -61,21 +61,21 @@ def test_tables_and_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_who_dies_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    crew = Scripted([("", "died"), ("anna", "died"), ("", "died"), ("", "done"), ("", "done")])
-    assert run(tmp_path, crew)
-    assert crew.started == [0, 1, 0, 1, 0]
+    workers = Scripted([("", "died"), ("anna", "died"), ("", "died"), ("", "done"), ("", "done")])
+    assert run(tmp_path, workers)
+    assert workers.started == [0, 1, 0, 1, 0]
     assert "worker 1 died" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("script", "message"),
-    [([("anna", "died")] + [("", "died")] * 3, "3 workers died one after the other"), ([("", "refused")], "own words")],
+    [([("anna", "died")] + [("", "died")] * 3, "3 workers died"), ([("", "refused")], "could not start")],
 )
 def test_a_run_that_cannot_go_on(tmp_path: Path, script: list[tuple[str, str]], message: str) -> None:
-    crew = Scripted(script)
+    workers = Scripted(script)
     with pytest.raises(OutputError, match=message):
-        run(tmp_path, crew)
-    assert crew.stopped
+        run(tmp_path, workers)
+    assert workers.stopped
 
 
 def test_queries_are_retrieved_first(tmp_path: Path) -> None:
@@ -93,14 +93,14 @@ def test_paths_hold_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_local_worker_that_refuses_or_dies(tmp_path: Path) -> None:
-    crew = Processes(1)
+    workers = LocalWorkers(1)
     try:
-        crew.start(0, Order(str(tmp_path / "gone.yaml"), {}, "run"))
-        number, end = crew.wait()
+        workers.start(0, Job(str(tmp_path / "gone.yaml"), {}, "run"))
+        number, end = workers.wait()
         assert number == 0
         assert end in ("refused", "died")
-        crew.start(7, Order("", {}, "run"))
-        crew.running[7].kill()
-        assert crew.wait() == (7, "died")
+        workers.start(7, Job("", {}, "run"))
+        workers.running[7].kill()
+        assert workers.wait() == (7, "died")
     finally:
-        crew.stop()
+        workers.stop()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from monai_zsad.distributed.ranks import CREW_VARIABLE, Place, place
+from monai_zsad.distributed.ranks import RUN_VARIABLE, Rank, current_rank
 
 TORCHRUN = {"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_RESTART_COUNT": "0"}
 
@@ -10,22 +10,22 @@ TORCHRUN = {"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_RESTART_COUNT": "0"}
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({}, Place()),
-        ({"WORLD_SIZE": "1", "RANK": "0"}, Place()),
-        (TORCHRUN, Place(world=2)),
-        (TORCHRUN | {"RANK": "1"}, Place(leads=False, world=2)),
-        (TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "1"}, Place(started_again=True, world=2)),
-        (TORCHRUN | {CREW_VARIABLE: "name"}, Place(leads=False, started_again=True, run="name")),
+        ({}, Rank()),
+        ({"WORLD_SIZE": "1", "RANK": "0"}, Rank()),
+        (TORCHRUN, Rank(world_size=2)),
+        (TORCHRUN | {"RANK": "1"}, Rank(is_leader=False, world_size=2)),
+        (TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "1"}, Rank(restarted=True, world_size=2)),
+        (TORCHRUN | {RUN_VARIABLE: "name"}, Rank(is_leader=False, restarted=True, run="name")),
     ],
 )
-def test_places(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: Place) -> None:
-    for name in (*TORCHRUN, CREW_VARIABLE):
+def test_ranks(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: Rank) -> None:
+    for name in (*TORCHRUN, RUN_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert place() == expected
+    assert current_rank() == expected
 
 
 def test_names_of_runs() -> None:
-    assert Place(run="name").agree() == "name"
-    assert Place().agree() != Place().agree()
+    assert Rank(run="name").agree_on_run() == "name"
+    assert Rank().agree_on_run() != Rank().agree_on_run()

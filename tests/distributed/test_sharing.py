@@ -14,7 +14,7 @@ RECORDS = [{"case": case} for case in ("anna", "ben", "cleo")]
 
 
 def cases(share: Share) -> list[str]:
-    return [record["case"] for record in share.left()]
+    return [record["case"] for record in share.remaining()]
 
 
 def die_with(share: Share, case: str, number: int) -> None:
@@ -29,10 +29,10 @@ def test_a_case_is_run_once_by_two_runs_at_once(tmp_path: Path) -> None:
         assert one.take("anna")
         assert not other.take("anna")
         assert cases(other) == ["ben", "cleo"]
-        one.settle(StatusRow("anna", "done"))
-        assert not other.take("anna"), "settled since the other began"
+        one.finish(StatusRow("anna", "done"))
+        assert not other.take("anna"), "finished since the other began"
         assert other.take("ben")
-        other.settle(StatusRow("ben", "failed"))
+        other.finish(StatusRow("ben", "failed"))
         assert cases(one) == ["cleo"]
     assert [row.case for row in one.rows()] == ["anna", "ben"]
     later = Share(tmp_path, RECORDS, True, "same")
@@ -57,11 +57,11 @@ def test_rows_of_earlier_runs_only_where_they_are_resumed(tmp_path: Path) -> Non
     first = Share(tmp_path, RECORDS[:2])
     with first.opened():
         for case in ("anna", "ben"):
-            first.settle(StatusRow(case, "done"))
+            first.finish(StatusRow(case, "done"))
     for resume, expected in ((False, ["cleo"]), (True, ["anna", "ben", "cleo"])):
         share = Share(tmp_path, RECORDS[1:], resume)
         with share.opened():
-            share.settle(StatusRow("cleo", "done"))
+            share.finish(StatusRow("cleo", "done"))
         assert [row.case for row in share.rows()] == expected
 
 
@@ -71,8 +71,8 @@ def test_a_case_that_killed_comes_last_and_by_itself(tmp_path: Path) -> None:
         die_with(share, "ben", 0)
         assert [case for case in ("anna", "ben", "cleo") if share.take(case)] == ["anna", "cleo"]
         for case in ("anna", "cleo"):
-            share.settle(StatusRow(case, "done"))
-        share.by_itself = True
+            share.finish(StatusRow(case, "done"))
+        share.one_by_one = True
         assert cases(share) == ["ben"]
         assert share.take("ben")
         assert cases(share) == []

@@ -158,7 +158,7 @@ def test_a_worker_is_killed(archive: Path, first: dict[str, str], tmp_path: Path
         kill_one(output, 5)
         said, _ = process.communicate(timeout=600)
     assert process.returncode == 1, said
-    assert "died: another takes its place" in said
+    assert "died: a new one" in said
     assert "36 done, 4 failed" in said
     check_whole(output, first, BAD_CASES[:4])
 
