@@ -50,6 +50,16 @@ class ScreeningDataset(Dataset):
         super().__init__(data, transform)
         self.gate: Callable[[str], bool] | None = None
 
+    def select(self, data: Sequence[Any], gate: Callable[[str], bool] | None = None) -> None:
+        """Load these records from now on.
+
+        Args:
+            data: records, as for the constructor.
+            gate: see :attr:`gate`.
+        """
+        self.data = list(data)
+        self.gate = gate
+
     def _transform(self, index: int) -> Any:
         case = str(self.data[index].get("case", index))
         if self.gate is not None and not self.gate(case):

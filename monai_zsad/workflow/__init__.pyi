@@ -1,6 +1,29 @@
-from .case_order import ordered
-from .determinism import repeatable
+from .bundles.reading import find_bundle
+from .bundles.weights import load_weights
+from .calibration import load_calibration
+from .cases.names import find_cases
+from .cases.prompts import ScanPrompts
+from .evaluator import ScreeningEvaluator
+from .options.command_line import check_options
+from .options.settings import Settings
 from .profiling import StudyProfiler
+from .run import ScreeningRun
 from .screener import Screened, ScreenedCase, screen
+from .user_errors import friendly_errors
 
-__all__ = ["Screened", "ScreenedCase", "StudyProfiler", "ordered", "repeatable", "screen"]
+__all__ = [
+    "ScanPrompts",
+    "Screened",
+    "ScreenedCase",
+    "ScreeningEvaluator",
+    "ScreeningRun",
+    "Settings",
+    "StudyProfiler",
+    "check_options",
+    "find_bundle",
+    "find_cases",
+    "friendly_errors",
+    "load_calibration",
+    "load_weights",
+    "screen",
+]

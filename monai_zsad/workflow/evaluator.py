@@ -13,8 +13,8 @@ from monai.engines import SupervisedEvaluator
 from monai_zsad.data import explain, failure_code
 from monai_zsad.errors import show_tracebacks
 from monai_zsad.flags import parse_flag
+from monai_zsad.workflow.cases.redaction import hide, hides_tracebacks
 from monai_zsad.workflow.determinism import check_workspace, determinism
-from monai_zsad.workflow.redaction import hide, hides_tracebacks
 
 __all__ = ["ScreeningEvaluator", "guarded"]
 

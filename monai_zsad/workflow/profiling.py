@@ -12,6 +12,7 @@ from monai.transforms import Compose, Invertd, LoadImaged, apply_transform
 from monai.utils import CommonKeys
 
 from monai_zsad.flags import parse_flag
+from monai_zsad.writers.base import CaseWriter
 
 __all__ = ["PARTS", "StudyProfiler", "part_table"]
 
@@ -148,7 +149,7 @@ class _TimedLoading:
 def _part(step: Any) -> str:
     if isinstance(step, Invertd):
         return "invert"
-    return "write" if type(step).__module__.startswith("monai_zsad.writers") else "findings"
+    return "write" if isinstance(step, CaseWriter) else "findings"
 
 
 def part_table(studies: Sequence[tuple[str, Mapping[str, float]]]) -> str:

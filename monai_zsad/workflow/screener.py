@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_zsad.workflow.screen_run import by_id, choose_crew, prepare, run_bundle
+from monai_zsad.workflow.launching import plan_workers, prepare, run_bundle
+from monai_zsad.workflow.options.views import given_options
 
 __all__ = ["Screened", "ScreenedCase", "screen"]
 
@@ -122,12 +123,12 @@ def screen(
         'sample_flair_anomaly.nii.gz'
     """
     parts = {f"weights#{part}": source for part, source in (weights or {}).items()}
-    settings = {key: _plain(value) for key, value in (by_id(options) | parts).items()}
+    settings = {key: _plain(value) for key, value in (given_options(options) | parts).items()}
     hook, search = sys.excepthook, list(sys.path)
     try:
         config, given = prepare(os.fspath(scans), output_dir, bundle, settings)
-        crew = choose_crew(engine, workers, ray_address, worker_gpus, given.get("device"), given.get("limit"))
-        complete = run_bundle(config, given, crew, logging_file=False)
+        plan = plan_workers(engine, workers, ray_address, worker_gpus, given.get("device"), given.get("limit"))
+        complete = run_bundle(config, given, plan, logging_file=False)
     finally:
         # A bundle's run is made for a process of its own and leaves these behind.
         sys.excepthook, sys.path[:] = hook, search

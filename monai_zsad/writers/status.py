@@ -23,13 +23,17 @@ __all__ = [
     "StatusRow",
     "read_row",
     "read_rows",
+    "read_settings_hash",
     "row_identity",
     "write_row",
+    "write_settings_hash",
     "write_tables",
 ]
 
 STATUS_FOLDER = ".status"
 """Folder in the output folder with a row for each case, and the claims while a run goes on."""
+
+_SETTINGS = "settings.sha256"
 
 STATES = ("done", "repaired", "refused", "failed")
 """Done, or done with warning codes; refused by the reader or another check of the input, or failed otherwise."""
@@ -129,6 +133,24 @@ def row_identity(output_dir: str | os.PathLike[str], case: str) -> tuple[int, in
     except OSError:
         return None
     return facts.st_mtime_ns, facts.st_ino
+
+
+def read_settings_hash(output_dir: str | os.PathLike[str]) -> str:
+    """Hash of the settings that a folder's results were made with; empty if it is not known."""
+    try:
+        return (Path(output_dir).expanduser() / STATUS_FOLDER / _SETTINGS).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def write_settings_hash(output_dir: str | os.PathLike[str], settings: str) -> None:
+    """Keep the hash of a run's settings.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    with atomic_path(Path(output_dir).expanduser() / STATUS_FOLDER / _SETTINGS) as temporary:
+        temporary.write_text(settings + "\n", encoding="ascii")
 
 
 def _read(file: Path) -> StatusRow | None:

@@ -29,7 +29,7 @@ from monai.transforms import (
 
 from monai_zsad.data import ScanReader, ScreeningDataset, find_scans
 from monai_zsad.errors import InputError, OutputError
-from monai_zsad.workflow.redaction import conceal
+from monai_zsad.workflow.cases.redaction import conceal
 from monai_zsad.workflow.screening import ScreeningSummary, check_output, finish, friendly_errors, isolate_failures
 from monai_zsad.writers import SaveCased, SavePreviewd, SaveScoresd
 

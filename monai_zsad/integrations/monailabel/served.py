@@ -1,4 +1,4 @@
-"""A bundle that serves requests: its networks, kept by words and device, and its steps, built for each request."""
+"""A bundle that answers requests. Networks are kept by prompts and device; the steps are built for each request."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ from monai.transforms import Compose
 from torch import nn
 
 from monai_zsad.backbones.seeds import parse_seed
-from monai_zsad.backbones.weights_fetch import cached_path
+from monai_zsad.backbones.weights import cached_path
 from monai_zsad.errors import ConfigurationError, WeightsError
 from monai_zsad.integrations.monailabel.options import RequestOptions, panel
 from monai_zsad.networks import ZeroShotNetwork
 from monai_zsad.workflow.bundles import build_network, find_bundle, load_weights, read_bundle, released_weights
+from monai_zsad.workflow.steps import without_writers
 
-__all__ = ["ServedBundle", "Steps", "served_bundles", "usable_bundles", "without_writers"]
+__all__ = ["ServedBundle", "Steps", "served_bundles", "usable_bundles"]
 
 _logger = logging.getLogger(__name__)
-_WRITERS = "monai_zsad.writers."
-_WORDS = ("prompt_set", "anatomy", "modality", "states")
-_VARIANTS = 4
+_PROMPT_OPTIONS = ("prompt_set", "anatomy", "modality", "states")
+# Networks that are kept, each for other prompts or on another device.
+_KEPT = 4
 
 
 @dataclass(frozen=True)
 class Steps:
-    """What one request runs, none of it shared with another but the network.
+    """What one request runs. Only the network is shared with other requests.
 
     Attributes:
         preprocessing: MONAI's ``Compose`` of the bundle.
-        inferer: of the bundle.
-        network: on its device, weights loaded.
-        postprocessing: the bundle's ``Compose`` without what writes files.
-        settings: what decides the findings, beside scan and model.
-        describe: says what the model is.
+        inferer: inferer of the bundle.
+        network: network on its device, with its weights.
+        postprocessing: the bundle's ``Compose`` without the transforms that write files.
+        settings: the settings that decide the findings, beside scan and model.
+        describe: function that returns the description of the model.
     """
 
     preprocessing: Compose
@@ -57,13 +58,13 @@ class Steps:
 class ServedBundle:
     """A bundle of this project, for many requests at once.
 
-    MONAI Label's ``BundleInferTask`` was not enough: it has one parser, which a second request changes under the first,
-    never loads the text anchors of other words, loads weights with a warning where they do not fit, and keeps the
-    transforms that write files. Here a network is built once for each device and each choice of words, those of
-    other words share the weights, and each request gets transforms of its own.
+    MONAI Label's ``BundleInferTask`` was not enough. It has one parser, which a second request changes while the first
+    one uses it. It never computes the text anchors of other prompts. It loads weights that do not fit, with a warning
+    only. And it runs the transforms that write files. Here a network is built once for each device and each choice of
+    prompts; all networks on one device share their weights. Each request gets its own transforms.
 
     Args:
-        folder: of the bundle.
+        folder: folder of the bundle.
 
     Raises:
         ConfigurationError: if the folder holds no bundle of this project.
@@ -83,11 +84,11 @@ class ServedBundle:
 
     @property
     def default_device(self) -> str:
-        """The bundle's own choice."""
+        """``"cuda"`` if this machine has it, else ``"cpu"``, as the bundle chooses."""
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def has_weights(self) -> bool:
-        """Whether a request can be answered without a download."""
+        """Whether the bundle can answer a request without a download."""
         if (self.folder / "models" / "model.pt").is_file():
             return True
         parser = ConfigParser(copy.deepcopy(self.config))
@@ -96,14 +97,18 @@ class ServedBundle:
         return all(source is not None and _is_here(str(source)) for source in sources)
 
     def fingerprint(self) -> str:
-        """Changes when the configuration or a file of weights does."""
+        """Return a text that changes when the configuration or a weights file changes."""
         files = sorted((self.folder / "models").glob("*.*"))
         facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         content = json.dumps([self.config, facts], sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def steps(self, options: RequestOptions, device: str) -> Steps:
-        """The steps of one request.
+        """Build the steps of one request.
+
+        Args:
+            options: options of the request.
+            device: device of the network, such as ``"cpu"``.
 
         Raises:
             ConfigurationError: if an option cannot be used.
@@ -112,35 +117,34 @@ class ServedBundle:
         parser = ConfigParser(copy.deepcopy(self.config))
         for key, value in {**options.overrides, "device": device}.items():
             parser[key] = value
-        # Wrong options are said before weights are loaded, which takes long.
+        # Loading weights takes long; a wrong option must be reported before.
         preprocessing = parser.get_parsed_content("preprocessing")
         inferer = parser.get_parsed_content("inferer")
         network = self._network(parser, device)
         own = ConfigParser(parser.config)
-        own["postprocessing#transforms"] = without_writers(parser.config)
         own["preprocessing"] = preprocessing
         own["network_def"] = network
         return Steps(
             preprocessing=preprocessing,
             inferer=inferer,
             network=own.get_parsed_content("network"),
-            postprocessing=own.get_parsed_content("postprocessing"),
-            settings=own.get_parsed_content("finding_settings"),
+            postprocessing=Compose(without_writers(own.get_parsed_content("postprocessing"))),
+            settings=_finding_settings(own),
             describe=network.describe,
         )
 
     def _network(self, parser: ConfigParser, device: str) -> ZeroShotNetwork:
-        words = json.dumps([parser.get(key) for key in _WORDS])
+        chosen = json.dumps([parser.get(key) for key in _PROMPT_OPTIONS])
         with self._lock:
-            key = (device, words)
+            key = (device, chosen)
             if key not in self._networks:
                 if device not in self._loaded:
                     self._loaded[device] = self._load(device)
                 network = self._loaded[device]
-                if words != json.dumps([self.config.get(name) for name in _WORDS]):
-                    network = _with_words(network, parser.get_parsed_content("prompts"))
+                if chosen != json.dumps([self.config.get(name) for name in _PROMPT_OPTIONS]):
+                    network = _with_prompts(network, parser.get_parsed_content("prompts"))
                 self._networks[key] = network
-                while len(self._networks) > _VARIANTS:
+                while len(self._networks) > _KEPT:
                     self._networks.popitem(last=False)
             self._networks.move_to_end(key)
             return self._networks[key]
@@ -154,12 +158,6 @@ class ServedBundle:
         return network.to(device).eval()
 
 
-def without_writers(config: Mapping[str, Any]) -> list[Any]:
-    """The steps of a bundle's postprocessing that write no files."""
-    steps = config["postprocessing"]["transforms"]
-    return [step for step in steps if not str(step["_target_"]).startswith(_WRITERS)]
-
-
 def _is_here(source: str) -> bool:
     if parse_seed(source) is not None or Path(source).is_file():
         return True
@@ -169,8 +167,8 @@ def _is_here(source: str) -> bool:
         return False
 
 
-def _with_words(network: ZeroShotNetwork, prompts: Any) -> ZeroShotNetwork:
-    """The same network for other words; the parameters are shared, the text anchors are its own."""
+def _with_prompts(network: ZeroShotNetwork, prompts: Any) -> ZeroShotNetwork:
+    """Copy a network for other prompts. It shares the parameters and has its own text anchors."""
     shared: dict[int, Any] = {id(parameter): parameter for parameter in network.parameters()}
     other = copy.deepcopy(network, shared)
     other.prompts = prompts
@@ -179,14 +177,18 @@ def _with_words(network: ZeroShotNetwork, prompts: Any) -> ZeroShotNetwork:
 
 
 def usable_bundles(given: str, scorer: str | None = None) -> tuple[dict[str, ServedBundle], str]:
-    """The bundles that can answer without a download, and the one whose scores order the studies.
+    """Find the bundles that can answer without a download.
 
     Args:
         given: a bundle's folder, a folder of bundles, or the name of a bundle of this project.
-        scorer: name of the bundle that scores; ``None`` for the first.
+        scorer: name of the bundle whose scores order the studies; ``None`` for the first one.
+
+    Returns:
+        The bundles by name, and the name of the bundle whose scores order the studies.
 
     Raises:
-        ConfigurationError: if there is none, none has its weights here, or ``scorer`` is none of them.
+        ConfigurationError: if there is no bundle, no bundle has its weights on this machine, or ``scorer`` is not one
+            of those that have.
     """
     folder = Path(given) if Path(given).is_dir() else find_bundle(given)
     usable = {}
@@ -194,28 +196,40 @@ def usable_bundles(given: str, scorer: str | None = None) -> tuple[dict[str, Ser
         if bundle.has_weights():
             usable[name] = bundle
         else:
-            _logger.warning("%s is not served: its weights are not on this machine", name)
+            _logger.warning("the server leaves out %s: its weights are not on this machine", name)
     if not usable:
         raise ConfigurationError(
-            f"no bundle in {folder} has its weights on this machine: fetch them with `python -m monai_zsad weights "
-            "fetch`, or make models/model.pt with `python -m monai_zsad convert`"
+            f"{folder}: no bundle has its weights on this machine. Download them with `python -m monai_zsad weights "
+            "fetch`, or write models/model.pt with `python -m monai_zsad convert`"
         )
     chosen = scorer or next(iter(usable))
     if chosen not in usable:
-        raise ConfigurationError(f"score_model={chosen!r} is not served: choose one of {', '.join(usable)}")
+        raise ConfigurationError(f"score_model={chosen!r}: this server has no such bundle; choose {', '.join(usable)}")
     return usable, chosen
 
 
 def served_bundles(folder: Path) -> dict[str, ServedBundle]:
-    """The bundle in a folder, or every bundle in its subfolders, by name.
+    """Find the bundle in a folder, or every bundle in its subfolders.
+
+    Returns:
+        The bundles by name.
 
     Raises:
-        ConfigurationError: if there is none.
+        ConfigurationError: if there is no bundle.
     """
     config = Path("configs") / "inference.yaml"
     folders = (
         [folder] if (folder / config).is_file() else sorted(file.parents[1] for file in folder.glob(f"*/{config}"))
     )
     if not folders:
-        raise ConfigurationError(f"{folder} holds no bundle: neither it nor a subfolder has configs/inference.yaml")
+        raise ConfigurationError(
+            f"{folder} is not a bundle and has no bundles in it: configs/inference.yaml is missing"
+        )
     return {bundle.name: bundle for bundle in map(ServedBundle, folders)}
+
+
+def _finding_settings(parser: ConfigParser) -> Mapping[str, Any]:
+    """The settings that decide the findings; bundles of the first release list them under an id of their own."""
+    if "finding_settings" in parser:
+        return dict(parser.get_parsed_content("finding_settings"))
+    return dict(parser.get_parsed_content("settings").findings)

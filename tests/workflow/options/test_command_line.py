@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.workflow.option_checks import check_options
+from monai_zsad.workflow.options.command_line import check_options
 
 CONFIG = """
 window: auto

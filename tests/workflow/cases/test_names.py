@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from monai_zsad.data import ScanReader
 from monai_zsad.data.discovery.case_ids import hashed_id
 from monai_zsad.errors import ConfigurationError, InputError, OutputError
-from monai_zsad.workflow.case_names import CASE_NAMES, SALT_VARIABLE, find_cases
-from monai_zsad.workflow.redaction import conceal, hide
+from monai_zsad.workflow.cases.names import CASE_NAMES, SALT_VARIABLE, find_cases
+from monai_zsad.workflow.cases.redaction import conceal, hide
 from tests.bundles.runs import ROOT, run_small
 from tests.data.samples import CAPTURE, write_nifti, write_series
 from tests.writers.dicom.test_conformance import text_keywords

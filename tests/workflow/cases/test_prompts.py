@@ -10,7 +10,7 @@ import torch
 from ignite.engine import Engine
 
 from monai_zsad.prompts import PromptEnsemble
-from monai_zsad.workflow.scan_prompts import ScanPrompts
+from monai_zsad.workflow.cases.prompts import ScanPrompts
 from tests.bundles.runs import ROOT, run_small
 from tests.data.samples import CT, write_nifti, write_series
 from tests.networks.zoo import anoclip, crane

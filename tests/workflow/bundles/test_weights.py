@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
-from monai_zsad.backbones.weights_fetch import sha256_of
-from monai_zsad.backbones.weights_io import WeightsRecord
+from monai_zsad.backbones.weights import sha256_of
+from monai_zsad.backbones.weights import WeightsRecord
 from monai_zsad.errors import ConfigurationError, OutputError, WeightsError
 from monai_zsad.networks import Crane, ZeroShotNetwork
 from monai_zsad.workflow.bundles import bundle_network, convert, load_weights, read_records
@@ -102,7 +102,7 @@ def test_an_unknown_part_is_refused_before_anything_is_loaded():
 
 
 def test_what_was_loaded_is_logged(caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.INFO, "monai_zsad.workflow.bundles"):
+    with caplog.at_level(logging.INFO, "monai_zsad.workflow.bundles.weights"):
         load_weights(tiny(), {}, RELEASED)
     assert "clip weights: seed:7 (random weights for tests: the results mean nothing)" in caplog.text
 
@@ -167,7 +167,7 @@ def test_a_file_without_description_is_known_by_its_hash(bundle: Path, caplog: p
     file = convert(bundle)
     file.with_suffix(".json").unlink()
     network = tiny()
-    with caplog.at_level(logging.WARNING, "monai_zsad.workflow.bundles"):
+    with caplog.at_level(logging.WARNING, "monai_zsad.workflow.bundles.weights"):
         load_weights(network, NOTHING, RELEASED, file)
     assert "has no model.json beside it: what it was made of is not known" in caplog.text
     assert network.records == {"network": WeightsRecord("model.pt", sha256_of(file), "unknown", None)}

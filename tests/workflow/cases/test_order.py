@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.workflow.case_order import ORDERS, first_cases, ordered
+from monai_zsad.workflow.cases.order import ORDERS, first_cases, ordered
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, read_scan_list
 from monai_zsad.data.image_files import PICTURE_SCAN_SUFFIXES
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.errors import ConfigurationError, OutputError
-from monai_zsad.workflow.redaction import conceal, quiet_search
+from monai_zsad.workflow.cases.order import ordered
+from monai_zsad.workflow.cases.redaction import conceal, quiet_search
 from monai_zsad.writers import atomic_path, without_paths
 
 __all__ = ["CASE_NAMES", "SALT_VARIABLE", "find_cases"]
@@ -39,6 +40,7 @@ def find_cases(
     *,
     series: str | int | None = None,
     download: str | os.PathLike[str] | None = None,
+    order: str = "path",
 ) -> list[dict[str, Any]]:
     """The scans at a path, under names that may leave the hospital.
 
@@ -60,6 +62,7 @@ def find_cases(
         key_file: CSV file to write that says which case is which scan, readable for its user alone; ``None`` for none.
         series: see :func:`~monai_zsad.data.find_scans`.
         download: see :func:`~monai_zsad.data.find_scans`.
+        order: see :func:`~monai_zsad.workflow.cases.order.ordered`.
 
     Returns:
         Records as of :func:`~monai_zsad.data.find_scans`; no two have the same case.
@@ -91,7 +94,7 @@ def find_cases(
     conceal(records, private)
     if key_file is not None:
         _write_key(Path(key_file).expanduser(), records)
-    return records
+    return ordered(records, order)
 
 
 def _own_ids(root: Path, count: int) -> list[bool]:

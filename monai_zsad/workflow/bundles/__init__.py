@@ -1,0 +1,8 @@
+"""A bundle's folder and configuration, its weights, and the part of ``inference.yaml`` that all bundles share.
+
+Names are imported on first use, as torch is heavy.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

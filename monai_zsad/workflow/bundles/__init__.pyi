@@ -1,0 +1,15 @@
+from .reading import build_network, bundle_network, find_bundle, read_bundle, released_weights
+from .weights import check_parts, convert, load_weights, read_records, save_state
+
+__all__ = [
+    "build_network",
+    "bundle_network",
+    "check_parts",
+    "convert",
+    "find_bundle",
+    "load_weights",
+    "read_bundle",
+    "read_records",
+    "released_weights",
+    "save_state",
+]

@@ -1,0 +1,1 @@
+"""The cases of a run: names, order, prompts, and redaction of paths."""

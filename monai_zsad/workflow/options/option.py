@@ -1,0 +1,121 @@
+"""What an option is: one declaration, from which everything else about it is made."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.flags import parse_flag
+
+__all__ = ["Flag", "Option"]
+
+Group = Literal["Basic", "Prompts", "Input", "Many scans", "Hardware", "Slices", "Findings", "Results"]
+Kind = Literal["flag", "number", "integer", "text", "list", "any"]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How the command line names an option.
+
+    Attributes:
+        name: such as ``--threshold``.
+        metavar: what help prints for the value; None for the type.
+        parse: ``"yaml"`` reads the text as YAML, ``"comma"`` splits it at commas, ``"repeat"`` gathers several uses of
+            the option in a list, ``"plain"`` takes the text.
+        off: a flag that is on by default gets ``--no-...``.
+    """
+
+    name: str
+    metavar: str | None = None
+    parse: Literal["plain", "yaml", "comma", "repeat"] = "plain"
+    off: bool = False
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of every bundle, or of those whose configuration has it.
+
+    Attributes:
+        name: id in ``inference.yaml``; ``python -m monai.bundle run --NAME``, ``screen --set NAME=VALUE``.
+        default: as YAML gives it. A text that begins with ``$`` is an expression of MONAI's configuration.
+        help: one line for the command line, ``inference.yaml`` and the documentation.
+        group: panel of the help.
+        kind: what values are checked for.
+        choices: accepted texts; empty for any.
+        minimum: smallest accepted number.
+        maximum: largest accepted number.
+        optional: whether ``null`` is accepted.
+        decides: ``"findings"`` for what changes map, candidates or scores of a scan; ``"files"`` for what changes which
+            files are written or what else stands in them; ``"nothing"`` for what changes neither, such as the device.
+        record: name in the record of settings; empty for ``name``.
+        flag: how ``monai-zsad screen`` names it; None where it is given by ``--set``.
+        everywhere: whether every bundle has it. Other options stand in the bundle's own part of ``inference.yaml``.
+    """
+
+    name: str
+    default: Any
+    help: str
+    group: Group
+    kind: Kind = "any"
+    choices: tuple[str, ...] = ()
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    optional: bool = False
+    decides: Literal["findings", "files", "nothing"] = "nothing"
+    record: str = ""
+    flag: Flag | None = None
+    everywhere: bool = True
+
+    @property
+    def recorded_as(self) -> str:
+        """Name in the record of settings."""
+        return self.record or self.name
+
+    def parse(self, value: Any) -> Any:
+        """The value as the run uses it; MONAI's command line gives flags as text.
+
+        Args:
+            value: from configuration or command line.
+
+        Returns:
+            The value; of a flag, True or False.
+
+        Raises:
+            ConfigurationError: naming the option, the value and what is accepted.
+
+        Example:
+            >>> Option("refine", False, "refine the map", "Findings", "flag").parse("true")
+            True
+        """
+        if self.optional and value is None:
+            return None
+        if self.kind == "flag":
+            return parse_flag(self.name, value)
+        if self.choices and not (isinstance(value, str) and value in self.choices):
+            near = difflib.get_close_matches(str(value), self.choices, n=1)
+            raise self._refused(value, ", ".join(self.choices) + (f". Did you mean {near[0]}?" if near else ""))
+        if self.kind in ("number", "integer"):
+            self._check_number(value)
+        elif self.kind == "text" and not isinstance(value, str):
+            raise self._refused(value, "a text")
+        elif self.kind == "list" and (isinstance(value, str | Mapping) or not isinstance(value, Sequence)):
+            raise self._refused(value, "a list, such as \"['one', 'two']\"")
+        return value
+
+    def _check_number(self, value: Any) -> None:
+        whole = self.kind == "integer"
+        valid = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not (valid and math.isfinite(value) and self.minimum <= value <= self.maximum):
+            name = "a whole number" if whole else "a number"
+            bounds = [f"at least {self.minimum:g}"] if self.minimum > -math.inf else []
+            bounds += [f"at most {self.maximum:g}"] if self.maximum < math.inf else []
+            raise self._refused(value, " ".join([name, "of" if bounds else "", " and ".join(bounds)]).strip())
+
+    def _refused(self, value: Any, accepted: str) -> ConfigurationError:
+        if self.optional:
+            accepted = f"null or {accepted}"
+        return ConfigurationError(f"{self.name}={value!r} cannot be used: it must be {accepted}")

@@ -1,0 +1,280 @@
+"""The table of options: each is declared here, once.
+
+The command line, the checks and their messages, the record of settings in findings and manifest, ``inference.yaml`` and
+the table in ``docs/options.md`` are made of it.
+"""
+
+from __future__ import annotations
+
+from monai_zsad.workflow.options.option import Flag, Option
+
+__all__ = ["OPTIONS"]
+
+_PLANES = ("axial", "coronal", "sagittal", "acquisition")
+
+OPTIONS: tuple[Option, ...] = (
+    # Basic
+    Option("overwrite", False, "replace results of the same cases", "Basic", "flag", flag=Flag("--overwrite")),
+    Option("resume", False, "skip cases that are complete already", "Basic", "flag", flag=Flag("--resume")),
+    # Input
+    Option(
+        "series",
+        None,
+        "only this DICOM series: UID, number, modality, or part of the description",
+        "Input",
+        flag=Flag("--series"),
+    ),
+    Option(
+        "volume",
+        None,
+        "number of the volume, from 0, in a file with several, such as 4D NIfTI",
+        "Input",
+        decides="files",
+    ),
+    Option(
+        "accept",
+        [],
+        "refusal codes to accept with a warning, such as \"['constant']\"",
+        "Input",
+        "list",
+        decides="files",
+    ),
+    Option(
+        "repair",
+        [],
+        "faults of DICOM series to repair: missing-slices, uneven-slices, duplicate-slices, tilted-gantry",
+        "Input",
+        "list",
+        decides="files",
+        flag=Flag("--repair", "FAULT", "repeat"),
+    ),
+    Option(
+        "download_dir",
+        None,
+        "folder that keeps what a DICOMweb query retrieves",
+        "Input",
+        flag=Flag("--download", "FOLDER"),
+    ),
+    Option(
+        "case_names",
+        "auto",
+        "names of cases: auto (DICOM: a salted hash, else the file's name), files, hash or uid",
+        "Input",
+        "text",
+        choices=("auto", "files", "hash", "uid"),
+        flag=Flag("--case-names"),
+    ),
+    Option("case_key", None, "CSV file to write: which case is which scan", "Input", flag=Flag("--case-key", "FILE")),
+    # Many scans
+    Option(
+        "retry_failed",
+        False,
+        "resume, but only cases that were refused or failed",
+        "Many scans",
+        "flag",
+        flag=Flag("--retry-failed"),
+    ),
+    Option(
+        "limit",
+        None,
+        "run at most this number of cases",
+        "Many scans",
+        "integer",
+        minimum=1,
+        optional=True,
+        flag=Flag("--limit"),
+    ),
+    Option(
+        "order",
+        "path",
+        "order of the cases: path, random, or size (largest first)",
+        "Many scans",
+        "text",
+        choices=("path", "random", "size"),
+        flag=Flag("--order"),
+    ),
+    # Results
+    Option("output_ext", ".nii.gz", "ending of the anomaly map's file", "Results", "text", decides="files"),
+    Option("output_dtype", "float32", "data type of the anomaly map's file", "Results", "text", decides="files"),
+    Option("report", True, "write an HTML report for each scan", "Results", "flag", decides="files"),
+    Option("seg_nrrd", False, "write the candidates for 3D Slicer (.seg.nrrd)", "Results", "flag", decides="files"),
+    Option(
+        "dicom",
+        [],
+        "DICOM objects to write for DICOM scans: seg, pm, sr, sc",
+        "Results",
+        decides="files",
+        flag=Flag("--dicom", "seg,pm,sr", "comma"),
+    ),
+    Option("progress", True, "show progress bars", "Results", "flag", flag=Flag("--progress", off=True)),
+    Option(
+        "profile",
+        False,
+        "print and store the seconds of each part of the work",
+        "Results",
+        "flag",
+        flag=Flag("--profile"),
+    ),
+    # Hardware
+    Option(
+        "device",
+        "$'cuda' if torch.cuda.is_available() and @runtime == 'torch' else 'cpu'",
+        "device of the network: cpu, cuda, cuda:1 ...",
+        "Hardware",
+        flag=Flag("--device"),
+    ),
+    Option(
+        "runtime",
+        "torch",
+        "program that computes the network: torch, or on CPUs onnx or openvino",
+        "Hardware",
+        "text",
+        choices=("torch", "onnx", "openvino"),
+        flag=Flag("--runtime"),
+    ),
+    Option("runtime_file", None, "exported network (.onnx, .xml); null: exported on first use and kept", "Hardware"),
+    Option("precision", "float32", "precision of the vision towers: float32, bfloat16, float16", "Hardware", "text"),
+    Option("amp", False, "use autocast instead of precision", "Hardware", decides="files"),
+    Option(
+        "batch_size",
+        "$1 if str(@device) == 'cpu' else 8",
+        "slices, or windows of slices, in a forward pass",
+        "Hardware",
+    ),
+    Option("num_workers", 0, "processes that load scans ahead", "Hardware", "integer", minimum=0),
+    Option("deterministic", False, "fixed seeds and deterministic algorithms only", "Hardware", "flag"),
+    # Slices
+    Option(
+        "plane",
+        "axial",
+        "plane of the slices: axial, coronal, sagittal or acquisition",
+        "Slices",
+        decides="findings",
+        flag=Flag("--plane"),
+    ),
+    Option(
+        "fused_planes",
+        None,
+        "several planes, such as \"['axial', 'coronal']\", combined by fusion",
+        "Slices",
+        decides="findings",
+    ),
+    Option("fusion", "mean", "mean or max", "Slices", decides="findings"),
+    Option(
+        "window",
+        "auto",
+        "auto, percentile, a CT window's name, level and width such as [40, 80], or three of them",
+        "Slices",
+        decides="findings",
+        flag=Flag("--window", parse="yaml"),
+    ),
+    Option("crop_margin_mm", 10, "margin around the body", "Slices", decides="findings"),
+    Option(
+        "min_foreground", 0.01, "slices with a smaller share of foreground get a map of 0", "Slices", decides="findings"
+    ),
+    Option(
+        "token_spacing_mm", None, "wanted distance between tokens; gives in-plane windows", "Slices", decides="findings"
+    ),
+    Option("overlap", 0.25, "overlap of these windows", "Slices", decides="findings"),
+    Option(
+        "slice_spacing_mm",
+        None,
+        "slices closer than this are thinned out and interpolated; null: all run",
+        "Slices",
+        decides="findings",
+    ),
+    Option("smooth_slices_mm", None, "sigma of a smoothing across slices", "Slices", decides="findings"),
+    Option(
+        "context_mm",
+        None,
+        "distance of the neighbours that are seen with each slice",
+        "Slices",
+        decides="findings",
+        everywhere=False,
+    ),
+    # Findings
+    Option(
+        "refine", False, "let the map follow the scan's edges (guided filter)", "Findings", "flag", decides="findings"
+    ),
+    Option(
+        "volume_score",
+        "top_k_mean",
+        "volume score from slice scores: top_k_mean, max, quantile, mean",
+        "Findings",
+        decides="findings",
+    ),
+    Option(
+        "candidate_threshold",
+        0.5,
+        "candidates contain a map value above it",
+        "Findings",
+        "number",
+        minimum=0,
+        maximum=1,
+        decides="findings",
+        record="threshold",
+        flag=Flag("--threshold"),
+    ),
+    Option(
+        "candidate_low",
+        None,
+        "lower threshold: how far a candidate extends",
+        "Findings",
+        decides="findings",
+        record="low",
+    ),
+    Option(
+        "candidate_method",
+        "fixed",
+        "fixed, or quantile: both thresholds are quantiles inside the body",
+        "Findings",
+        decides="findings",
+        record="method",
+    ),
+    Option("min_volume_mm3", 10, "smaller candidates are dropped", "Findings", decides="findings"),
+    Option("border_mm", 0, "no candidate closer to the body's surface", "Findings", decides="findings"),
+    Option(
+        "max_candidates",
+        50,
+        "keep this number of candidates, most suspicious first; null: all",
+        "Findings",
+        decides="findings",
+    ),
+    Option(
+        "calibration",
+        None,
+        "file of `calibrate`: adds p-values",
+        "Findings",
+        decides="files",
+        flag=Flag("--calibration", "FILE"),
+    ),
+    Option(
+        "alpha", None, "with calibration: candidates with a larger p-value are dropped", "Findings", decides="files"
+    ),
+    # Prompts, of the bundles that have them
+    Option(
+        "prompt_set",
+        "medical",
+        "prompt set: a name of `prompts list`, or your own .yaml file",
+        "Prompts",
+        everywhere=False,
+        flag=Flag("--prompts"),
+    ),
+    Option("anatomy", None, "what the scan shows, such as brain", "Prompts", everywhere=False, flag=Flag("--anatomy")),
+    Option(
+        "modality",
+        None,
+        "how the scan was made, such as FLAIR; any: general prompts",
+        "Prompts",
+        everywhere=False,
+        flag=Flag("--modality"),
+    ),
+    Option(
+        "states",
+        None,
+        "findings to look for, such as hemorrhage",
+        "Prompts",
+        everywhere=False,
+        flag=Flag("--state", parse="repeat"),
+    ),
+)

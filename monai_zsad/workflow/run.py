@@ -1,0 +1,267 @@
+"""A bundle's run over its cases: check the folder, resume, evaluate, finish."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine
+
+from monai_zsad.distributed.ranks import current_rank, use_own_device
+from monai_zsad.distributed.sharing import Share, clean_case
+from monai_zsad.errors import OutputError
+from monai_zsad.workflow.case_log import CaseLog
+from monai_zsad.workflow.cases.order import first_cases
+from monai_zsad.workflow.options.settings import Settings
+from monai_zsad.workflow.profiling import part_table
+from monai_zsad.writers import CaseLayout, content_hash, fingerprint, is_complete, verify_manifest
+from monai_zsad.writers.run_tables import earlier_records, make_folder, publish, result_table
+from monai_zsad.writers.status import read_row, read_rows, read_settings_hash, write_settings_hash
+
+__all__ = ["ScreeningRun", "check_output"]
+
+_logger = logging.getLogger(__name__)
+
+
+class ScreeningRun:
+    """A run of a bundle over its cases, perhaps together with other processes in the same folder.
+
+    A bundle calls :meth:`check_output`, :meth:`skip_complete`, :meth:`evaluate` and :meth:`finish`, in this order. The
+    run is also a handler of the evaluator: it writes a status row for each case. MONAI's evaluator was not enough: it
+    runs a data set once, and it does not know earlier runs or other processes.
+
+    Args:
+        output_dir: folder of the run.
+        cases: records of :func:`~monai_zsad.workflow.cases.names.find_cases`.
+        settings: the bundle's options; ``overwrite``, ``resume``, ``retry_failed``, ``limit`` and ``progress`` are used
+            here, and the record of the others decides whether a case is complete.
+        describe: gives the model's description for a scan of a modality (DICOM's code), once its weights are loaded.
+
+    Attributes:
+        cases: of the run; after :meth:`skip_complete` those that remain.
+        failures: after :meth:`evaluate`, the records of cases that were refused or failed. Only rank 0 has them.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        cases: Sequence[Mapping[str, Any]],
+        settings: Settings,
+        describe: Callable[[str], Mapping[str, Any]],
+    ) -> None:
+        self.folder = Path(output_dir).expanduser()
+        self.cases = list(cases)
+        self.settings = settings
+        self.describe = describe
+        self.failures: list[dict[str, Any]] = []
+        self.share = Share(self.folder, [])
+        self.log = CaseLog(self._finished, settings.progress, lambda: self.share.run)
+
+    def check_output(self) -> None:
+        """Make the folder, and refuse before any computation what would fail or overwrite at the end.
+
+        Raises:
+            OutputError: see :func:`check_output`.
+        """
+        settings = self.settings
+        check_output(self.folder, self.cases, settings.overwrite, settings.resume or settings.retry_failed)
+
+    def skip_complete(self) -> list[str]:
+        """Leave out what an earlier run has completed, if the run resumes. Call it when the weights are loaded.
+
+        A case is complete if its manifest and all its files verify, and model, settings and scan are the same.
+
+        Returns:
+            The cases that were left out.
+
+        Raises:
+            OutputError: if a case was completed with another model, other settings or from another scan, or the folder
+                holds other cases that were made with other settings, and ``overwrite`` is false.
+        """
+        settings = self.settings
+        record = settings.record.files
+        self.share = Share(self.folder, [], settings=content_hash({"model": self.describe(""), "settings": record}))
+        self._refuse_other_settings()
+        restarted = self.share.rank.world_size > 1 and self.share.rank.restarted
+        self.share.resume = settings.resume or settings.retry_failed or restarted
+        remaining, done = self.cases, set[str]()
+        if settings.retry_failed:
+            by_summary = {one["case"] for one in earlier_records(self.folder, set()) if one["status"] == "failed"}
+            remaining = [one for one in remaining if self._has_failed(str(one["case"]), by_summary)]
+        if self.share.resume:
+            remaining, done = self._without_complete(remaining, record)
+        self.cases = first_cases(remaining, settings.limit)
+        self.share.plan(self.cases)
+        return sorted(done)
+
+    def _refuse_other_settings(self) -> None:
+        """Scores that were made with other settings cannot be compared: they do not belong into one folder."""
+        earlier = read_settings_hash(self.folder)
+        if earlier in ("", self._settings_hash()):
+            return
+        replaced = {str(record["case"]) for record in self.cases} if self.settings.overwrite else set()
+        kept = [row.case for row in read_rows(self.folder) if row.is_done and row.case not in replaced]
+        if kept:
+            raise OutputError(
+                f"{self.folder} holds results of {kept[0]} that were made with another model or other settings: give "
+                "another folder, or use --overwrite with all of its scans"
+            )
+
+    def _settings_hash(self) -> str:
+        # Prompts follow the modality, so they may differ between the scans of one run, too.
+        model = {key: value for key, value in self.describe("").items() if key != "prompts"}
+        return content_hash({"model": model, "settings": self.settings.findings})
+
+    def _has_failed(self, case: str, by_summary: set[str]) -> bool:
+        row = read_row(self.folder, case)
+        return case in by_summary if row is None else not row.is_done
+
+    def _without_complete(
+        self, records: list[Mapping[str, Any]], settings: Mapping[str, Any]
+    ) -> tuple[list[Mapping[str, Any]], set[str]]:
+        """What remains, and the cases that are complete."""
+        modalities = {str(record.get("modality") or "") for record in records}
+        models = {modality: self.describe(modality) for modality in modalities}
+
+        def complete(record: Mapping[str, Any]) -> bool:
+            model = models[str(record.get("modality") or "")]
+            return is_complete(self.folder, record["case"], fingerprint(model, settings, record["image"]))
+
+        done = {str(record["case"]) for record in records if complete(record)}
+        for case in done:
+            if not self.share.claims.is_held(case):
+                clean_case(self.folder, case)
+        remaining = [record for record in records if str(record["case"]) not in done]
+        other = [str(record["case"]) for record in remaining if not verify_manifest(self.folder, record["case"])]
+        if other and not self.settings.overwrite:
+            raise OutputError(
+                f"{self.folder} holds results of {other[0]} that were made with another model, other settings or from "
+                "another scan: add --overwrite true (`screen`: --overwrite) to replace them, or give another folder"
+            )
+        _logger.info("%d cases are complete already, %d remain", len(done), len(remaining))
+        return remaining, done
+
+    def evaluate(self, evaluator: Any) -> None:
+        """Run the evaluator over the cases that this process gets, and write the tables of the run.
+
+        Each process takes one case at a time, so that none waits for another. A case that a process was running when it
+        died comes last and alone. Rank 0 of torchrun waits for the cases of living ranks and writes the tables.
+
+        Args:
+            evaluator: the bundle's; its DataLoader loads a :class:`~monai_zsad.data.ScreeningDataset`.
+        """
+        share, dataset = self.share, evaluator.data_loader.dataset
+        self.failures = []
+        if not self.cases and share.rank.world_size == 1:
+            _logger.info("nothing to do: all cases are complete")
+            return
+
+        def run(records: Sequence[Mapping[str, Any]]) -> None:
+            dataset.select(records, share.take)
+            evaluator.run()
+
+        with share.opened():
+            write_settings_hash(self.folder, self._settings_hash())
+            if self.cases:
+                run(self.cases)
+            share.one_by_one = True
+            while (left := share.remaining()) or share.wait_for_others():
+                for record in left:
+                    run([record])
+            started = self.log.started
+            self.log.close()
+            if started and share.rank.is_leader:
+                self._publish()
+            rows = share.rows() if share.rank.is_leader else []
+        wanted = {str(record["case"]) for record in share.records}
+        self.failures = [row.summary() for row in rows if row.case in wanted and not row.is_done]
+
+    def finish(self) -> None:
+        """End the program with exit code 1 if a case was refused or failed. All other cases are done by then.
+
+        Raises:
+            SystemExit: code 1 if there are failures.
+        """
+        end_quickly()
+        if self.failures:
+            raise SystemExit(1)
+
+    def attach(self, engine: Engine) -> None:
+        """Register the run as a handler of an evaluator."""
+        self.log.attach(engine)
+
+    def _finished(self, row: Any) -> None:
+        self.share.finish(row)
+
+    def _publish(self) -> None:
+        with self.share.tables():
+            rows = self.share.rows()
+            publish(self.folder, rows, keep_earlier=self.share.resume)
+        shown = self.log.rows if self.share.rank.world_size == 1 else rows
+        print(result_table([row.summary() for row in shown], self.folder))
+        if times := part_table([(row.case, row.parts) for row in self.log.rows]):
+            print(times)
+
+
+def check_output(
+    output_dir: str | os.PathLike[str],
+    cases: Sequence[str | Mapping[str, Any]],
+    overwrite: bool = False,
+    resume: bool = False,
+) -> None:
+    """Make the output folder, and refuse before any computation what would fail or overwrite at the end.
+
+    Args:
+        output_dir: folder of the run.
+        cases: ids or records.
+        overwrite: let results of the same cases be replaced.
+        resume: results of the same cases are compared later.
+
+    Raises:
+        OutputError: if the folder cannot be made or written to, or holds results of a case, and both are false.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> check_output(folder, ["anna"])
+        >>> (Path(folder) / "anna").mkdir()
+        >>> (Path(folder) / "anna" / "anna_scores.json").touch()
+        >>> check_output(folder, ["anna"])  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        monai_zsad.errors.OutputError: ... already holds results of anna ...
+    """
+    folder = Path(output_dir).expanduser()
+    use_own_device()
+    make_folder(folder)
+    try:
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written to ({error.strerror}); give another --output_dir") from error
+    if overwrite or resume or current_rank().restarted:
+        return
+    ids = [case if isinstance(case, str) else str(case["case"]) for case in cases]
+    there = [case for case in ids if _has_results(folder, case)]
+    if there:
+        some = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
+        raise OutputError(
+            f"{folder} already holds results of {some}: add --overwrite true to replace them, --resume true to do what "
+            "is missing (with `screen`: --overwrite, --resume), or give another folder"
+        )
+
+
+def _has_results(folder: Path, case: str) -> bool:
+    own = CaseLayout(folder, "", "").filename(subject=case)
+    return own.parent.is_dir() and any(name.startswith(own.name) for name in os.listdir(own.parent))
+
+
+def end_quickly() -> None:
+    """Spare the interpreter its last search for cycles among all objects of MONAI's import: more than a second."""
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
