@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from monai_zsad.writers.base import CaseWriter, RunSettings
 from monai_zsad.writers.comparison import comparison_figure, save_comparison_figure, suspicious_slices
 from monai_zsad.writers.dicom import SaveDicom, SaveDicomD, SaveDicomd, SaveDicomDict
-from monai_zsad.writers.facts import without_paths
+from monai_zsad.writers.facts import SEEDED_WARNING, is_seeded, without_paths
 from monai_zsad.writers.files import CaseLayout, atomic_path
 from monai_zsad.writers.findings import (
     FINDINGS_COLUMNS,
@@ -32,22 +33,23 @@ from monai_zsad.writers.manifest import (
 from monai_zsad.writers.nifti import AtomicNibabelWriter, SaveCase, SaveCaseD, SaveCased, SaveCaseDict
 from monai_zsad.writers.preview import SavePreviewD, SavePreviewd, SavePreviewDict, most_suspicious, save_preview
 from monai_zsad.writers.report import SaveReportD, SaveReportd, SaveReportDict, report
+from monai_zsad.writers.results import SaveResultsD, SaveResultsd, SaveResultsDict
 from monai_zsad.writers.scores import (
     SCHEMA_VERSION,
-    SEEDED_WARNING,
     SaveScoresD,
     SaveScoresd,
     SaveScoresDict,
-    is_seeded,
     scores,
 )
 
 __all__ = [
     "AtomicNibabelWriter",
     "CaseLayout",
+    "CaseWriter",
     "FINDINGS_COLUMNS",
     "FINDINGS_SCHEMA_VERSION",
     "Fingerprint",
+    "RunSettings",
     "SCHEMA_VERSION",
     "SEEDED_WARNING",
     "SaveCase",
@@ -73,6 +75,9 @@ __all__ = [
     "SaveReportD",
     "SaveReportDict",
     "SaveReportd",
+    "SaveResultsD",
+    "SaveResultsDict",
+    "SaveResultsd",
     "SaveScoresD",
     "SaveScoresDict",
     "SaveScoresd",

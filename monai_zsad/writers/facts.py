@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,50 @@ from monai.data import MetaTensor
 from monai_zsad._version import __version__
 from monai_zsad.errors import OutputError
 
-__all__ = ["without_paths"]
+__all__ = ["SEEDED_WARNING", "is_seeded", "without_paths"]
+
+Meta = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
+"""The bundle's description of its model, or a function that returns it."""
+
+SEEDED_WARNING = "made with seeded random weights: the values mean nothing"
+"""What every output says that a network without trained weights has made."""
+
+
+def is_seeded(model: Mapping[str, Any] | None) -> bool:
+    """Whether a bundle's description of its model says that weights are random.
+
+    That is, at any depth, a true ``seeded``, a ``seed`` that is not None (as in the backbones' weight records), or a
+    weights source ``"seed:N"``.
+
+    Args:
+        model: as in scores and manifests; None where there is no description.
+
+    Returns:
+        True if any part is random.
+
+    Example:
+        >>> is_seeded({"method": "crane", "clip_weights": "seed:0"})
+        True
+        >>> is_seeded({"method": "crane", "weights": {"clip": {"name": "ViT-L-14-336:openai", "seed": None}}})
+        False
+    """
+    return any(
+        (key == "seeded" and bool(value))
+        or (key == "seed" and value is not None)
+        or (isinstance(value, str) and value.startswith("seed:"))
+        or (isinstance(value, Mapping) and is_seeded(value))
+        for key, value in (model or {}).items()
+    )
+
+
+def described(meta: Meta) -> dict[str, Any]:
+    """The description of a model, asked for now where ``meta`` is a function.
+
+    Example:
+        >>> described(lambda: {"method": "crane"})
+        {'method': 'crane'}
+    """
+    return dict((meta() if callable(meta) else meta) or {})
 
 
 def require(data: Mapping[Hashable, Any], needed: Mapping[str, str]) -> None:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
 
 from monai_zsad.errors import OutputError
-from monai_zsad.writers.facts import grid_affine, plain, require, scan_facts, software, warnings_of
+from monai_zsad.writers.base import CaseWriter
+from monai_zsad.writers.facts import (
+    SEEDED_WARNING,
+    Meta,
+    grid_affine,
+    is_seeded,
+    plain,
+    require,
+    scan_facts,
+    software,
+    warnings_of,
+)
 from monai_zsad.writers.files import CaseLayout, atomic_path
-from monai_zsad.writers.scores import SEEDED_WARNING, described, is_seeded
 
 __all__ = [
     "FINDINGS_COLUMNS",
@@ -181,7 +190,7 @@ def _flat(value: Any) -> list[Any]:
     return [item for part in value for item in _flat(part)]
 
 
-class SaveFindingsd(MapTransform):
+class SaveFindingsd(CaseWriter):
     """Write ``<output_dir>/<case>/<case>_findings.csv`` and then ``<case>_findings.json``, by :func:`findings`.
 
     MONAI's ``CSVSaver`` and ``SaveClassificationd`` write one row per case at the end of a run; here a case has any
@@ -215,41 +224,37 @@ class SaveFindingsd(MapTransform):
         self,
         keys: KeysCollection = "pred",
         output_dir: str | os.PathLike[str] = "./",
-        meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        meta: Meta = None,
         settings: Mapping[str, Any] | None = None,
         output_postfix: str = "findings",
         files: Mapping[str, str | None] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.meta = meta
+        super().__init__(keys, meta, allow_missing_keys)
         self.settings = settings
         self.layout = CaseLayout(output_dir, output_postfix, ".json", makedirs=True)
         self.table_layout = CaseLayout(output_dir, output_postfix, ".csv", makedirs=True)
         self.files = {**RESULT_FILES, "table": f"{output_postfix}.csv", **(files or {})}
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write both files and return the data unchanged.
+    def write(self, data: Mapping[Hashable, Any], key: str) -> None:
+        """Write both files for one key.
 
         Raises:
             OutputError: see :func:`findings`; or if a file cannot be written.
         """
-        d = dict(data)
-        for key in self.key_iterator(d):
-            content = findings(d, key, described(self.meta), self.settings)
-            case = content["case"]
-            with (
-                atomic_path(self.table_layout.filename(subject=case)) as temporary,
-                temporary.open("w", encoding="utf-8", newline="") as stream,
-            ):
-                table = csv.DictWriter(stream, FINDINGS_COLUMNS, lineterminator="\n")
-                table.writeheader()
-                table.writerows(findings_rows(content))
-            target = self.layout.filename(subject=case)
-            content["files"] = _existing(target.parent, case, self.files)
-            with atomic_path(target) as temporary:
-                temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        return d
+        content = findings(data, key, self.model, self.settings)
+        case = content["case"]
+        with (
+            atomic_path(self.table_layout.filename(subject=case)) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as stream,
+        ):
+            table = csv.DictWriter(stream, FINDINGS_COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(findings_rows(content))
+        target = self.layout.filename(subject=case)
+        content["files"] = _existing(target.parent, case, self.files)
+        with atomic_path(target) as temporary:
+            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 SaveFindingsD = SaveFindingsDict = SaveFindingsd

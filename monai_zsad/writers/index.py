@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from monai_zsad.errors import OutputError
+from monai_zsad.writers.facts import SEEDED_WARNING
 from monai_zsad.writers.files import atomic_path
 from monai_zsad.writers.page import NOTHING, alarm, decimal, heading, page, section, tile
-from monai_zsad.writers.scores import SEEDED_WARNING
 
 __all__ = ["write_index"]
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
 from scipy import ndimage
 
 from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.writers.base import CaseWriter
 from monai_zsad.writers.drawing import suspicion_colours
 from monai_zsad.writers.facts import require
 from monai_zsad.writers.files import CaseLayout, atomic_path
@@ -136,7 +136,7 @@ def _label_array(labels: NdarrayOrTensor, name: str) -> np.ndarray:
     raise OutputError(f"{name}: not written, labels are whole numbers from 0 to {np.iinfo(np.uint16).max}")
 
 
-class SaveLabelsd(MapTransform):
+class SaveLabelsd(CaseWriter):
     """Write ``<output_dir>/<case>/<case>_candidates.nii.gz``, and ``<case>_candidates.seg.nrrd`` where that is asked.
 
     The label map has the scan's grid, in uint8 or, of more than 255 candidates, uint16. MONAI's ``SaveImaged`` was not
@@ -175,34 +175,31 @@ class SaveLabelsd(MapTransform):
         output_ext: str = ".nii.gz",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
+        super().__init__(keys, allow_missing_keys=allow_missing_keys)
         self.candidates_key = candidates_key
         self.savers = {
             dtype: SaveCase(output_dir, output_postfix, output_ext, dtype) for dtype in (np.uint8, np.uint16)
         }
         self.segmentation = CaseLayout(output_dir, output_postfix, _EXTENSION, makedirs=True) if seg_nrrd else None
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the files and return the data unchanged.
+    def write(self, data: Mapping[Hashable, Any], key: str) -> None:
+        """Write the files for one key.
 
         Raises:
             OutputError: if labels are none, candidates are missing, or a file cannot be written.
         """
-        d = dict(data)
-        for key in self.key_iterator(d):
-            require(d, {"case": "ScanReader or find_scans"})
-            case, labels = str(d["case"]), d[key]
-            values = _label_array(labels, case)
-            volume = torch.from_numpy(values[None])
-            if isinstance(labels, MetaTensor):
-                # Its affine alone: meta data may hold texts of the source.
-                volume = MetaTensor(volume, affine=labels.affine)
-            self.savers[values.dtype.type](volume, case)
-            if self.segmentation is not None:
-                require(d, {self.candidates_key: "LesionCandidatesd"})
-                grid = labels.affine.cpu().numpy() if isinstance(labels, MetaTensor) else np.eye(4)
-                save_segmentation(values, d[self.candidates_key], self.segmentation.filename(subject=case), grid)
-        return d
+        require(data, {"case": "ScanReader or find_scans"})
+        case, labels = str(data["case"]), data[key]
+        values = _label_array(labels, case)
+        volume = torch.from_numpy(values[None])
+        if isinstance(labels, MetaTensor):
+            # Its affine alone: meta data may hold texts of the source.
+            volume = MetaTensor(volume, affine=labels.affine)
+        self.savers[values.dtype.type](volume, case)
+        if self.segmentation is not None:
+            require(data, {self.candidates_key: "LesionCandidatesd"})
+            grid = labels.affine.cpu().numpy() if isinstance(labels, MetaTensor) else np.eye(4)
+            save_segmentation(values, data[self.candidates_key], self.segmentation.filename(subject=case), grid)
 
 
 SaveLabelsD = SaveLabelsDict = SaveLabelsd

@@ -8,19 +8,18 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
 
 from monai_zsad.errors import OutputError
-from monai_zsad.writers.facts import plain, require, software
+from monai_zsad.writers.base import CaseWriter
+from monai_zsad.writers.facts import Meta, described, plain, require, software
 from monai_zsad.writers.files import CaseLayout, atomic_path
-from monai_zsad.writers.scores import described
 
 __all__ = [
     "Fingerprint",
@@ -62,7 +61,7 @@ class Fingerprint:
 
 
 def fingerprint(
-    model: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+    model: Meta = None,
     settings: Mapping[str, Any] | None = None,
     source_files: str | Sequence[str | os.PathLike[str]] | None = None,
 ) -> Fingerprint:
@@ -102,7 +101,7 @@ def content_hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class SaveManifestd(MapTransform):
+class SaveManifestd(CaseWriter):
     """Write ``<output_dir>/<case>/<case>_manifest.json``, after all other writers of a case.
 
     MONAI's writers note at most the names of what they wrote, so that a later run cannot tell a finished case from one
@@ -134,47 +133,43 @@ class SaveManifestd(MapTransform):
         self,
         keys: KeysCollection,
         output_dir: str | os.PathLike[str] = "./",
-        meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        meta: Meta = None,
         settings: Mapping[str, Any] | None = None,
         image_key: str = "image",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
+        super().__init__(keys, meta, allow_missing_keys)
         self.layout = CaseLayout(output_dir, "manifest", ".json", makedirs=True)
-        self.meta = meta
         self.settings = dict(settings or {})
         self.image_key = image_key
         self._since = time.time_ns()
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the manifest and return the data unchanged.
+    def write(self, data: Mapping[Hashable, Any], key: str) -> None:
+        """Write the manifest for one key.
 
         Raises:
             OutputError: if there is no case id or no file of the case, or the manifest cannot be written.
         """
-        d = dict(data)
-        for key in self.key_iterator(d):
-            require(d, {"case": "find_scans"})
-            case = str(d["case"])
-            path = self.layout.filename(subject=case)
-            made_by = fingerprint(self.meta, self.settings, self._source_files(d, key))
-            with atomic_path(path) as temporary:
-                temporary.touch()
-                # The time stamps of a file server need not follow this machine's clock.
-                since = self._since + temporary.stat().st_mtime_ns - time.time_ns() - _GRAIN_NS
-                written = _written(path, since)
-                if not written:
-                    raise OutputError(f"{path}: this run has written no file of the case; put the other writers before")
-                content = {
-                    "schema": SCHEMA,
-                    "schema_version": SCHEMA_VERSION,
-                    "case": case,
-                    "files": {name: _facts(path.parent / name) for name in written},
-                    "fingerprint": asdict(made_by),
-                    "software": software(),
-                }
-                temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        return d
+        require(data, {"case": "find_scans"})
+        case = str(data["case"])
+        path = self.layout.filename(subject=case)
+        made_by = fingerprint(self.meta, self.settings, self._source_files(data, key))
+        with atomic_path(path) as temporary:
+            temporary.touch()
+            # The time stamps of a file server need not follow this machine's clock.
+            since = self._since + temporary.stat().st_mtime_ns - time.time_ns() - _GRAIN_NS
+            written = _written(path, since)
+            if not written:
+                raise OutputError(f"{path}: this run has written no file of the case; put the other writers before")
+            content = {
+                "schema": SCHEMA,
+                "schema_version": SCHEMA_VERSION,
+                "case": case,
+                "files": {name: _facts(path.parent / name) for name in written},
+                "fingerprint": asdict(made_by),
+                "software": software(),
+            }
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def _source_files(self, data: Mapping[Hashable, Any], key: Hashable) -> Any:
         volumes = [volume for volume in (data.get(self.image_key), data[key]) if isinstance(volume, MetaTensor)]

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from monai.config import DtypeLike, KeysCollection, NdarrayOrTensor, PathLike
 from monai.data import ImageWriter, MetaTensor, NibabelWriter
-from monai.transforms import MapTransform, Transform
+from monai.transforms import Transform
 from monai.utils import get_equivalent_dtype
 
 from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.writers.base import CaseWriter
 from monai_zsad.writers.files import CaseLayout, atomic_path
 
 __all__ = ["AtomicNibabelWriter", "SaveCase", "SaveCaseD", "SaveCaseDict", "SaveCased"]
@@ -147,7 +148,7 @@ def _check_nifti(extension: str, dtype: DtypeLike) -> None:
         raise ConfigurationError(f"output_dtype is {dtype!r}; give one of {', '.join(_NIFTI_TYPES)}")
 
 
-class SaveCased(MapTransform):
+class SaveCased(CaseWriter):
     """Dictionary form of :class:`SaveCase`; the case id is read from ``case_key``.
 
     ``SaveImaged`` sees only the tensor and its meta data; the id stands in the record, where :func:`find_scans` put it.
@@ -183,17 +184,17 @@ class SaveCased(MapTransform):
         case_key: str = "case",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
+        super().__init__(keys, allow_missing_keys=allow_missing_keys)
         postfixes = (output_postfix,) * len(self.keys) if isinstance(output_postfix, str) else tuple(output_postfix)
-        self.savers = [SaveCase(output_dir, postfix, output_ext, output_dtype, writer) for postfix in postfixes]
+        self.savers = {
+            key: SaveCase(output_dir, postfix, output_ext, output_dtype, writer)
+            for key, postfix in zip(self.keys, postfixes, strict=True)
+        }
         self.case_key = case_key
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Save every key's volume and return the data unchanged."""
-        d = dict(data)
-        for key, saver in self.key_iterator(d, self.savers):
-            saver(d[key], str(d[self.case_key]))
-        return d
+    def write(self, data: Mapping[Hashable, Any], key: str) -> None:
+        """Save the volume of one key."""
+        self.savers[key](data[key], str(data[self.case_key]))
 
 
 SaveCaseD = SaveCaseDict = SaveCased

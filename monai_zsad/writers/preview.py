@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.transforms import MapTransform
 
+from monai_zsad.writers.base import CaseWriter
 from monai_zsad.writers.drawing import (
     BACKGROUND,
     INK,
@@ -24,8 +24,8 @@ from monai_zsad.writers.drawing import (
     map_range,
     slice_label,
 )
+from monai_zsad.writers.facts import SEEDED_WARNING, Meta, is_seeded
 from monai_zsad.writers.files import CaseLayout, atomic_path
-from monai_zsad.writers.scores import SEEDED_WARNING, described, is_seeded
 from monai_zsad.writers.views import make_view, on_grid
 
 __all__ = ["SavePreviewD", "SavePreviewDict", "SavePreviewd", "most_suspicious", "save_preview"]
@@ -156,7 +156,7 @@ def most_suspicious(anomaly_map: np.ndarray, axis: int, count: int, spacing_mm: 
     return sorted(chosen)
 
 
-class SavePreviewd(MapTransform):
+class SavePreviewd(CaseWriter):
     """Write ``<output_dir>/<case>/<case>_preview.png`` by :func:`save_preview`.
 
     MONAI's ``blend_images`` and ``matshow3d`` show arrays: not upright, not in proportion, without sides or scale.
@@ -194,7 +194,7 @@ class SavePreviewd(MapTransform):
         keys: KeysCollection,
         image_key: str = "image",
         output_dir: str | os.PathLike[str] = "./",
-        meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        meta: Meta = None,
         plane: str | None = None,
         slices: int = 3,
         limits: tuple[float, float] | None = None,
@@ -202,33 +202,29 @@ class SavePreviewd(MapTransform):
         allow_missing_keys: bool = False,
         labels_key: str | None = None,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
+        super().__init__(keys, meta, allow_missing_keys)
         self.image_key = image_key
         self.layout = CaseLayout(output_dir, output_postfix, ".png", makedirs=True)
-        self.meta = meta
         self.plane = plane
         self.slices = slices
         self.limits = limits
         self.labels_key = labels_key
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the picture and return the data unchanged."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            case, volume_score = str(d["case"]), d.get("volume_score")
-            save_preview(
-                on_grid(d[self.image_key], d[key]),
-                d[key],
-                self.layout.filename(subject=case),
-                plane=self.plane,
-                slices=self.slices,
-                title=case,
-                volume_score=None if volume_score is None else float(volume_score),
-                limits=self.limits,
-                banner=f"NOT A RESULT: {SEEDED_WARNING}" if is_seeded(described(self.meta)) else "",
-                labels=None if self.labels_key is None else d[self.labels_key],
-            )
-        return d
+    def write(self, data: Mapping[Hashable, Any], key: str) -> None:
+        """Write the image for one key."""
+        case, volume_score = str(data["case"]), data.get("volume_score")
+        save_preview(
+            on_grid(data[self.image_key], data[key]),
+            data[key],
+            self.layout.filename(subject=case),
+            plane=self.plane,
+            slices=self.slices,
+            title=case,
+            volume_score=None if volume_score is None else float(volume_score),
+            limits=self.limits,
+            banner=f"NOT A RESULT: {SEEDED_WARNING}" if is_seeded(self.model) else "",
+            labels=None if self.labels_key is None else data[self.labels_key],
+        )
 
 
 SavePreviewD = SavePreviewDict = SavePreviewd

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.writers.facts import require
+from monai_zsad.writers.base import CaseWriter
+from monai_zsad.writers.facts import Meta, require
 from monai_zsad.writers.files import CaseLayout, atomic_path
 from monai_zsad.writers.findings import findings
-from monai_zsad.writers.scores import described
 from monai_zsad.writers.views import PLANES, make_view, on_grid
 
 __all__ = ["SaveReportD", "SaveReportDict", "SaveReportd", "report"]
@@ -65,7 +64,7 @@ def report(
     return report_page(content, key_slices(view, content["candidates"], pictures, limits))
 
 
-class SaveReportd(MapTransform):
+class SaveReportd(CaseWriter):
     """Write ``<output_dir>/<case>/<case>_report.html``, by :func:`findings` and :func:`report`.
 
     MONAI writes no documents; its ``blend_images`` and ``matshow3d`` make pictures without sides, scale or numbers.
@@ -105,7 +104,7 @@ class SaveReportd(MapTransform):
         self,
         keys: KeysCollection = "pred",
         output_dir: str | os.PathLike[str] = "./",
-        meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        meta: Meta = None,
         settings: Mapping[str, Any] | None = None,
         image_key: str = "image",
         plane: str | None = None,
@@ -114,12 +113,11 @@ class SaveReportd(MapTransform):
         output_postfix: str = "report",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
+        super().__init__(keys, meta, allow_missing_keys)
         if plane is not None and plane not in PLANES:
             raise ConfigurationError(f"plane is {plane!r}; give one of {', '.join(PLANES)}, or None for the scan's own")
         if isinstance(pictures, bool) or not isinstance(pictures, int) or pictures < 1:
             raise ConfigurationError(f"pictures={pictures!r} must be a whole number from 1")
-        self.meta = meta
         self.settings = settings
         self.image_key = image_key
         self.plane = plane
@@ -127,19 +125,16 @@ class SaveReportd(MapTransform):
         self.limits = limits
         self.layout = CaseLayout(output_dir, output_postfix, ".html", makedirs=True)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the page and return the data unchanged.
+    def write(self, data: Mapping[Hashable, Any], key: str) -> None:
+        """Write the page for one key.
 
         Raises:
             OutputError: see :func:`findings` and :func:`report`; or if the file cannot be written.
         """
-        d = dict(data)
-        for key in self.key_iterator(d):
-            content = findings(d, key, described(self.meta), self.settings)
-            html = report(d, content, key, self.image_key, self.plane, self.pictures, self.limits)
-            with atomic_path(self.layout.filename(subject=content["case"])) as temporary:
-                temporary.write_text(html, encoding="utf-8")
-        return d
+        content = findings(data, key, self.model, self.settings)
+        html = report(data, content, key, self.image_key, self.plane, self.pictures, self.limits)
+        with atomic_path(self.layout.filename(subject=content["case"])) as temporary:
+            temporary.write_text(html, encoding="utf-8")
 
 
 SaveReportD = SaveReportDict = SaveReportd

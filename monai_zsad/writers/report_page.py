@@ -8,9 +8,9 @@ from html import escape
 from typing import Any
 
 from monai_zsad.writers.drawing import suspicion_colours
+from monai_zsad.writers.facts import SEEDED_WARNING
 from monai_zsad.writers.key_slices import KeySlices
 from monai_zsad.writers.page import NOTHING, TIMES, alarm, decimal, facts, heading, page, section, shown, table, tile
-from monai_zsad.writers.scores import SEEDED_WARNING
 
 __all__: list[str] = []
 

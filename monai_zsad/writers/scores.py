@@ -4,68 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
 
-from monai_zsad.writers.facts import plain, require, scan_facts, software, warnings_of
+from monai_zsad.writers.base import CaseWriter
+from monai_zsad.writers.facts import SEEDED_WARNING, Meta, is_seeded, plain, require, scan_facts, software, warnings_of
 from monai_zsad.writers.files import CaseLayout, atomic_path
 
 __all__ = [
     "SCHEMA_VERSION",
-    "SEEDED_WARNING",
     "SaveScoresD",
     "SaveScoresDict",
     "SaveScoresd",
-    "described",
-    "is_seeded",
     "scores",
 ]
 
 SCHEMA_VERSION = 1
 """Version of the JSON's layout; it grows when a field changes its meaning or goes."""
-
-SEEDED_WARNING = "made with seeded random weights: the values mean nothing"
-"""What every output says that a network without trained weights has made."""
-
-
-def is_seeded(model: Mapping[str, Any] | None) -> bool:
-    """Whether a bundle's description of its model says that weights are random.
-
-    That is, at any depth, a true ``seeded``, a ``seed`` that is not None (as in the backbones' weight records), or a
-    weights source ``"seed:N"``.
-
-    Args:
-        model: as in scores and manifests; None where there is no description.
-
-    Returns:
-        True if any part is random.
-
-    Example:
-        >>> is_seeded({"method": "crane", "clip_weights": "seed:0"})
-        True
-        >>> is_seeded({"method": "crane", "weights": {"clip": {"name": "ViT-L-14-336:openai", "seed": None}}})
-        False
-    """
-    return any(
-        (key == "seeded" and bool(value))
-        or (key == "seed" and value is not None)
-        or (isinstance(value, str) and value.startswith("seed:"))
-        or (isinstance(value, Mapping) and is_seeded(value))
-        for key, value in (model or {}).items()
-    )
-
-
-def described(meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None) -> dict[str, Any]:
-    """The description of a model, asked for now where ``meta`` is a function.
-
-    Example:
-        >>> described(lambda: {"method": "crane"})
-        {'method': 'crane'}
-    """
-    return dict((meta() if callable(meta) else meta) or {})
 
 
 def scores(data: Mapping[Hashable, Any], key: Hashable = "pred", model: Mapping[str, Any] | None = None) -> dict:
@@ -105,13 +62,14 @@ def scores(data: Mapping[Hashable, Any], key: Hashable = "pred", model: Mapping[
     return plain(result, "scores")
 
 
-class SaveScoresd(MapTransform):
-    """Write ``<output_dir>/<case>/<case>_scores.json``, the last file of a case: with it the case is complete.
+class SaveScoresd(CaseWriter):
+    """Write ``<output_dir>/<case>/<case>_scores.json``: the scores of the volume and of its slices.
 
-    MONAI's ``ClassificationSaver`` and ``SaveClassificationd`` write one CSV row per case at the end of a run; scores
-    per slice and what they were computed by have no place there, and a run that is killed leaves nothing. It stands
-    last in a bundle's ``postprocessing``. The content is that of :func:`scores`; ``anomaly_map`` is added, the name of
-    the map's file where it exists.
+    MONAI's ``ClassificationSaver`` and ``SaveClassificationd`` write one CSV row per case at the end of a run. Slice
+    scores and the description of the model have no column there, and a run that is killed leaves nothing. This writer
+    stands after :class:`~monai_zsad.writers.SaveCased`: it adds to the content of :func:`scores` the field
+    ``anomaly_map``, the name of the map's file where that exists. Whether a case is complete is not decided by this
+    file, but by the manifest (:class:`~monai_zsad.writers.SaveManifestd`).
 
     Args:
         keys: the anomaly map, on the scan's grid. One key, as a case has one JSON.
@@ -140,32 +98,28 @@ class SaveScoresd(MapTransform):
         self,
         keys: KeysCollection,
         output_dir: str | os.PathLike[str] = "./",
-        meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        meta: Meta = None,
         output_postfix: str = "scores",
         map_postfix: str = "anomaly",
         map_ext: str = ".nii.gz",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.meta = meta
+        super().__init__(keys, meta, allow_missing_keys)
         self.layout = CaseLayout(output_dir, output_postfix, ".json", makedirs=True)
         self.map_layout = CaseLayout(output_dir, map_postfix, map_ext)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the JSON and return the data unchanged.
+    def write(self, data: Mapping[Hashable, Any], key: str) -> None:
+        """Write the JSON for one key.
 
         Raises:
             OutputError: see :func:`scores`; or if the file cannot be written.
         """
-        d = dict(data)
-        for key in self.key_iterator(d):
-            content = scores(d, key, described(self.meta))
-            case = str(content["case"])
-            map_file = self.map_layout.filename(subject=case)
-            content["anomaly_map"] = map_file.name if map_file.is_file() else None
-            with atomic_path(self.layout.filename(subject=case)) as temporary:
-                temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        return d
+        content = scores(data, key, self.model)
+        case = str(content["case"])
+        map_file = self.map_layout.filename(subject=case)
+        content["anomaly_map"] = map_file.name if map_file.is_file() else None
+        with atomic_path(self.layout.filename(subject=case)) as temporary:
+            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 SaveScoresD = SaveScoresDict = SaveScoresd

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from monai_zsad._version import __version__
 from monai_zsad.writers.dicom.source import SourceSeries
-from monai_zsad.writers.scores import SEEDED_WARNING, is_seeded
+from monai_zsad.writers.facts import SEEDED_WARNING, is_seeded
 
 if TYPE_CHECKING:
     from pydicom.sr.coding import Code

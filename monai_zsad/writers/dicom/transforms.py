@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
+from monai.transforms import Transform
 
 from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.writers.base import CaseWriter
 from monai_zsad.writers.dicom.capture import dicom_capture
 from monai_zsad.writers.dicom.parametric_map import MAP_TYPES, dicom_parametric_map
 from monai_zsad.writers.dicom.report import dicom_report
 from monai_zsad.writers.dicom.segmentation import Candidate, dicom_segmentation
 from monai_zsad.writers.dicom.source import SourceSeries, header_errors, read_source
+from monai_zsad.writers.facts import Meta, described
 from monai_zsad.writers.files import CaseLayout, atomic_path
-from monai_zsad.writers.scores import described
 from monai_zsad.writers.views import on_grid
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class SaveDicom(Transform):
         self,
         output_dir: str | os.PathLike[str] = "./",
         kinds: Sequence[str] = _USUAL,
-        meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        meta: Meta = None,
         map_dtype: str = "float32",
         strict: bool = False,
     ) -> None:
@@ -156,7 +157,7 @@ class SaveDicom(Transform):
         _logger.info("wrote %s", path)
 
 
-class SaveDicomd(MapTransform):
+class SaveDicomd(CaseWriter):
     """Dictionary form of :class:`SaveDicom`.
 
     It reads the map's key, ``"<key>_labels"`` and ``"<key>_candidates"`` as ``LesionCandidatesd`` adds them, p-values
@@ -191,47 +192,44 @@ class SaveDicomd(MapTransform):
         keys: KeysCollection,
         output_dir: str | os.PathLike[str] = "./",
         kinds: Sequence[str] = _USUAL,
-        meta: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        meta: Meta = None,
         map_dtype: str = "float32",
         strict: bool = False,
         image_key: str = "image",
         case_key: str = "case",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
+        super().__init__(keys, meta, allow_missing_keys)
         self.saver = SaveDicom(output_dir, kinds, meta, map_dtype, strict)
         self.image_key = image_key
         self.case_key = case_key
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the objects of every key and return the data unchanged.
+    def write(self, data: Mapping[Hashable, Any], key: str) -> None:
+        """Write the objects for one key.
 
         Raises:
             OutputError: if the candidates are missing, or what :class:`SaveDicom` refuses.
         """
-        d = dict(data)
-        for key in self.key_iterator(d):
-            if resampled := self._resampled(d, key):
-                _logger.warning(
-                    "case %r: no DICOM results, as its slices are not those of the files any more (%s)",
-                    d[self.case_key],
-                    resampled,
-                )
-                continue
-            labels, candidates = d.get(f"{key}_labels"), d.get(f"{key}_candidates")
-            if "seg" in self.saver.layouts and (labels is None or candidates is None):
-                raise OutputError(
-                    f"no '{key}_labels' and '{key}_candidates' in the data: put LesionCandidatesd before SaveDicomd, "
-                    "or give kinds=('pm',)"
-                )
-            scores = {"p_values": d.get(f"{key}_p_values"), "volume_p_value": d.get("volume_p_value")}
-            scores["volume_score"] = None if d.get("volume_score") is None else float(d["volume_score"])
-            self.saver(
-                *(d[key], labels, candidates or [], self._files(d, key), str(d[self.case_key])),
-                scan=d.get(self.image_key),
-                scores=scores,
+        if resampled := self._resampled(data, key):
+            _logger.warning(
+                "case %r: no DICOM results, as its slices are not those of the files any more (%s)",
+                data[self.case_key],
+                resampled,
             )
-        return d
+            return
+        labels, candidates = data.get(f"{key}_labels"), data.get(f"{key}_candidates")
+        if "seg" in self.saver.layouts and (labels is None or candidates is None):
+            raise OutputError(
+                f"no '{key}_labels' and '{key}_candidates' in the data: put LesionCandidatesd before SaveDicomd, "
+                "or give kinds=('pm',)"
+            )
+        scores = {"p_values": data.get(f"{key}_p_values"), "volume_p_value": data.get("volume_p_value")}
+        scores["volume_score"] = None if data.get("volume_score") is None else float(data["volume_score"])
+        self.saver(
+            *(data[key], labels, candidates or [], self._files(data, key), str(data[self.case_key])),
+            scan=data.get(self.image_key),
+            scores=scores,
+        )
 
     def _resampled(self, data: Mapping[Hashable, Any], key: Hashable) -> str:
         """Codes of repairs by which the reader made slices that no file holds."""

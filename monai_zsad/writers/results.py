@@ -1,0 +1,128 @@
+"""All files of a case, written by one transform."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from monai.config import DtypeLike, KeysCollection
+
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.flags import parse_flag
+from monai_zsad.writers.base import CaseWriter, RunSettings
+from monai_zsad.writers.dicom import SaveDicomd
+from monai_zsad.writers.facts import Meta
+from monai_zsad.writers.findings import SaveFindingsd
+from monai_zsad.writers.labels import SaveLabelsd
+from monai_zsad.writers.manifest import SaveManifestd
+from monai_zsad.writers.nifti import SaveCased
+from monai_zsad.writers.preview import SavePreviewd
+from monai_zsad.writers.report import SaveReportd
+from monai_zsad.writers.scores import SaveScoresd
+
+__all__ = ["SaveResultsD", "SaveResultsDict", "SaveResultsd"]
+
+
+class SaveResultsd(CaseWriter):
+    """Write all files of a case: map, preview, label map, DICOM objects, report, findings, scores and manifest.
+
+    A ``Compose`` of the single writers does the same, but the folder, the model and the settings then stand in each of
+    them, and a wrong order goes unnoticed. Findings name the files that exist when they are written, and the manifest
+    declares the case complete. Here the manifest is always the last.
+
+    The transform stands behind ``LesionCandidatesd`` (and ``CalibratedCandidatesd``), whose keys ``<key>_labels`` and
+    ``<key>_candidates`` it reads. To add a writer, add it to ``writers`` below, and its file to
+    :mod:`monai_zsad.result_files`.
+
+    Args:
+        keys: key of the anomaly map (1, X, Y, Z) on the scan's grid; one key only.
+        output_dir: folder of the run. Each case has a folder in it.
+        meta: the bundle's description of its model, or a function that returns it. A function is called when a case is
+            written, so that it knows the loaded weights.
+        settings: the settings of the run.
+        output_ext: extension of the map, ``.nii.gz`` or ``.nii``.
+        output_dtype: type of the values in the map's file.
+        plane: slices of the preview: ``"axial"``, ``"coronal"``, ``"sagittal"``, or ``"acquisition"`` for the plane in
+            which the scan was acquired.
+        report: write the HTML report; a bool, or ``"true"`` or ``"false"``.
+        seg_nrrd: write the candidates for 3D Slicer, too; a bool, or ``"true"`` or ``"false"``.
+        dicom: DICOM objects to write, such as ``("seg", "pm", "sr", "sc")``; for scans that were read from DICOM.
+        image_key: key of the scan (C, X, Y, Z) as it was read.
+        allow_missing_keys: do nothing where the data have no such key.
+
+    Raises:
+        ConfigurationError: if there is more than one key, or one of the writers refuses its arguments.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> volume = MetaTensor(torch.rand(1, 12, 12, 5), affine=torch.eye(4))
+        >>> data = {"case": "anna", "pred": volume, "scan": volume, "volume_score": 0.5, "slice_scores": []}
+        >>> data = {**data, "pred_labels": torch.zeros(1, 12, 12, 5), "pred_candidates": []}
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = SaveResultsd(output_dir=folder, report=False)(data)
+        >>> for file in sorted(Path(folder, "anna").iterdir()):
+        ...     print(file.name)
+        anna_anomaly.nii.gz
+        anna_candidates.nii.gz
+        anna_findings.csv
+        anna_findings.json
+        anna_manifest.json
+        anna_preview.png
+        anna_scores.json
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "pred",
+        output_dir: str | os.PathLike[str] = "./",
+        meta: Meta = None,
+        settings: RunSettings | None = None,
+        output_ext: str = ".nii.gz",
+        output_dtype: DtypeLike = "float32",
+        plane: str = "axial",
+        report: bool | str = True,
+        seg_nrrd: bool | str = False,
+        dicom: Sequence[str] = (),
+        image_key: str = "scan",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, meta, allow_missing_keys)
+        if len(self.keys) != 1:
+            raise ConfigurationError(f"keys={self.keys!r}: give one key; a case has one file of each kind")
+        settings = settings or RunSettings()
+        key = str(self.keys[0])
+        common: dict[str, Any] = {"output_dir": output_dir}
+        described: dict[str, Any] = {"keys": key, "output_dir": output_dir, "meta": meta}
+        scanned: dict[str, Any] = {**described, "image_key": image_key}
+        # The manifest is the last one: with it, the case is complete.
+        self.writers: list[CaseWriter] = [
+            SaveCased(key, output_ext=output_ext, output_dtype=output_dtype, **common),
+            SavePreviewd(plane=None if plane == "acquisition" else plane, labels_key=f"{key}_labels", **scanned),
+            SaveLabelsd(
+                f"{key}_labels",
+                candidates_key=f"{key}_candidates",
+                seg_nrrd=parse_flag("seg_nrrd", seg_nrrd),
+                **common,
+            ),
+            *([SaveDicomd(kinds=dicom, **scanned)] if dicom else []),
+            *([SaveReportd(settings=settings.findings, **scanned)] if parse_flag("report", report) else []),
+            SaveFindingsd(settings=settings.findings, **described),
+            SaveScoresd(map_ext=output_ext, **described),
+            SaveManifestd(settings=settings.files, **scanned),
+        ]
+
+    def write(self, data: Mapping[Hashable, Any], key: str) -> None:  # noqa: ARG002
+        """Write all files of the case.
+
+        Raises:
+            OutputError: if something is missing in the data, or a file cannot be written.
+        """
+        for writer in self.writers:
+            writer(data)
+
+
+SaveResultsD = SaveResultsDict = SaveResultsd
