@@ -23,7 +23,7 @@ NOT_EXECUTED = {
     "make test": CHECKS,
     "srun ": "needs a Slurm cluster; tests/integration/test_cohort.py runs several such processes on one machine",
     "pip install ": NETWORK,
-    "python -m monai_zsad weights fetch": f"{NETWORK}; tests/backbones/test_weights_fetch.py fetches from this machine",
+    "python -m monai_zsad weights fetch": f"{NETWORK}; tests/backbones/weights/test_download.py has a server",
     "python -m monai.bundle run --bundle_root bundles/tiny_screening --dataset_dir DATA": (
         "needs the scans that configs/train.yaml lists; tests/training/test_concepts.py trains the same network"
     ),

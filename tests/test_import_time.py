@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import subprocess
 import sys
 import typing
-from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import monai_zsad
 from monai_zsad import backbones
 
 HEAVY = {
@@ -44,7 +46,7 @@ def modules_after(code: str) -> set[str]:
     [
         "import monai_zsad",
         "import monai_zsad.errors, monai_zsad.backbones, monai_zsad.prompts, monai_zsad.workflow",
-        "import monai_zsad.backbones.weights_fetch; monai_zsad.backbones.weights.list_entries()",
+        "import monai_zsad.backbones.weights; monai_zsad.backbones.weights.list_entries()",
         "import monai_zsad.cli.main",
     ],
 )
@@ -70,11 +72,23 @@ def test_names_of_the_backbones_are_found_on_first_use():
 
 
 def test_modules_of_the_backbones_are_attributes():
-    files = {file.stem for file in Path(backbones.__file__).parent.glob("*.py")} - {"__init__"}
-    assert files <= set(dir(backbones))
-    for name in files:
+    modules = {module.name for module in pkgutil.iter_modules(backbones.__path__)}
+    assert modules <= set(dir(backbones))
+    for name in modules:
         assert getattr(backbones, name) is sys.modules[f"monai_zsad.backbones.{name}"]
-    with pytest.raises(AttributeError, match=r"'monai_zsad\.backbones' has no attribute 'nothing'"):
-        _ = backbones.nothing
+
+
+@pytest.mark.parametrize("package", [monai_zsad, backbones])
+def test_unknown_names_are_refused(package: ModuleType):
+    with pytest.raises(AttributeError, match="nothing"):
+        package.nothing  # noqa: B018  # the access is the test
     with pytest.raises(ImportError, match="nothing"):
-        exec("from monai_zsad.backbones import nothing", {})
+        exec(f"from {package.__name__} import nothing", {})
+
+
+def test_screen_and_the_rooms_are_names_of_the_package():
+    rooms = {module.name for module in pkgutil.iter_modules(monai_zsad.__path__) if module.ispkg}
+    assert rooms | {"screen"} <= set(dir(monai_zsad))
+    for name in rooms:
+        assert getattr(monai_zsad, name) is sys.modules[f"monai_zsad.{name}"]
+    assert monai_zsad.screen is sys.modules["monai_zsad.workflow.screener"].screen

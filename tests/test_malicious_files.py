@@ -22,7 +22,7 @@ from pydicom.errors import InvalidDicomError
 from typer.testing import CliRunner
 
 import monai_zsad
-from monai_zsad.backbones.weights_io import read_state_dict
+from monai_zsad.backbones.weights import read_state_dict
 from monai_zsad.cli.main import app
 from monai_zsad.data import ScanReader, extract_archive, find_labelled, find_studies
 from monai_zsad.errors import InputError, ZsadError
@@ -33,8 +33,8 @@ from monai_zsad.training.files import read_training_state
 from monai_zsad.training.small_model import export_model
 from monai_zsad.workflow.bundles import bundle_network, load_weights
 from monai_zsad.workflow.calibration import collect, load_calibration
-from monai_zsad.workflow.case_names import find_cases
-from monai_zsad.workflow.settings import read_settings
+from monai_zsad.workflow.cases.names import find_cases
+from monai_zsad.workflow.options.command_line import read_settings
 from monai_zsad.writers import verify_manifest, write_index
 from tests.bundles.runs import ROOT
 from tests.networks.zoo import aaclip, anoclip, crane

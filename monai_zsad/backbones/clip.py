@@ -20,7 +20,7 @@ from monai_zsad.backbones.positions import PositionResize, resize_positions
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
 from monai_zsad.backbones.text import AfterBlock, TextTower
 from monai_zsad.backbones.vision import VisionFeatures, VisionRequest, run_blocks
-from monai_zsad.backbones.weights_io import WeightsRecord, clip_state_dict
+from monai_zsad.backbones.weights import WeightsRecord, clip_state_dict
 from monai_zsad.errors import ConfigurationError, WeightsError
 
 __all__ = ["CLIPBackbone"]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
-from monai_zsad.backbones.weights_io import WeightsRecord, prior_state_dict
+from monai_zsad.backbones.weights import WeightsRecord, prior_state_dict
 from monai_zsad.errors import ConfigurationError, WeightsError
 
 __all__ = ["DINOv2Prior", "DensePrior"]

@@ -1,14 +1,15 @@
-"""``monai-zsad weights``: what weights exist, where they lie, whether they are whole."""
+"""``monai-zsad weights``: the released weights, their files on this machine, and checks of these files."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from monai_zsad.cli.printing import JsonOption, file_size, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
     from monai_zsad.backbones.weights import WeightsEntry
@@ -26,18 +27,17 @@ class _Kind(str, Enum):
 
 _Folder = Annotated[
     Path | None,
-    typer.Option("--folder", help="Weights folder; else MONAI_ZSAD_WEIGHTS, else the user's cache folder."),
+    typer.Option("--folder", help="Weights folder. Default: MONAI_ZSAD_WEIGHTS, or the user's cache folder."),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
 def list_weights(
-    kind: Annotated[_Kind | None, typer.Option("--kind", help="Only this kind.")] = None,
-    as_json: _Json = False,
+    kind: Annotated[_Kind | None, typer.Option("--kind", help="List only this kind.")] = None,
+    as_json: JsonOption = False,
     folder: _Folder = None,
 ) -> None:
-    """List known weights. Any ARCHITECTURE:TAG of open_clip's plain ViTs works besides these.
+    """List the known weights. Other plain ViTs of open_clip work too, by ARCHITECTURE:TAG.
 
     Example: python -m monai_zsad weights list --kind clip
     """
@@ -45,46 +45,55 @@ def list_weights(
 
     entries = list_entries(kind.value if kind else None)
     if as_json:
-        typer.echo(json.dumps([_facts(entry, folder) for entry in entries], indent=2))
+        print_json([_facts(entry, folder) for entry in entries])
         return
-    rows = [("NAME", "KIND", "SIZE", "LICENCE", "CACHED", "WHAT")]
-    for entry in entries:
-        cached = "yes" if _facts(entry, folder)["cached"] else "no"
-        rows.append((entry.name, entry.kind, _size(entry.size), entry.licence, cached, entry.description))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(
+        ("NAME", "KIND", "SIZE", "LICENCE", "CACHED", "WHAT"),
+        [
+            (
+                entry.name,
+                entry.kind,
+                file_size(entry.size),
+                entry.licence,
+                "yes" if _facts(entry, folder)["cached"] else "no",
+                entry.description,
+            )
+            for entry in entries
+        ],
+    )
 
 
 @app.command()
 def fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names as `weights list` prints them.")],
     folder: _Folder = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")] = False,
 ) -> None:
-    """Download weights that are not here yet, verify them, and print their paths.
+    """Download weights that are not on this machine, verify them, and print their paths.
 
     Example: python -m monai_zsad weights fetch ViT-L-14-336:openai
     """
+    from monai_zsad.backbones.weights import fetch as fetch_weights
     from monai_zsad.backbones.weights import get_entry
-    from monai_zsad.backbones.weights_fetch import fetch as fetch_weights
 
-    # All names are looked up before the first, perhaps long, download.
+    # A download can take long; a wrong name must be reported before the first one.
     for entry in [get_entry(name) for name in names]:
         typer.echo(str(fetch_weights(entry, folder=folder, progress=not quiet)))
 
 
 @app.command()
 def path(
-    name: Annotated[str | None, typer.Argument(help="Without it: the weights folder.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name as `weights list` prints it. Default: the weights folder.")
+    ] = None,
     folder: _Folder = None,
 ) -> None:
-    """Print where weights lie, without downloading; an error if they are not here or not whole.
+    """Print the path of weights, without a download; an error if they are missing or damaged.
 
     Example: python -m monai_zsad weights path ViT-L-14-336:openai
     """
-    from monai_zsad.backbones.weights_fetch import fetch as fetch_weights
-    from monai_zsad.backbones.weights_fetch import weights_folder
+    from monai_zsad.backbones.weights import fetch as fetch_weights
+    from monai_zsad.backbones.weights import weights_folder
 
     if name is None:
         typer.echo(str(folder or weights_folder()))
@@ -95,10 +104,10 @@ def path(
 @app.command()
 def info(
     name: Annotated[str, typer.Argument(help="A name as `weights list` prints it, or open_clip's ARCHITECTURE:TAG.")],
-    as_json: _Json = False,
+    as_json: JsonOption = False,
     folder: _Folder = None,
 ) -> None:
-    """Print all that is known about one entry.
+    """Print all facts about one entry.
 
     Example: python -m monai_zsad weights info ViT-L-14-336:openai
     """
@@ -106,17 +115,15 @@ def info(
 
     facts = _facts(get_entry(name), folder)
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
-        return
-    width = max(map(len, facts))
-    for key, value in facts.items():
-        typer.echo(f"{key.ljust(width)}  {_readable(key, value)}".rstrip())
+        print_json(facts)
+    else:
+        print_facts({key: _readable(key, value) for key, value in facts.items()})
 
 
 @app.command()
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Without any: all listed weights that are here.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Default: all listed weights on this machine.")
     ] = None,
     folder: _Folder = None,
 ) -> None:
@@ -124,9 +131,8 @@ def verify(
 
     Example: python -m monai_zsad weights verify
     """
-    from monai_zsad.backbones.weights import get_entry, list_entries
-    from monai_zsad.backbones.weights_fetch import cached_path, sha256_of
-    from monai_zsad.backbones.weights_fetch import fetch as fetch_weights
+    from monai_zsad.backbones.weights import cached_path, get_entry, list_entries, sha256_of
+    from monai_zsad.backbones.weights import fetch as fetch_weights
     from monai_zsad.errors import WeightsError
 
     listed = [entry for entry in list_entries() if cached_path(entry, folder=folder)]
@@ -148,21 +154,15 @@ def verify(
 
 
 def _facts(entry: WeightsEntry, folder: Path | None) -> dict[str, Any]:
-    from monai_zsad.backbones.weights_fetch import cached_path
+    from monai_zsad.backbones.weights import cached_path
 
     found = cached_path(entry, folder=folder)
     return asdict(entry) | {"cached": found is not None, "path": str(found) if found else None}
 
 
-def _size(size: int) -> str:
-    if not size:
-        return "?"
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size < 1e7 else f"{size / 1e6:.0f} MB"
-
-
 def _readable(key: str, value: Any) -> str:
     if key == "size":
-        return _size(value)
+        return file_size(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (tuple, list)):

@@ -13,7 +13,7 @@ from torch import nn
 
 from monai_zsad.backbones import Activation
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
-from monai_zsad.backbones.weights_io import WeightsRecord, adapter_state_dict
+from monai_zsad.backbones.weights import WeightsRecord, adapter_state_dict
 from monai_zsad.errors import ConfigurationError, WeightsError
 from monai_zsad.networks.adapters import ImageAdapter, TextAdapter, residual, split_subpatches
 from monai_zsad.networks.anchor_cache import cached_text_features

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from monai_zsad.backbones import CLIPBackbone
-from monai_zsad.backbones.weights_fetch import weights_folder
+from monai_zsad.backbones.weights import weights_folder
 
 __all__ = ["anchor_folder", "cached_text_features"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from monai_zsad.backbones import Activation, VisionFeatures, VisionRequest
-from monai_zsad.backbones.weights_io import WeightsRecord
+from monai_zsad.backbones.weights import WeightsRecord
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks.adaptation import TestTimeAdaptation, TokenAdapter
 from monai_zsad.networks.anchor_cache import cached_text_features

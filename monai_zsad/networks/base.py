@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from monai_zsad.backbones import Activation, CLIPBackbone, PositionResize
-from monai_zsad.backbones.weights import CLIP_MEAN, CLIP_STD
-from monai_zsad.backbones.weights_io import WeightsRecord
+from monai_zsad.backbones.weights import CLIP_MEAN, CLIP_STD, WeightsRecord
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks.maps import map_and_score
 

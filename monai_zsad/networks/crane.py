@@ -17,7 +17,7 @@ from monai_zsad.backbones import (
     VisionRequest,
 )
 from monai_zsad.backbones.attention import check_attention_kind
-from monai_zsad.backbones.weights_io import WeightsRecord
+from monai_zsad.backbones.weights import WeightsRecord
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks.base import Prediction, without_autocast
 from monai_zsad.networks.dense_prior import dense_prior_attention

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from monai_zsad.backbones.weights_fetch import sha256_of
+from monai_zsad.backbones.weights import sha256_of
 from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.networks.base import ZeroShotNetwork
 from monai_zsad.networks.exported import exported_file

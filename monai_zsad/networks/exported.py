@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from monai_zsad.backbones.weights_fetch import sha256_of, weights_folder
+from monai_zsad.backbones.weights import sha256_of, weights_folder
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks.base import ZeroShotNetwork
 

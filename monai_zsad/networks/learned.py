@@ -10,7 +10,7 @@ import torch
 
 from monai_zsad.backbones import Activation
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
-from monai_zsad.backbones.weights_io import WeightsRecord, prompts_state_dict
+from monai_zsad.backbones.weights import WeightsRecord, prompts_state_dict
 from monai_zsad.networks.base import ZeroShotNetwork
 from monai_zsad.networks.prompt_learner import PromptLearner
 

@@ -14,8 +14,7 @@ from torch import nn
 from monai_zsad.backbones import Activation
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
 from monai_zsad.backbones.vision import VisionRequest, run_blocks
-from monai_zsad.backbones.weights_fetch import sha256_of
-from monai_zsad.backbones.weights_io import WeightsRecord, read_state_dict
+from monai_zsad.backbones.weights import WeightsRecord, read_state_dict, sha256_of
 from monai_zsad.errors import ConfigurationError, WeightsError
 from monai_zsad.networks.aaclip import AACLIP
 from monai_zsad.networks.maps import gaussian_weights, l2_normalize, smooth, smoothing_matrix

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from monai_zsad.backbones import Activation
-from monai_zsad.backbones.weights_io import prompts_state_dict
+from monai_zsad.backbones.weights import prompts_state_dict
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks.base import ZeroShotNetwork, without_autocast
 from monai_zsad.networks.crane import Crane

@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 
-from monai_zsad.backbones.weights_fetch import sha256_of
+from monai_zsad.backbones.weights import sha256_of
 from monai_zsad.errors import WeightsError
 from monai_zsad.training.concepts import ConceptTraining
 from monai_zsad.workflow.bundles import save_state

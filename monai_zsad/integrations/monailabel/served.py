@@ -222,9 +222,7 @@ def served_bundles(folder: Path) -> dict[str, ServedBundle]:
         [folder] if (folder / config).is_file() else sorted(file.parents[1] for file in folder.glob(f"*/{config}"))
     )
     if not folders:
-        raise ConfigurationError(
-            f"{folder} is not a bundle and has no bundles in it: configs/inference.yaml is missing"
-        )
+        raise ConfigurationError(f"{folder} is not a bundle or a folder of bundles: no configs/inference.yaml in it")
     return {bundle.name: bundle for bundle in map(ServedBundle, folders)}
 
 

@@ -12,9 +12,15 @@ from typing import Any
 
 import pytest
 
-from monai_zsad.backbones import weights_fetch
-from monai_zsad.backbones.weights import WeightsEntry, get_entry
-from monai_zsad.backbones.weights_fetch import cached_path, fetch, sha256_of, weights_folder
+from monai_zsad.backbones.weights import (
+    WeightsEntry,
+    cached_path,
+    download,
+    fetch,
+    get_entry,
+    sha256_of,
+    weights_folder,
+)
 from monai_zsad.errors import WeightsError
 
 
@@ -126,7 +132,9 @@ def test_download_verify_and_cache(server: str, tmp_path: Path, capsys: pytest.C
     path = fetch(entry)
     assert path == tmp_path / "weights" / "w.pt"
     assert path.read_bytes() == CONTENT
-    assert "w.pt" in capsys.readouterr().err, "the progress bar"
+    shown = capsys.readouterr().err
+    assert "w.pt" in shown
+    assert "1.22M" in shown, "the progress bar"
     assert [item.name for item in path.parent.iterdir()] == ["w.pt"]
     count = len(Handler.seen)
     assert fetch(entry, download=False) == path == cached_path(entry)
@@ -175,7 +183,7 @@ def test_servers_that_refuse(server: str, kind: str):
 
 
 def test_hugging_face_is_the_fallback(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(weights_fetch, "_hf_url", lambda repo, filename: f"{server}/hub/{repo}/{filename}")
+    monkeypatch.setattr(download, "_hf_url", lambda repo, filename: f"{server}/hub/{repo}/{filename}")
     entry = entry_at(f"{server}/gone/w.pt", "1" * 64, hf_repo="org/good")
     path = fetch(entry, progress=False)
     assert path == tmp_path / "weights" / "org--good--open_clip_model.safetensors"
@@ -235,7 +243,7 @@ def test_offline_says_how_to_bring_the_file(variable: str, tmp_path: Path, monke
 
 def test_no_network_fails_soon_with_the_same_remedy(monkeypatch: pytest.MonkeyPatch):
     # Nothing listens on port 1, so the connection is refused at once, on machines with and without network.
-    monkeypatch.setattr(weights_fetch, "_hf_url", lambda repo, filename: f"http://127.0.0.1:1/{repo}/{filename}")
+    monkeypatch.setattr(download, "_hf_url", lambda repo, filename: f"http://127.0.0.1:1/{repo}/{filename}")
     with pytest.raises(WeightsError, match=r"(?s)127\.0\.0\.1:1: Connection refused\).*curl -fL") as caught:
         fetch(entry_at("http://127.0.0.1:1/w.pt", hf_repo="org/name"))
     assert str(caught.value).count("refused") == 1, "one host is tried once"

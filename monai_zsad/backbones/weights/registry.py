@@ -1,8 +1,7 @@
-"""Which released weights exist: where they come from, what they hash to, what they were trained with.
+"""The registry of released weights: source, hash, licence, and how they were trained.
 
-``weights.yaml`` is the one home of these facts. MONAI's ``large_files.yml`` lists a URL and a hash per bundle; it has
-no place for the licence, the activation and the normalisation, which a network must know, and it is not shared between
-bundles.
+These facts stand in ``registry.yaml``. MONAI's ``large_files.yml`` was not enough: it lists a URL and a hash for one
+bundle, but neither the licence nor the activation and the normalisation that a network must know.
 """
 
 from __future__ import annotations
@@ -32,26 +31,26 @@ _HF_SAFE = "open_clip_model.safetensors"
 
 @dataclass(frozen=True)
 class WeightsEntry:
-    """One released weights file and the facts that go with it.
+    """One released weights file and its facts.
 
     Attributes:
-        name: unique; what a user types.
+        name: unique name, which the user types.
         kind: ``"clip"`` (both towers), ``"prior"`` (a dense prior of Crane+), ``"prompts"`` (learned prompts).
         architecture: open_clip's name, timm's name, or the method's name, by kind.
-        description: a few words for a table.
+        description: a short text for a table.
         filename: name of the file in the weights folder.
-        size: bytes, rounded where the publisher states none; 0 if unknown. For display only.
-        licence: SPDX name where there is one.
+        size: bytes, rounded if the publisher does not state it; 0 if unknown. For display only.
+        licence: SPDX name if there is one.
         citation: the paper to cite.
-        homepage: where licence and provenance can be read.
-        url: where the file is fetched from; ``None`` if only Hugging Face has it.
+        homepage: page that states licence and provenance.
+        url: address of the file; ``None`` if only Hugging Face has it.
         hf_repo: Hugging Face repository with the same weights, the fallback of ``url``; ``None`` if there is none.
         hf_filename: the file in that repository.
-        sha256: of the file at ``url``, complete or the leading digits that the publisher states; empty if none.
-        activation: what the MLPs were trained with; ``None`` where the architecture leaves no choice.
-        mean: per channel, of images in [0, 1]; ``None`` for prompts, which see no image.
-        std: likewise.
-        base: the CLIP weights that prompts were trained with.
+        sha256: SHA-256 of the file at ``url``: complete, or the leading digits that the publisher states, or empty.
+        activation: activation of the MLPs during training; ``None`` where the architecture leaves no choice.
+        mean: mean of each channel for images in [0, 1]; ``None`` for prompts, which do not process images.
+        std: standard deviation of each channel for images in [0, 1]; ``None`` for prompts.
+        base: the CLIP weights that the prompts were trained with.
     """
 
     name: str
@@ -74,12 +73,12 @@ class WeightsEntry:
 
     @property
     def hf_local(self) -> str | None:
-        """Name in the weights folder of the file from Hugging Face: its content and hash differ from ``filename``'s."""
+        """Name of the file from Hugging Face in the weights folder. Its hash differs from that of ``filename``."""
         return f"{self.hf_repo}/{self.hf_filename}".replace("/", "--") if self.hf_repo else None
 
 
 def _stated_sha256(url: str) -> str:
-    """The hash, or its first digits, that OpenAI and open_clip write into their URLs; empty elsewhere."""
+    """The hash or its first digits, which OpenAI and open_clip write into their URLs; empty for other URLs."""
     if "openaipublic" in url:
         return url.split("/")[-2]
     if "mlfoundations" in url:
@@ -91,7 +90,7 @@ def _stated_sha256(url: str) -> str:
 def _document() -> dict[str, Any]:
     import yaml
 
-    return yaml.safe_load(files("monai_zsad.backbones").joinpath("weights.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(files("monai_zsad.backbones.weights").joinpath("registry.yaml").read_text(encoding="utf-8"))
 
 
 @functools.cache
@@ -102,7 +101,7 @@ def _listed() -> dict[str, WeightsEntry]:
 
 
 def _from_yaml(stated: dict[str, Any]) -> WeightsEntry:
-    """An entry, with what follows from its other facts."""
+    """An entry; facts that the YAML leaves out are derived from the stated ones."""
     facts: dict[str, Any] = {"mean": CLIP_MEAN, "std": CLIP_STD} if stated["kind"] == "clip" else {}
     if url := stated.get("url"):
         facts |= {"filename": url.rsplit("/", 1)[-1], "sha256": _stated_sha256(url)}
@@ -113,7 +112,7 @@ def _from_yaml(stated: dict[str, Any]) -> WeightsEntry:
 
 
 def list_entries(kind: WeightsKind | None = None) -> list[WeightsEntry]:
-    """The listed weights, all or of one kind.
+    """All listed weights, or those of one kind.
 
     >>> [entry.name for entry in list_entries("prior")]
     ['dinov2_vitb14_reg']
@@ -124,8 +123,14 @@ def list_entries(kind: WeightsKind | None = None) -> list[WeightsEntry]:
 def get_entry(name: str) -> WeightsEntry:
     """The entry called ``name``: a listed one, or any ``ARCHITECTURE:TAG`` of open_clip that is a plain ViT CLIP.
 
+    Args:
+        name: name of the weights.
+
+    Returns:
+        The entry.
+
     Raises:
-        WeightsError: if there is none; the message gives the nearest names.
+        WeightsError: if the name is unknown; the message gives similar names.
 
     >>> get_entry("ViT-L-14-336:openai").activation
     'quick_gelu'
@@ -166,8 +171,8 @@ def _from_open_clip(architecture: str, tag: str, config: dict[str, Any]) -> Weig
     url = config.get("url", "")
     stated = _stated_sha256(url)
     repo, _, file = config.get("hf_hub", "").rpartition("/")
-    # open_clip's table repeats a repository for another tag now and then, so a URL with its hash stands alone; a URL
-    # without one yields to Hugging Face, whose server states the hash.
+    # In open_clip's table, two tags may name the same repository. So a URL with a hash is used alone. A URL without a
+    # hash is replaced by Hugging Face, whose server states the hash.
     url = url if stated or not repo else ""
     repo = "" if url else repo
     homepage = f"https://huggingface.co/{repo}" if repo else "https://github.com/mlfoundations/open_clip"
@@ -194,7 +199,12 @@ def _from_open_clip(architecture: str, tag: str, config: dict[str, Any]) -> Weig
 
 
 def entry_of_sha256(sha256: str, kind: WeightsKind = "clip") -> WeightsEntry | None:
-    """The entry whose file has this complete hash, or ``None``; open_clip's files are found by their stated digits."""
+    """The entry whose file has this hash, or ``None``.
+
+    Args:
+        sha256: the complete hash. Files of open_clip are found by the leading digits that open_clip states.
+        kind: kind of the weights. Only for ``"clip"``, open_clip's table is searched too.
+    """
     for entry in list_entries():
         if entry.sha256 and sha256.startswith(entry.sha256):
             return entry

@@ -38,7 +38,7 @@ def test_every_entry_is_complete(entry: WeightsEntry):
 
 
 def test_names_and_files_are_unique():
-    text = files("monai_zsad.backbones").joinpath("weights.yaml").read_text(encoding="utf-8")
+    text = files("monai_zsad.backbones.weights").joinpath("registry.yaml").read_text(encoding="utf-8")
     assert text.count("\n    name:") + text.count("\n  - name:") == len(ENTRIES), "an entry hides another"
     assert len({entry.name for entry in ENTRIES}) == len(ENTRIES)
     local = [name for entry in ENTRIES for name in {entry.filename, entry.hf_local} - {None}]

@@ -13,15 +13,17 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from monai_zsad.backbones import weights_io
-from monai_zsad.backbones.weights import WeightsEntry, get_entry, list_entries
-from monai_zsad.backbones.weights_fetch import sha256_of
-from monai_zsad.backbones.weights_io import (
+from monai_zsad.backbones.weights import (
+    WeightsEntry,
     WeightsRecord,
     clip_state_dict,
+    get_entry,
+    list_entries,
     prior_state_dict,
     prompts_state_dict,
     read_state_dict,
+    sha256_of,
+    state_dicts,
 )
 from monai_zsad.errors import WeightsError
 
@@ -195,7 +197,7 @@ def test_truncated_files_are_refused(tmp_path: Path, form: str, keep: float):
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS"),
         (b"\n<!DOCTYPE html><html></html>", "web page"),
-        (b"some notes about weights", "no checkpoint"),
+        (b"some notes about weights", "not a checkpoint"),
     ],
 )
 def test_files_that_are_something_else_are_named(tmp_path: Path, content: bytes, reason: str):
@@ -264,7 +266,7 @@ def test_known_files_take_the_facts_of_their_entry(tmp_path: Path, monkeypatch: 
     path = tmp_path / "renamed.bin"
     torch.save(tiny_state(), path)
     entry = replace(get_entry("ViT-B-16:openai"), sha256=sha256_of(path))
-    monkeypatch.setattr(weights_io, "entry_of_sha256", lambda sha256, kind: entry if sha256 == entry.sha256 else None)
+    monkeypatch.setattr(state_dicts, "entry_of_sha256", lambda sha256, kind: entry if sha256 == entry.sha256 else None)
     record = clip_state_dict(path, architecture="ViT-B-16")[1]
     assert record == WeightsRecord(entry.name, entry.sha256, "MIT", "quick_gelu")
     assert clip_state_dict(path, architecture="ViT-B-16-quickgelu", activation="quick_gelu")[1] == record
