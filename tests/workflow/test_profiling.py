@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from monai.data import DataLoader, MetaTensor
-from monai.engines import SupervisedEvaluator
 from monai.inferers import SimpleInferer
 from monai.transforms import Compose, Invertd, Lambdad, LoadImaged, Orientationd
 
 from monai_zsad.data import ScanReader, ScreeningDataset, find_scans
+from monai_zsad.workflow import ScreeningEvaluator
+from monai_zsad.workflow.case_log import CaseLog
 from monai_zsad.workflow.profiling import PARTS, StudyProfiler, part_table
-from monai_zsad.workflow.screening import ScreeningSummary, isolate_failures
 from monai_zsad.writers import SaveCased
 from tests.data.samples import write_nifti
 
@@ -33,9 +33,9 @@ class Slow(torch.nn.Module):
         return volumes
 
 
-def run(folder: Path, active: bool) -> tuple[ScreeningSummary, dict[str, bytes]]:
+def run(folder: Path, active: bool) -> tuple[CaseLog, dict[str, bytes]]:
     load = steps()
-    profiler, summary = StudyProfiler(active), ScreeningSummary()
+    profiler, log = StudyProfiler(active), CaseLog(lambda row: None)
     output = folder / str(active)
     after = Compose(
         [
@@ -44,36 +44,33 @@ def run(folder: Path, active: bool) -> tuple[ScreeningSummary, dict[str, bytes]]
             SaveCased(keys="pred", output_dir=output),
         ]
     )
-    SupervisedEvaluator(
+    ScreeningEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(ScreeningDataset(find_scans(folder / "in"), profiler.loading(load)), batch_size=1),
         network=Slow(),
-        iteration_update=isolate_failures,
         postprocessing=profiler.timed(after),
-        val_handlers=[profiler, summary],
+        val_handlers=[profiler, log],
     ).run()
-    return summary, {file.name: file.read_bytes() for file in output.rglob("*.nii.gz")}
+    return log, {file.name: file.read_bytes() for file in output.rglob("*.nii.gz")}
 
 
-def test_parts_of_each_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parts_of_each_study(tmp_path: Path) -> None:
     for number, name in enumerate(("anna", "ben")):
         write_nifti(tmp_path / "in" / f"{name}.nii.gz", seed=number)
     (tmp_path / "in" / "cleo.nii.gz").write_bytes(b"")
-    summary, files = run(tmp_path, True)
-    assert [case for case, _ in summary.parts] == ["anna", "ben", "cleo"]
-    for _, parts in summary.parts[:2]:
-        assert tuple(parts) == PARTS
-        assert 0.2 <= parts["network"] < 2
-        assert all(seconds >= 0 for seconds in parts.values())
-        assert max(parts, key=lambda part: parts[part]) == "network"
-    assert not summary.parts[2][1], "nothing of the study before stands for one that failed"
-    assert "network" in capsys.readouterr().out
-    # The same results as without, and then nothing is said.
-    summary, plain = run(tmp_path, False)
+    log, files = run(tmp_path, True)
+    assert [row.case for row in log.rows] == ["anna", "ben", "cleo"]
+    for row in log.rows[:2]:
+        assert tuple(row.parts) == PARTS
+        assert 0.2 <= row.parts["network"] < 2
+        assert all(seconds >= 0 for seconds in row.parts.values())
+        assert max(row.parts, key=lambda part: row.parts[part]) == "network"
+    assert not log.rows[2].parts, "a failed study must not get the seconds of the study before"
+    # The same results as without a profile.
+    log, plain = run(tmp_path, False)
     assert plain == files
     assert len(files) == 2
-    assert not any(parts for _, parts in summary.parts)
-    assert "network" not in capsys.readouterr().out
+    assert not any(row.parts for row in log.rows)
 
 
 def test_what_is_not_active_is_not_there() -> None:
@@ -99,12 +96,11 @@ def test_nobody_holds_the_result_that_a_step_has_replaced(tmp_path: Path) -> Non
 
     results: list[weakref.ref] = []
     double = Compose([look, Lambdad(keys="pred", func=lambda pred: pred * 2), look])
-    evaluator = SupervisedEvaluator(
+    evaluator = ScreeningEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(ScreeningDataset(find_scans(tmp_path), load), batch_size=1),
         network=torch.nn.Identity(),
         inferer=Noted(),
-        iteration_update=isolate_failures,
         postprocessing=profiler.timed(double),
         val_handlers=[profiler],
     )

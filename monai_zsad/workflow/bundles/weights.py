@@ -12,8 +12,7 @@ from typing import get_args
 import torch
 
 from monai_zsad.backbones.architectures import Activation
-from monai_zsad.backbones.weights import sha256_of
-from monai_zsad.backbones.weights import WeightsRecord, read_state_dict, refuse_pointer
+from monai_zsad.backbones.weights import WeightsRecord, read_state_dict, refuse_pointer, sha256_of
 from monai_zsad.errors import ConfigurationError, OutputError, WeightsError
 from monai_zsad.networks import ZeroShotNetwork
 from monai_zsad.workflow.bundles.reading import build_network, read_bundle, released_weights

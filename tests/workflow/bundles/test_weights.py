@@ -12,8 +12,7 @@ import pytest
 import torch
 import yaml
 
-from monai_zsad.backbones.weights import sha256_of
-from monai_zsad.backbones.weights import WeightsRecord
+from monai_zsad.backbones.weights import WeightsRecord, sha256_of
 from monai_zsad.errors import ConfigurationError, OutputError, WeightsError
 from monai_zsad.networks import Crane, ZeroShotNetwork
 from monai_zsad.workflow.bundles import bundle_network, convert, load_weights, read_records

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from monai_zsad.workflow.progress import StudyBar
+from monai_zsad.workflow.case_log import StudyBar
 
 
 class Terminal(io.StringIO):

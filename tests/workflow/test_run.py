@@ -13,7 +13,6 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import DataLoader
-from monai.engines import SupervisedEvaluator
 from monai.inferers import SliceInferer
 from monai.transforms import (
     Compose,
@@ -29,8 +28,10 @@ from monai.transforms import (
 
 from monai_zsad.data import ScanReader, ScreeningDataset, find_scans
 from monai_zsad.errors import InputError, OutputError
+from monai_zsad.workflow import ScreeningEvaluator, ScreeningRun, Settings, friendly_errors
 from monai_zsad.workflow.cases.redaction import conceal
-from monai_zsad.workflow.screening import ScreeningSummary, check_output, finish, friendly_errors, isolate_failures
+from monai_zsad.workflow.evaluator import guarded
+from monai_zsad.workflow.run import check_output
 from monai_zsad.writers import SaveCased, SavePreviewd, SaveScoresd
 
 AFFINE = np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -6], [0, 0, 3, 7], [0, 0, 0, 1]])
@@ -51,12 +52,12 @@ def _nothing_concealed():
 
 def test_a_private_case_is_named_once_in_its_line(caplog):
     conceal([{"case": "case-1f", "image": ["/pacs/DOE_J/1.dcm", "/pacs/DOE_J/2.dcm"]}], [True])
-    engine = Engine(isolate_failures)
+    engine = Engine(lambda engine, batch: guarded(engine, batch, lambda *_: []))
     engine.run([{"case": "case-1f", "error": "/pacs/DOE_J: slices are missing; export it again"}])
-    assert engine.state.failures[0]["reason"] == "slices are missing; export it again"
+    assert engine.state.output[0]["reason"] == "slices are missing; export it again"
     assert "case-1f failed: slices are missing" in caplog.text
     engine.run([{"case": "case-1f", "error": "/pacs/DOE_J/2.dcm: has no pixel data"}])
-    assert engine.state.failures[0]["reason"] == "file 2 of 2: has no pixel data"
+    assert engine.state.output[0]["reason"] == "file 2 of 2: has no pixel data"
 
 
 def add_scores(data):
@@ -80,7 +81,23 @@ def scans(tmp_path):
     return folder
 
 
-def make_evaluator(folder, output, workers=0, extra=(), network=None):
+class Run:
+    """A run and its evaluator."""
+
+    def __init__(self, folder, output, workers=0, network=None, **settings):
+        options = {"overwrite": False, "resume": False, "retry_failed": False, "limit": None, "progress": False}
+        cases = find_scans(folder)
+        self.run = ScreeningRun(output, cases, Settings(**options | settings), lambda modality: {"seeded": True})
+        self.evaluator = make_evaluator(cases, output, self.run, workers, network)
+
+    def __call__(self):
+        self.run.check_output()
+        self.run.skip_complete()
+        self.run.evaluate(self.evaluator)
+        return self.run
+
+
+def make_evaluator(cases, output, run, workers=0, network=None):
     load = Compose(
         [
             LoadImaged(keys="image", reader=ScanReader()),
@@ -97,20 +114,18 @@ def make_evaluator(folder, output, workers=0, extra=(), network=None):
             SavePreviewd(keys="pred", output_dir=output, slices=1, meta={"seeded": True}),
             Invertd(keys="pred", transform=load, orig_keys="image", nearest_interp=False),
             Lambdad(keys="pred", func=lambda pred: pred[:1]),
-            *extra,
             SaveCased(keys="pred", output_dir=output),
             SaveScoresd(keys="pred", output_dir=output, meta={"seeded": True}),
         ]
     )
-    loader = DataLoader(ScreeningDataset(find_scans(folder), load), batch_size=1, num_workers=workers)
-    return SupervisedEvaluator(
+    loader = DataLoader(ScreeningDataset(cases, load), batch_size=1, num_workers=workers)
+    return ScreeningEvaluator(
         device=torch.device("cpu"),
         val_data_loader=loader,
         network=network or Brightness(),
         inferer=SliceInferer(roi_size=(16, 16), spatial_dim=2),
         postprocessing=finished,
-        iteration_update=isolate_failures,
-        val_handlers=[ScreeningSummary(output)],
+        val_handlers=[run],
         decollate=True,
     )
 
@@ -118,9 +133,8 @@ def make_evaluator(folder, output, workers=0, extra=(), network=None):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_results_and_one_failure(scans, tmp_path, capsys, caplog, workers):
     output = tmp_path / "out"
-    evaluator = make_evaluator(scans, output, workers)
     with caplog.at_level(logging.INFO, logger="monai_zsad"):
-        evaluator.run()
+        run = Run(scans, output, workers)()
 
     for case in ("anna", "cleo"):
         assert sorted(file.name for file in (output / case).iterdir()) == [
@@ -155,7 +169,7 @@ def test_two_results_and_one_failure(scans, tmp_path, capsys, caplog, workers):
     assert "ben failed: " in errors[0].getMessage()
     assert errors[0].exc_info is None
     with pytest.raises(SystemExit) as exit_code:
-        finish(evaluator)
+        run.finish()
     assert exit_code.value.code == 1
 
 
@@ -173,19 +187,18 @@ def test_failure_of_network_and_of_a_writer(scans, tmp_path, caplog, monkeypatch
     (scans / "ben.nii.gz").unlink()
     output.mkdir()
     (output / "cleo").write_text("a file where a folder should be")
-    evaluator = make_evaluator(scans, output, network=FailsOnce())
+    run = Run(scans, output, network=FailsOnce())
     with caplog.at_level(logging.DEBUG, logger="monai_zsad"):
-        evaluator.run()
-    reasons = {record["case"]: record["reason"] for record in evaluator.state.failures}
+        reasons = {record["case"]: record["reason"] for record in run().failures}
     assert reasons["anna"] == "ValueError: this network does not like"
     assert reasons["cleo"].startswith(f"{output / 'cleo'}: cannot be written (file exists)")
     tracebacks = [record for record in caplog.records if record.exc_info]
     assert {record.levelno for record in tracebacks} == {logging.DEBUG}
     monkeypatch.setenv("MONAI_ZSAD_TRACEBACK", "1")
     caplog.clear()
-    evaluator.run()
+    run.run.evaluate(run.evaluator)
     assert any(record.exc_info and record.levelno == logging.ERROR for record in caplog.records)
-    assert [failure["case"] for failure in evaluator.state.failures] == ["cleo"]
+    assert [failure["case"] for failure in run.run.failures] == ["cleo"]
 
 
 def test_interrupt_and_exit_pass(scans, tmp_path):
@@ -194,26 +207,34 @@ def test_interrupt_and_exit_pass(scans, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_evaluator(scans, tmp_path / "out", network=Interrupted()).run()
+        Run(scans, tmp_path / "out", network=Interrupted())()
 
 
-def test_all_well_ends_with_0(scans, tmp_path):
+def test_without_failures_the_program_goes_on(scans, tmp_path):
     (scans / "ben.nii.gz").unlink()
-    evaluator = make_evaluator(scans, tmp_path / "out")
-    evaluator.run()
-    finish(evaluator)
-    assert evaluator.state.failures == []
+    run = Run(scans, tmp_path / "out")()
+    run.finish()
+    assert run.failures == []
 
 
-def test_summary_replaces_the_older_one(tmp_path, capsys):
-    for score in (0.1, 0.9):
-        engine = Engine(lambda engine, batch, score=score: [{"case": batch, "volume_score": score}])
-        ScreeningSummary(tmp_path).attach(engine)
-        engine.run(["a", "b"])
-    content = json.loads((tmp_path / "summary.json").read_text())
-    assert [record["volume_score"] for record in content["cases"]] == [0.9, 0.9]
-    assert sorted(os.listdir(tmp_path)) == ["index.html", "summary.json"]
-    assert "a     0.900" in capsys.readouterr().out
+def test_overwrite_replaces_the_summary(scans, tmp_path, capsys):
+    for _ in range(2):
+        Run(scans, tmp_path / "out", overwrite=True)()
+    content = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [record["case"] for record in content["cases"]] == ["anna", "ben", "cleo"]
+    assert "anna  1.000" in capsys.readouterr().out
+
+
+def test_one_folder_holds_results_of_one_choice_of_settings(scans, tmp_path):
+    """Scores that were made otherwise cannot be compared with them."""
+    output = tmp_path / "out"
+    Run(scans / "anna.nii.gz", output, volume_score="max")()
+    for settings in ({"resume": True}, {"overwrite": True}, {}):
+        with pytest.raises(OutputError, match=r"results of anna .*other settings"):
+            Run(scans / "cleo.nii.gz", output, volume_score="mean", **settings)()
+    Run(scans / "cleo.nii.gz", output, volume_score="max")()
+    Run(scans, output, volume_score="mean", overwrite=True)()
+    assert sorted(path.name for path in output.iterdir() if path.is_dir() and path.name[0] != ".") == ["anna", "cleo"]
 
 
 @pytest.fixture
@@ -262,10 +283,8 @@ def test_check_output(tmp_path):
         (folder / f"case{i}" / f"case{i}_anomaly.nii.gz").touch()
     with pytest.raises(OutputError, match=r"results of case1, case2, case3 and 2 more: add --overwrite true"):
         check_output(folder, cases)
-    with pytest.raises(OutputError):
-        check_output(folder, cases, overwrite="false")
     check_output(folder, cases, overwrite=True)
-    check_output(folder, cases, overwrite="true")
+    check_output(folder, cases, resume=True)
     check_output(folder, ["case0", "case"])
 
 
@@ -277,25 +296,29 @@ def test_output_that_cannot_be_made(tmp_path):
 
 
 CONFIG = """
-imports: ["$import torch", "$import monai_zsad.workflow.screening as screening", "$import monai_zsad.data as data"]
+imports: ["$import torch", "$import monai_zsad"]
 dataset_dir: none
 output_dir: none
-scans: "$data.find_scans(@dataset_dir)"
+overwrite: false
+datalist: "$monai_zsad.data.find_scans(@dataset_dir)"
+settings: {_target_: monai_zsad.workflow.Settings, overwrite: "@overwrite", resume: false, retry_failed: false,
+  limit: null, progress: false}
+screening: {_target_: monai_zsad.workflow.ScreeningRun, output_dir: "@output_dir", cases: "@datalist",
+  settings: "@settings", describe: "$lambda modality: {}"}
 dataset:
   _target_: monai_zsad.data.ScreeningDataset
-  data: "@scans"
-  transform: {_target_: LoadImaged, keys: image, reader: "$data.ScanReader()", ensure_channel_first: true}
+  data: "@datalist"
+  transform: {_target_: LoadImaged, keys: image, reader: "$monai_zsad.data.ScanReader()", ensure_channel_first: true}
 dataloader: {_target_: DataLoader, dataset: "@dataset", batch_size: 1}
 evaluator:
-  _target_: SupervisedEvaluator
+  _target_: monai_zsad.workflow.ScreeningEvaluator
   device: "$torch.device('cpu')"
   val_data_loader: "@dataloader"
   network: "$torch.nn.Identity()"
-  iteration_update: "$screening.isolate_failures"
   postprocessing: {_target_: monai_zsad.writers.SaveCased, keys: pred, output_dir: "@output_dir"}
-  val_handlers: [{_target_: monai_zsad.workflow.screening.ScreeningSummary, output_dir: "@output_dir"}]
-initialize: ["$screening.friendly_errors()", "$screening.check_output(@output_dir, @scans)"]
-run: ["$@evaluator.run()", "$screening.finish(@evaluator)"]
+  val_handlers: ["@screening"]
+initialize: ["$@settings.check()", "$@screening.check_output()", "$@screening.skip_complete()"]
+run: ["$@screening.evaluate(@evaluator)", "$@screening.finish()"]
 """
 
 
@@ -323,9 +346,9 @@ def test_as_a_bundle(scans, tmp_path):
 
 def test_a_finished_program_ends_without_a_search_for_cycles() -> None:
     program = (
-        "import atexit, gc; from types import SimpleNamespace; from monai_zsad.workflow.screening import finish; "
+        "import atexit, gc; from monai_zsad.workflow.run import end_quickly; "
         "before = gc.get_freeze_count(); atexit.register(lambda: print(gc.get_freeze_count() - before > 10_000)); "
-        "[finish(SimpleNamespace(state=SimpleNamespace(failures=[]))) for _ in range(2)]; "
+        "[end_quickly() for _ in range(2)]; "
         "print(gc.get_freeze_count() - before)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
