@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 from monai_zsad.distributed.claims import Claims
 from monai_zsad.distributed.ranks import Rank, current_rank
 from monai_zsad.errors import OutputError
+from monai_zsad.result_files import RUN_FILES, final_name
 from monai_zsad.writers.status import StatusRow, read_row, read_rows, row_identity, write_row
 
 __all__ = ["MAX_DEATHS", "Share", "clean_case"]
@@ -24,8 +24,6 @@ MAX_DEATHS = 3
 _TABLES = ".tables"
 _POLL_SECONDS = 0.5
 # What this package writes in the output folder itself, under the temporary names of atomic_path.
-_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.(?P<name>.+)", re.DOTALL)
-_OWN_FILES = ("summary.json", "index.html", "status.csv", "status.parquet")
 
 _logger = logging.getLogger(__name__)
 
@@ -189,7 +187,7 @@ def _alone_at_tables(claims: Claims) -> Iterator[None]:
 def _clean_tables(claims: Claims) -> None:
     """Remove temporary files of the tables, which only this process writes now, and of rows that nobody writes."""
     for path in claims.folder.parent.iterdir():
-        if _temporary(path) in _OWN_FILES:
+        if _temporary(path) in RUN_FILES:
             path.unlink(missing_ok=True)
     for path in claims.folder.iterdir():
         name = _temporary(path)
@@ -199,8 +197,8 @@ def _clean_tables(claims: Claims) -> None:
 
 def _temporary(path: Path) -> str:
     """Name of the file that a temporary one was to become; empty for other files."""
-    match = _TEMPORARY.fullmatch(path.name)
-    return match["name"] if match and path.is_file() and not path.is_symlink() else ""
+    name = final_name(path.name)
+    return name if name and path.is_file() and not path.is_symlink() else ""
 
 
 def clean_case(output_dir: str | os.PathLike[str], case: str) -> list[Path]:
@@ -222,7 +220,8 @@ def clean_case(output_dir: str | os.PathLike[str], case: str) -> list[Path]:
             if _temporary(path).startswith(f"{case}_"):
                 path.unlink(missing_ok=True)
                 removed.append(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        # A file in place of the folder makes the case fail when it is written.
         return removed
     except OSError as error:
         raise OutputError(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from monai.data import FolderLayoutBase
 
 from monai_zsad.errors import OutputError
+from monai_zsad.result_files import temporary_name
 
 __all__ = ["CaseLayout", "atomic_path"]
 
@@ -81,7 +81,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         ['note.txt']
     """
     target = Path(path)
-    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")
+    temporary = target.with_name(temporary_name(target.name))
     try:
         yield temporary
         with temporary.open("rb+") as stream:

@@ -12,6 +12,7 @@ from typing import Any
 from monai.config import KeysCollection
 
 from monai_zsad.errors import OutputError
+from monai_zsad.result_files import CASE_FILES
 from monai_zsad.writers.base import CaseWriter
 from monai_zsad.writers.facts import (
     SEEDED_WARNING,
@@ -65,19 +66,6 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
 
 FINDINGS_COLUMNS = ("case", *(name for names in _COLUMNS.values() for name in names))
 """Columns of the CSV, in their order; new ones are appended."""
-
-RESULT_FILES = {
-    "anomaly_map": "anomaly.nii.gz",
-    "candidates": "candidates.nii.gz",
-    "segmentation": "candidates.seg.nrrd",
-    "table": "findings.csv",
-    "preview": "preview.png",
-    "dicom_segmentation": "seg.dcm",
-    "dicom_parametric_map": "pm.dcm",
-    "dicom_report": "sr.dcm",
-    "report": "report.html",
-}
-"""What a case may have beside the JSON: the name in ``files``, and the file's name behind ``<case>_``."""
 
 
 def findings_schema() -> dict[str, Any]:
@@ -226,7 +214,7 @@ class SaveFindingsd(CaseWriter):
         output_dir: str | os.PathLike[str] = "./",
         meta: Meta = None,
         settings: Mapping[str, Any] | None = None,
-        output_postfix: str = "findings",
+        output_postfix: str = CASE_FILES["findings"].postfix,
         files: Mapping[str, str | None] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -234,7 +222,8 @@ class SaveFindingsd(CaseWriter):
         self.settings = settings
         self.layout = CaseLayout(output_dir, output_postfix, ".json", makedirs=True)
         self.table_layout = CaseLayout(output_dir, output_postfix, ".csv", makedirs=True)
-        self.files = {**RESULT_FILES, "table": f"{output_postfix}.csv", **(files or {})}
+        known = {kind: file.name for kind, file in CASE_FILES.items() if file.in_findings}
+        self.files = {**known, "table": f"{output_postfix}.csv", **(files or {})}
 
     def write(self, data: Mapping[Hashable, Any], key: str) -> None:
         """Write both files for one key.

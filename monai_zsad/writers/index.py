@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from monai_zsad.errors import OutputError
+from monai_zsad.result_files import INDEX_FILE, STATUS_TABLES, SUMMARY_FILE, case_file
 from monai_zsad.writers.facts import SEEDED_WARNING
 from monai_zsad.writers.files import atomic_path
 from monai_zsad.writers.page import NOTHING, alarm, decimal, heading, page, section, tile
@@ -100,8 +101,8 @@ def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screen
     cases: list[tuple[Path, dict[str, Any]]] = []
     states = _states(folder)
     undone = [state for state in states.values() if state.status in ("refused", "failed")]
-    for file in sorted(folder.glob("*/*_findings.json")):
-        if file.name != f"{file.parent.name}_findings.json":
+    for file in sorted(folder.glob(f"*/{case_file('*', 'findings')}")):
+        if file.name != case_file(file.parent.name, "findings"):
             continue
         content = _read(file)
         if content is None:
@@ -109,7 +110,7 @@ def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screen
         else:
             cases.append((file.parent, content))
     cases.sort(key=lambda case: (-case[1]["volume_score"], case[1]["case"]))
-    target = folder / "index.html"
+    target = folder / INDEX_FILE
     with atomic_path(target) as temporary:
         temporary.write_text(_page(title, cases, states, undone), encoding="utf-8")
     return target
@@ -140,12 +141,12 @@ def _read(file: Path) -> dict[str, Any] | None:
 def _states(folder: Path) -> dict[str, _State]:
     """What a run says of its cases, by case; its summary knows refused ones as failed."""
     try:
-        cases = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["cases"]
+        cases = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))["cases"]
         found = [_State(str(own["case"]), str(own["status"]), "", str(own.get("reason", ""))) for own in cases]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         found = []
     try:
-        with (folder / "status.csv").open(encoding="utf-8", newline="") as stream:
+        with (folder / STATUS_TABLES[0]).open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
         # An apostrophe keeps a spreadsheet from taking a text for a formula.
         texts = [[row[name].removeprefix(_FORMULA) for name in _State._fields] for row in rows]

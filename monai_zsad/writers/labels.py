@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 
 from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.result_files import CASE_FILES
 from monai_zsad.writers.base import CaseWriter
 from monai_zsad.writers.drawing import suspicion_colours
 from monai_zsad.writers.facts import require
@@ -22,7 +23,7 @@ from monai_zsad.writers.nifti import SaveCase
 
 __all__ = ["SaveLabelsD", "SaveLabelsDict", "SaveLabelsd", "save_segmentation"]
 
-_EXTENSION = ".seg.nrrd"
+_EXTENSION = CASE_FILES["segmentation"].extension
 _TERMINOLOGY = "Segmentation category and type - DICOM master list"
 _ANATOMY = "Anatomic codes - DICOM master list"
 
@@ -67,6 +68,8 @@ def save_segmentation(
         raise ConfigurationError("affine is missing: give it, or a MetaTensor as labels")
     values = _label_array(labels, str(target))
     image = itk.image_from_array(np.ascontiguousarray(values.T))
+    # ITK reverses the axes of an array in which only one axis is longer than 1.
+    image.SetRegions([int(size) for size in values.shape])
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(grid, dtype=np.float64)
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     image.SetSpacing(spacing.tolist())
@@ -171,7 +174,7 @@ class SaveLabelsd(CaseWriter):
         output_dir: str | os.PathLike[str] = "./",
         candidates_key: str = "pred_candidates",
         seg_nrrd: bool = False,
-        output_postfix: str = "candidates",
+        output_postfix: str = CASE_FILES["candidates"].postfix,
         output_ext: str = ".nii.gz",
         allow_missing_keys: bool = False,
     ) -> None:

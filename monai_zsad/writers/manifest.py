@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 
 from monai_zsad.errors import OutputError
+from monai_zsad.result_files import CASE_FILES, final_name
 from monai_zsad.writers.base import CaseWriter
 from monai_zsad.writers.facts import Meta, described, plain, require, software
 from monai_zsad.writers.files import CaseLayout, atomic_path
@@ -36,8 +36,7 @@ __all__ = [
 SCHEMA = "monai-zsad/manifest"
 SCHEMA_VERSION = 1
 
-# Names that atomic_path gives.
-_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.(?P<name>.+)", re.DOTALL)
+_FILE = CASE_FILES["manifest"]
 # The coarsest time stamps of a file system in use (FAT).
 _GRAIN_NS = 2_000_000_000
 _BLOCK = 1 << 20
@@ -139,7 +138,7 @@ class SaveManifestd(CaseWriter):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, meta, allow_missing_keys)
-        self.layout = CaseLayout(output_dir, "manifest", ".json", makedirs=True)
+        self.layout = CaseLayout(output_dir, _FILE.postfix, _FILE.extension, makedirs=True)
         self.settings = dict(settings or {})
         self.image_key = image_key
         self._since = time.time_ns()
@@ -241,9 +240,9 @@ def clean_temporaries(output_dir: str | os.PathLike[str]) -> list[Path]:
         parents = [folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.is_symlink())]
         for parent in parents if folder.is_dir() else []:
             for path in sorted(parent.iterdir()):
-                match = _TEMPORARY.fullmatch(path.name)
+                name = final_name(path.name)
                 # In a case's folder, only what this package names so.
-                ours = match and (parent == folder or match["name"].startswith(f"{parent.name}_"))
+                ours = name and (parent == folder or name.startswith(f"{parent.name}_"))
                 if ours and path.is_file() and not path.is_symlink():
                     path.unlink(missing_ok=True)
                     removed.append(path)
@@ -257,7 +256,7 @@ def clean_temporaries(output_dir: str | os.PathLike[str]) -> list[Path]:
 
 
 def _verified(output_dir: str | os.PathLike[str], case: str) -> tuple[dict[str, Any], list[str]]:
-    path = CaseLayout(output_dir, "manifest", ".json").filename(subject=case)
+    path = CaseLayout(output_dir, _FILE.postfix, _FILE.extension).filename(subject=case)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -304,7 +303,7 @@ def _written(manifest: Path, since: int) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix()
         for path in files
-        if not _TEMPORARY.fullmatch(path.name) and path.stat().st_mtime_ns >= since
+        if final_name(path.name) is None and path.stat().st_mtime_ns >= since
     )
 
 

@@ -15,6 +15,7 @@ from monai.transforms import Transform
 from monai.utils import get_equivalent_dtype
 
 from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.result_files import CASE_FILES
 from monai_zsad.writers.base import CaseWriter
 from monai_zsad.writers.files import CaseLayout, atomic_path
 
@@ -89,7 +90,7 @@ class SaveCase(Transform):
     def __init__(
         self,
         output_dir: str | os.PathLike[str] = "./",
-        output_postfix: str = "anomaly",
+        output_postfix: str = CASE_FILES["anomaly_map"].postfix,
         output_ext: str = ".nii.gz",
         output_dtype: DtypeLike = np.float32,
         writer: type[ImageWriter] = AtomicNibabelWriter,
@@ -177,7 +178,7 @@ class SaveCased(CaseWriter):
         self,
         keys: KeysCollection,
         output_dir: str | os.PathLike[str] = "./",
-        output_postfix: str | tuple[str, ...] = "anomaly",
+        output_postfix: str | tuple[str, ...] = CASE_FILES["anomaly_map"].postfix,
         output_ext: str = ".nii.gz",
         output_dtype: DtypeLike = np.float32,
         writer: type[ImageWriter] = AtomicNibabelWriter,

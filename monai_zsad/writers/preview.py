@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
 
+from monai_zsad.result_files import CASE_FILES
 from monai_zsad.writers.base import CaseWriter
 from monai_zsad.writers.drawing import (
     BACKGROUND,
@@ -198,7 +199,7 @@ class SavePreviewd(CaseWriter):
         plane: str | None = None,
         slices: int = 3,
         limits: tuple[float, float] | None = None,
-        output_postfix: str = "preview",
+        output_postfix: str = CASE_FILES["preview"].postfix,
         allow_missing_keys: bool = False,
         labels_key: str | None = None,
     ) -> None:

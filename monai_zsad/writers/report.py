@@ -9,6 +9,7 @@ from typing import Any
 from monai.config import KeysCollection
 
 from monai_zsad.errors import ConfigurationError
+from monai_zsad.result_files import CASE_FILES
 from monai_zsad.writers.base import CaseWriter
 from monai_zsad.writers.facts import Meta, require
 from monai_zsad.writers.files import CaseLayout, atomic_path
@@ -110,7 +111,7 @@ class SaveReportd(CaseWriter):
         plane: str | None = None,
         pictures: int = 6,
         limits: tuple[float, float] | None = None,
-        output_postfix: str = "report",
+        output_postfix: str = CASE_FILES["report"].postfix,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, meta, allow_missing_keys)

@@ -10,7 +10,9 @@ from typing import Any
 
 from monai_zsad._version import __version__
 from monai_zsad.errors import OutputError
-from monai_zsad.writers import atomic_path, write_index
+from monai_zsad.result_files import SUMMARY_FILE
+from monai_zsad.writers.files import atomic_path
+from monai_zsad.writers.index import write_index
 from monai_zsad.writers.status import StatusRow, write_tables
 
 __all__ = ["earlier_records", "make_folder", "publish", "result_table", "write_summary"]
@@ -40,7 +42,7 @@ def write_summary(output_dir: str | os.PathLike[str], cases: Sequence[Mapping[st
         "software": {"monai_zsad": __version__, "monai": monai.__version__, "torch": torch.__version__},
     }
     make_folder(folder)
-    with atomic_path(folder / "summary.json") as temporary:
+    with atomic_path(folder / SUMMARY_FILE) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     write_index(folder)
 
@@ -66,7 +68,7 @@ def publish(output_dir: str | os.PathLike[str], rows: Sequence[StatusRow], keep_
 def earlier_records(output_dir: str | os.PathLike[str], anew: set[str]) -> list[dict[str, Any]]:
     """Records of an earlier ``summary.json``, without those of the cases ``anew``."""
     try:
-        content = json.loads((Path(output_dir).expanduser() / "summary.json").read_text(encoding="utf-8"))
+        content = json.loads((Path(output_dir).expanduser() / SUMMARY_FILE).read_text(encoding="utf-8"))
         return [record for record in content["cases"] if record["case"] not in anew]
     except (OSError, ValueError, LookupError, TypeError):
         return []

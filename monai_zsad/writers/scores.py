@@ -9,6 +9,7 @@ from typing import Any
 
 from monai.config import KeysCollection
 
+from monai_zsad.result_files import CASE_FILES
 from monai_zsad.writers.base import CaseWriter
 from monai_zsad.writers.facts import SEEDED_WARNING, Meta, is_seeded, plain, require, scan_facts, software, warnings_of
 from monai_zsad.writers.files import CaseLayout, atomic_path
@@ -99,8 +100,8 @@ class SaveScoresd(CaseWriter):
         keys: KeysCollection,
         output_dir: str | os.PathLike[str] = "./",
         meta: Meta = None,
-        output_postfix: str = "scores",
-        map_postfix: str = "anomaly",
+        output_postfix: str = CASE_FILES["scores"].postfix,
+        map_postfix: str = CASE_FILES["anomaly_map"].postfix,
         map_ext: str = ".nii.gz",
         allow_missing_keys: bool = False,
     ) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
@@ -14,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from monai_zsad.errors import OutputError
-from monai_zsad.writers import atomic_path
+from monai_zsad.result_files import STATUS_FOLDER, STATUS_TABLES, final_name, temporary_name
+from monai_zsad.writers.files import atomic_path
 
 __all__ = [
     "STATES",
     "STATUS_FOLDER",
-    "TABLES",
     "StatusRow",
     "read_row",
     "read_rows",
@@ -30,18 +28,10 @@ __all__ = [
     "write_tables",
 ]
 
-STATUS_FOLDER = ".status"
-"""Folder in the output folder with a row for each case, and the claims while a run goes on."""
-
 _SETTINGS = "settings.sha256"
 
 STATES = ("done", "repaired", "refused", "failed")
 """Done, or done with warning codes; refused by the reader or another check of the input, or failed otherwise."""
-
-TABLES = ("status.csv", "status.parquet")
-"""Tables in the output folder; the second where pyarrow is installed."""
-
-_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\..+\.json", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -103,7 +93,7 @@ def write_row(output_dir: str | os.PathLike[str], row: StatusRow) -> None:
         0.25
     """
     file = _file(output_dir, row.case)
-    temporary = file.with_name(f".{uuid.uuid4().hex[:8]}.{file.name}")
+    temporary = file.with_name(temporary_name(file.name))
     try:
         # Without waiting for the disk, as atomic_path does: a row that a power failure has emptied counts for none.
         temporary.write_text(json.dumps(asdict(row)) + "\n", encoding="utf-8")
@@ -122,7 +112,7 @@ def read_row(output_dir: str | os.PathLike[str], case: str) -> StatusRow | None:
 def read_rows(output_dir: str | os.PathLike[str]) -> list[StatusRow]:
     """All rows in a folder, by case."""
     files = sorted((Path(output_dir).expanduser() / STATUS_FOLDER).glob("*.json"))
-    found = (_read(file) for file in files if not _TEMPORARY.fullmatch(file.name))
+    found = (_read(file) for file in files if final_name(file.name) is None)
     return [row for row in found if row is not None]
 
 
@@ -185,15 +175,15 @@ def write_tables(output_dir: str | os.PathLike[str], rows: Sequence[StatusRow]) 
     parts = list(dict.fromkeys(part for row in rows for part in row.parts))
     lines = [_line(row, parts) for row in rows]
     names = ["case", "status", "codes", "reason", "volume_score", "seconds", *(f"{part}_seconds" for part in parts)]
-    table = folder / TABLES[0]
+    table = folder / STATUS_TABLES[0]
     with atomic_path(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(names)
         writer.writerows([_cell(value) for value in line] for line in lines)
     if find_spec("pyarrow") is None:
         return [table]
-    _write_parquet(folder / TABLES[1], names, lines)
-    return [table, folder / TABLES[1]]
+    _write_parquet(folder / STATUS_TABLES[1], names, lines)
+    return [table, folder / STATUS_TABLES[1]]
 
 
 def _line(row: StatusRow, parts: Iterable[str]) -> list[Any]:

@@ -5,7 +5,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
@@ -96,6 +96,7 @@ def test_slicerio_reads_it(written):
     mirrored=st.booleans(),
     size=st.tuples(*[st.integers(1, 5)] * 3),
 )
+@example(angle=0.0, spacing=(1.0, 1.0, 1.0), shift=(0.0, 0.0, 0.0), mirrored=False, size=(1, 1, 2))
 def test_geometry_of_oblique_grids(tmp_path_factory, angle, spacing, shift, mirrored, size):
     turn = np.eye(3)
     turn[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]

@@ -1,4 +1,4 @@
-"""What lies in a folder: volume files, pictures and DICOM series, those inside zip archives too."""
+"""Contents of a folder: volume files, 2D images and DICOM series, also those inside zip archives."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monai_zsad.data.dicom.series import Series, group_series, why_not_a_scan
+from monai_zsad.data.dicom import Series, group_series, why_not_a_scan
 from monai_zsad.data.discovery.archives import extract_archives, is_archive, is_other_archive
-from monai_zsad.data.image_files import PICTURE_SCAN_SUFFIXES
-from monai_zsad.data.label_maps import label_count, named_as_mask
+from monai_zsad.data.discovery.masks import label_count, named_as_mask
+from monai_zsad.data.formats import IMAGE_SUFFIXES, SLICE_SUFFIXES
+from monai_zsad.result_files import has_results
 
-__all__ = ["IMAGE_SUFFIXES", "Contents", "list_files", "look_into"]
-
-IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-"""Endings (lower case) of the volume files that are taken as scans; DICOM is recognised by its content instead."""
+__all__ = ["Contents", "list_files", "look_into"]
 
 _SEGMENTATION = ".seg.nrrd"
 _UNREAD = (".mgz", ".mgh", ".img", ".img.gz", ".mnc", ".mif", ".mif.gz")
@@ -27,27 +25,27 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class Contents:
-    """What lies in a folder.
+    """Contents of a folder.
 
     Attributes:
         base: the folder.
-        files: how many files were looked at, those in archives too.
+        files: how many files were examined, including those in archives.
         volumes: volume files, in order.
-        pictures: picture files, in order.
+        images: 2D image files, in order.
         segmentations: volume files that are label maps by their name, in order.
-        masks: volume files and pictures that look like masks; none of them is among ``volumes`` and ``pictures``,
-            unless it was named itself.
+        masks: volume files and 2D images that look like masks. They are not in ``volumes`` and ``images``, unless
+            the user gave the path of the file itself.
         series: DICOM series that are scans.
-        skipped: DICOM series that are not, and why.
-        copies: volume files in archives that lie beside them too.
-        unusable: archives and volumes of formats that are not read, and why.
-        unpacked: where the archives were unpacked, by their paths.
+        skipped: DICOM series that are not scans, each with the reason.
+        copies: volume files in archives that also lie beside the archive.
+        unusable: archives, and volumes of formats that are not read, each with the reason.
+        unpacked: folders of the unpacked archives, by the path of the archive.
     """
 
     base: Path
     files: int = 0
     volumes: list[Path] = field(default_factory=list)
-    pictures: list[Path] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
     segmentations: list[Path] = field(default_factory=list)
     masks: list[Path] = field(default_factory=list)
     series: list[Series] = field(default_factory=list)
@@ -61,12 +59,12 @@ class Contents:
         return next((archive for archive, folder in self.unpacked.items() if path.is_relative_to(folder)), None)
 
     def shown(self, path: Path) -> Path:
-        """The path as a user knows it: of what lies in an archive, the archive's path and that in it."""
+        """The path as the user knows it; for a file in an archive, the path of the archive and the path inside it."""
         archive = self.archive_of(path)
         return path if archive is None else archive / path.relative_to(self.unpacked[archive])
 
     def parts(self, path: Path) -> tuple[str, ...]:
-        """The path below the searched folder; an archive counts as a folder of its name."""
+        """The path below the searched folder; an archive counts as a folder with its name."""
         archive = self.archive_of(path)
         if archive is None:
             return path.relative_to(self.base).parts
@@ -74,7 +72,7 @@ class Contents:
         return (*archive.parent.relative_to(self.base).parts, folder.name, *path.relative_to(folder).parts)
 
     def left_out(self) -> str:
-        """Reasons with their counts, for a message; empty where nothing was left out."""
+        """Reasons with their counts, for a message; empty if nothing was left out."""
         reasons = Counter(["segmentation of 3D Slicer"] * len(self.segmentations) + ["mask"] * len(self.masks))
         for series, reason in self.skipped:
             reasons[reason] += len(series.members)
@@ -83,19 +81,19 @@ class Contents:
 
 
 def look_into(base: Path, files: Sequence[Path], *, archives: bool = True, named: bool = False) -> Contents:
-    """Sort files into volumes, pictures and DICOM series.
+    """Sort files into volumes, 2D images and DICOM series.
 
-    A series or file that lies in an archive and beside it too is taken once, from beside it. What has the name and the
-    values of a mask is taken for one.
+    A series or file that lies in an archive and also beside it is taken once, from beside it. A file that has the name
+    and the values of a mask counts as a mask.
 
     Args:
         base: folder at or below which they lie.
         files: in any order.
-        archives: whether zip archives among them are unpacked; those inside archives are left out in any case.
-        named: whether the files were given by their own paths, so that a mask is what is wanted.
+        archives: whether zip archives among them are unpacked; archives inside archives are always left out.
+        named: whether the user gave the paths of the files themselves, so that masks are read, too.
 
     Returns:
-        What was found.
+        The contents.
     """
     zips = [file for file in files if is_archive(file)]
     contents = Contents(base)
@@ -117,12 +115,12 @@ def look_into(base: Path, files: Sequence[Path], *, archives: bool = True, named
 def list_files(root: Path, exclude: str | os.PathLike[str] | None = None) -> list[Path]:
     """Every file at or below a path that is not hidden, in order.
 
-    Links to folders elsewhere are followed once; pipes and devices, which would be waited for, are left out, and so
-    are results of an earlier run below ``root``: its maps would be taken for scans.
+    Links to folders elsewhere are followed once. Pipes and devices are left out, because reading them could wait
+    forever. Results of an earlier run below ``root`` are left out, because their maps are not scans.
 
     Args:
         root: file or folder; a DICOMDIR stands for its folder.
-        exclude: folder that is not looked into.
+        exclude: folder that is left out.
 
     Returns:
         Paths.
@@ -139,23 +137,18 @@ def list_files(root: Path, exclude: str | os.PathLike[str] | None = None) -> lis
             subfolders.clear()
             continue
         shown = sorted(name for name in subfolders if not name.startswith("."))
-        scans = [name for name in shown if not _has_results(Path(folder, name))]
+        scans = [name for name in shown if not has_results(Path(folder, name))]
         if len(scans) < len(shown):
             _logger.info("%s: left out %d folders with results of an earlier run", folder, len(shown) - len(scans))
         subfolders[:] = [name for name in scans if _is_new(Path(folder, name), followed)]
         files = (Path(folder) / name for name in sorted(names) if not name.startswith("."))
-        # A link to nothing stays: whoever put it there expects a scan.
+        # A broken link is kept, so that the missing scan is reported.
         found += [file for file in files if file.is_file() or not file.exists()]
     return found
 
 
-def _has_results(folder: Path) -> bool:
-    """Whether a folder holds a case's results, by the manifest that is written last."""
-    return (folder / f"{folder.name}_manifest.json").is_file()
-
-
 def _is_new(folder: Path, followed: list[Path]) -> bool:
-    """Whether a folder is no link, or one that leads to where nothing was or will be looked into yet."""
+    """Whether a folder is not a link, or is a link to a folder that is not searched otherwise."""
     if not folder.is_symlink():
         return True
     target = folder.resolve()
@@ -172,8 +165,8 @@ def _say_unreadable(error: OSError) -> None:
 def _add(contents: Contents, files: Sequence[Path]) -> None:
     volumes = [file for file in files if file.name.lower().endswith(IMAGE_SUFFIXES)]
     segmentations = [file for file in volumes if file.name.lower().endswith(_SEGMENTATION)]
-    pictures = [file for file in files if file.name.lower().endswith(PICTURE_SCAN_SUFFIXES)]
-    kept, skipped = group_series(sorted(set(files) - set(volumes) - set(pictures)))
+    images = [file for file in files if file.name.lower().endswith(SLICE_SUFFIXES)]
+    kept, skipped = group_series(sorted(set(files) - set(volumes) - set(images)))
     known = {one.header.uid for one in contents.series}
     contents.files += len(files)
     contents.segmentations += segmentations
@@ -181,8 +174,8 @@ def _add(contents: Contents, files: Sequence[Path]) -> None:
     copies = [file for file in volumes if any(_same(file, other) for other in contents.volumes)]
     contents.copies += copies
     contents.volumes += [file for file in volumes if file not in copies]
-    contents.pictures += pictures
-    # DICOM is known by its content, whatever its name.
+    contents.images += images
+    # DICOM files are recognised by their content, not by their name.
     others = set(files).difference(*(one.files for one in [*kept, *skipped]))
     contents.unusable |= {contents.shown(file): reason for file in sorted(others) if (reason := _why_unread(file))}
     contents.series += [one for one in kept if one.header.uid not in known]
@@ -192,12 +185,12 @@ def _add(contents: Contents, files: Sequence[Path]) -> None:
 
 def _why_unread(file: Path) -> str:
     if is_other_archive(file):
-        return "is no zip archive: unpack it"
+        return "is not a zip archive: unpack it"
     return "has a format that is not read: convert it to NIfTI" if file.name.lower().endswith(_UNREAD) else ""
 
 
 def _find_masks(contents: Contents, *, named: bool) -> None:
-    for files in (contents.volumes, contents.pictures):
+    for files in (contents.volumes, contents.images):
         for file in list(files):
             by_name = named_as_mask(contents.parts(file))
             if (by_name or named) and label_count(file, named=by_name):
@@ -206,7 +199,7 @@ def _find_masks(contents: Contents, *, named: bool) -> None:
                     files.remove(file)
     if contents.masks and not named:
         _logger.warning(
-            "%s: left out %d x mask, by its name and values; give such a file by its own path to screen it",
+            "%s: left out %d x mask, by name and values; to screen such a file, give the path of the file itself",
             contents.base,
             len(contents.masks),
         )

@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.result_files import CASE_FILES
 from monai_zsad.writers.base import CaseWriter
 from monai_zsad.writers.dicom.capture import dicom_capture
 from monai_zsad.writers.dicom.parametric_map import MAP_TYPES, dicom_parametric_map
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "SaveDicom", "SaveDicomD", "SaveDicomDict", "SaveDicomd"]
 
-KINDS = ("seg", "pm", "sr", "sc")
+KINDS = tuple(
+    CASE_FILES[kind].postfix for kind in ("dicom_segmentation", "dicom_parametric_map", "dicom_report", "dicom_capture")
+)
 """DICOM objects that can be written: Segmentation, Parametric Map, Structured Report, Secondary Capture."""
 
 _USUAL = KINDS[:3]

@@ -1,0 +1,149 @@
+"""Names of the files in a folder of results: those of each case, those of the run, and temporary ones.
+
+A new writer adds its file to :data:`CASE_FILES`. Findings, manifest, clean-up and the search for scans then know it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "CASE_FILES",
+    "INDEX_FILE",
+    "RUN_FILES",
+    "STATUS_FOLDER",
+    "STATUS_TABLES",
+    "SUMMARY_FILE",
+    "CaseFile",
+    "case_file",
+    "final_name",
+    "has_results",
+    "temporary_name",
+]
+
+
+@dataclass(frozen=True)
+class CaseFile:
+    """A file of a case: ``<case>_<postfix><extension>`` in the folder of the case.
+
+    Attributes:
+        postfix: what the file is.
+        extension: with its dot.
+        in_findings: whether ``findings.json`` names the file under ``files``.
+
+    Example:
+        >>> CaseFile("anomaly", ".nii.gz").name
+        'anomaly.nii.gz'
+    """
+
+    postfix: str
+    extension: str
+    in_findings: bool = True
+
+    @property
+    def name(self) -> str:
+        """The name without the case and the underscore before it."""
+        return self.postfix + self.extension
+
+
+CASE_FILES: Mapping[str, CaseFile] = {
+    "anomaly_map": CaseFile("anomaly", ".nii.gz"),
+    "candidates": CaseFile("candidates", ".nii.gz"),
+    "segmentation": CaseFile("candidates", ".seg.nrrd"),
+    "table": CaseFile("findings", ".csv"),
+    "preview": CaseFile("preview", ".png"),
+    "dicom_segmentation": CaseFile("seg", ".dcm"),
+    "dicom_parametric_map": CaseFile("pm", ".dcm"),
+    "dicom_report": CaseFile("sr", ".dcm"),
+    "dicom_capture": CaseFile("sc", ".dcm", in_findings=False),
+    "report": CaseFile("report", ".html"),
+    "findings": CaseFile("findings", ".json", in_findings=False),
+    "scores": CaseFile("scores", ".json", in_findings=False),
+    "manifest": CaseFile("manifest", ".json", in_findings=False),
+}
+"""Files of a case by what they hold, in the order in which ``findings.json`` names them."""
+
+SUMMARY_FILE = "summary.json"
+"""Status and volume score of each case of a run."""
+
+INDEX_FILE = "index.html"
+"""Page with links to the results of all cases of a run."""
+
+STATUS_TABLES = ("status.csv", "status.parquet")
+"""Tables of all cases of a run; the second one where pyarrow is installed."""
+
+RUN_FILES = (SUMMARY_FILE, INDEX_FILE, *STATUS_TABLES)
+"""Files of a run, beside the folders of its cases."""
+
+STATUS_FOLDER = ".status"
+"""Folder in the output folder with the status of each case, and with the claims while a run goes on."""
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.(?P<name>.+)", re.DOTALL)
+
+
+def case_file(case: str, kind: str) -> str:
+    """Name of a file of a case.
+
+    Args:
+        case: id of the case.
+        kind: a key of :data:`CASE_FILES`.
+
+    Returns:
+        The name, without the folder.
+
+    Example:
+        >>> case_file("anna", "report")
+        'anna_report.html'
+    """
+    return f"{case}_{CASE_FILES[kind].name}"
+
+
+def has_results(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds the complete results of a case: its manifest, which is written last, is there.
+
+    Args:
+        folder: the folder of the case.
+
+    Returns:
+        True if there is a manifest of that name. Its content is not checked.
+    """
+    path = Path(folder)
+    return (path / case_file(path.name, "manifest")).is_file()
+
+
+def temporary_name(name: str) -> str:
+    """A new name under which a file is written until it is complete; it is hidden and keeps the extension.
+
+    Args:
+        name: the final name of the file.
+
+    Returns:
+        The temporary name.
+
+    Example:
+        >>> final_name(temporary_name("anna_report.html"))
+        'anna_report.html'
+    """
+    return f".{uuid.uuid4().hex[:8]}.{name}"
+
+
+def final_name(name: str) -> str | None:
+    """The final name of a file with a temporary name.
+
+    Args:
+        name: of any file.
+
+    Returns:
+        The final name; None if ``name`` is not a temporary name.
+
+    Example:
+        >>> final_name(".0123abcd.summary.json"), final_name("summary.json")
+        ('summary.json', None)
+    """
+    match = _TEMPORARY.fullmatch(name)
+    return match["name"] if match else None
