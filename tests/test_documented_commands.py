@@ -116,7 +116,7 @@ def test_what_is_not_executed_stands_in_the_documents() -> None:
 
 
 def test_every_block_is_of_a_known_language() -> None:
-    known = {"bash", "python", "", "bibtex", "yaml", "text"}
+    known = {"bash", "python", "", "bibtex", "yaml", "text", "mermaid"}
     assert {block.language for block in BLOCKS} <= known
     assert not [block.title for block in BLOCKS if not block.language and "python -m" in block.text]
 
