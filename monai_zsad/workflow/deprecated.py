@@ -17,7 +17,15 @@ from monai_zsad.workflow.run import ScreeningRun, end_quickly
 from monai_zsad.workflow.run import check_output as _check_output
 from monai_zsad.writers.base import RunSettings
 
-__all__ = ["ScreeningSummary", "check_output", "evaluate", "finish", "isolate_failures", "skip_complete"]
+__all__ = [
+    "ScreeningSummary",
+    "check_output",
+    "evaluate",
+    "finish",
+    "first_cases",
+    "isolate_failures",
+    "skip_complete",
+]
 
 
 def check_output(
@@ -88,3 +96,8 @@ def finish(evaluator: Any) -> None:
     end_quickly()
     if getattr(evaluator.state, "failures", []):
         raise SystemExit(1)
+
+
+def first_cases(records: Sequence[Any], limit: int | None) -> list[Any]:
+    """The first cases up to a limit; the option ``limit`` does it now."""
+    return list(records[:limit])

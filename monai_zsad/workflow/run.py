@@ -16,7 +16,6 @@ from monai_zsad.distributed.ranks import current_rank, use_own_device
 from monai_zsad.distributed.sharing import Share, clean_case
 from monai_zsad.errors import OutputError
 from monai_zsad.workflow.case_log import CaseLog
-from monai_zsad.workflow.cases.order import first_cases
 from monai_zsad.workflow.options.settings import Settings
 from monai_zsad.workflow.profiling import part_table
 from monai_zsad.writers import CaseLayout, content_hash, fingerprint, is_complete, verify_manifest
@@ -95,7 +94,7 @@ class ScreeningRun:
             remaining = [one for one in remaining if self._has_failed(str(one["case"]), by_summary)]
         if self.share.resume:
             remaining, done = self._without_complete(remaining, record)
-        self.cases = first_cases(remaining, settings.limit)
+        self.cases = remaining[: settings.limit]
         self.share.plan(self.cases)
         return sorted(done)
 

@@ -89,10 +89,6 @@ def large_files(bundle: Path) -> list[dict[str, str]]:
     return yaml.safe_load(file.read_text(encoding="utf-8"))["large_files"] if file.is_file() else []
 
 
-# A network that sees a slice's neighbours, with a map of 2 mm.
-OWN_OPTIONS = {"tiny_screening": {"context_mm", "slice_spacing_mm", "refine"}}
-
-
 def test_bundles_are_found() -> None:
     assert {"aaclip", "anoclip", "anomalyclip", "crane", "crane_plus", "tiny_screening"} <= {
         bundle.name for bundle in BUNDLES
@@ -261,31 +257,6 @@ def test_network_agrees_with_the_metadata(bundle: Path) -> None:
 @pytest.mark.slow
 def test_network_agrees_with_the_metadata_at_its_real_size(bundle: Path) -> None:
     _verify_net_in_out(bundle)
-
-
-def _references(value: Any) -> set[str]:
-    """Ids that a configuration value refers to."""
-    if isinstance(value, dict):
-        return set().union(*map(_references, value.values()))
-    if isinstance(value, list):
-        return set().union(*map(_references, value))
-    return set(re.findall(r"@(\w+)", value)) if isinstance(value, str) else set()
-
-
-def test_bundles_differ_only_in_network_and_weights(bundle: Path) -> None:
-    own, crane = (parser_of(folder, bundle_root=".").get() for folder in (bundle, bundle.parent / "crane"))
-    free = {"network_def", "weights", "released_weights", "scan_prompts", *OWN_OPTIONS.get(bundle.name, ())}
-    for config in (own, crane):
-        for part in ("inferer", "finding_settings"):
-            config[part] = {key: value for key, value in config[part].items() if key not in free}
-        # What the network refers to, and what that refers to: an ensemble of prompts, its set, its anatomy.
-        found = _references(config["network_def"])
-        while further := {name for key in found for name in _references(config[key])} - found:
-            found |= further
-        free |= found
-    assert {key: value for key, value in own.items() if key not in free} == {
-        key: value for key, value in crane.items() if key not in free
-    }
 
 
 def test_overlays_change_what_there_is(bundle: Path) -> None:

@@ -169,8 +169,9 @@ def test_option_of_every_bundle(file: Path, refine: bool | str | None, used: boo
         assert config["refine"] is (file.parents[1].name == "tiny_screening")
         used = config["refine"]
     chosen = config["refine"] if refine is None else refine
-    steps = {"_target_": "Compose", "transforms": [first]}
-    found = ConfigParser({"imports": config["imports"], "refine": chosen, "steps": steps}).get_parsed_content("steps")
+    own = {"refine": chosen, "settings": {"_target_": "monai_zsad.workflow.Settings", "refine": "@refine"}}
+    own["steps"] = {"_target_": "Compose", "transforms": [first]}
+    found = ConfigParser({"imports": config["imports"], **own}).get_parsed_content("steps")
     assert isinstance(found, Compose)
     assert [type(step) for step in found.transforms] == [GuidedRefinementd] * used
 

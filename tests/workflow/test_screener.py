@@ -11,7 +11,8 @@ import pytest
 
 from monai_zsad.errors import ConfigurationError, InputError, OutputError, WeightsError
 from monai_zsad.workflow import Screened, screen
-from monai_zsad.workflow.screen_run import by_id, choose_crew
+from monai_zsad.workflow.launching import plan_workers
+from monai_zsad.workflow.options.views import given_options
 from tests.cli.test_screen import screen as screen_by_command
 from tests.data.samples import write_nifti
 
@@ -99,12 +100,12 @@ def test_no_scan_is_an_input_error(tmp_path: Path):
         screen(tmp_path / "nothing", tmp_path / "out", **SMALL, **SEEDED)
 
 
-def test_options_by_id():
-    assert by_id({"state": ["edema"], "prompts": "medical", "download": None}) == {
+def test_options_by_id_and_workers():
+    assert given_options({"state": ["edema"], "prompts": "medical", "download": None}) == {
         "states": ["edema"],
         "prompt_set": "medical",
     }
-    assert choose_crew("process", None, None, None, limit=3) is None
-    crew = choose_crew("process", 3, None, None)
-    assert crew is not None
-    assert crew[1] == 3
+    assert plan_workers("process", None, None, None, limit=3) is None
+    plan = plan_workers("process", 3, None, None)
+    assert plan is not None
+    assert plan.count == 3

@@ -13,7 +13,7 @@ from monai_zsad.workflow.steps import without_writers
 
 # What else a writer needs to be built.
 ARGUMENTS: dict[str, dict[str, Any]] = {"SaveDicomd": {"kinds": ["seg"]}, "SaveResultsd": {"dicom": ["seg", "sr"]}}
-WRITERS = sorted(
+WRITERS: list[Any] = sorted(
     {kind for kind in vars(writers).values() if isinstance(kind, type) and issubclass(kind, writers.CaseWriter)}
     - {writers.CaseWriter},
     key=lambda kind: kind.__name__,
@@ -23,7 +23,7 @@ WRITERS = sorted(
 def test_writers_are_left_out_and_building_them_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first, last = Identityd("pred"), dict
-    built: list[Any] = [kind(keys="pred", output_dir="out", **ARGUMENTS.get(kind.__name__, {})) for kind in WRITERS]
+    built = [kind(keys="pred", output_dir="out", **ARGUMENTS.get(kind.__name__, {})) for kind in WRITERS]
     assert len(built) >= 9  # the eight of earlier bundles, and the one of today's
     assert without_writers(Compose([first, *built, last])) == [first, last]
     assert without_writers([*built, first]) == [first]

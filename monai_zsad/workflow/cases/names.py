@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import csv
 import os
+import random
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from monai_zsad.data import IMAGE_SUFFIXES, find_scans
-from monai_zsad.data.dicom.files import limit_deflated
-from monai_zsad.data.discovery.case_ids import hashed_id, unique_ids
-from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, read_scan_list
-from monai_zsad.data.image_files import PICTURE_SCAN_SUFFIXES
+from monai_zsad.data.dicom import limit_deflated
+from monai_zsad.data.discovery import LIST_SUFFIXES, hashed_id, read_scan_list, unique_ids
+from monai_zsad.data.formats import SLICE_SUFFIXES
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.errors import ConfigurationError, OutputError
-from monai_zsad.workflow.cases.order import ordered
 from monai_zsad.workflow.cases.redaction import conceal, quiet_search
 from monai_zsad.writers import atomic_path, without_paths
 
-__all__ = ["CASE_NAMES", "SALT_VARIABLE", "find_cases"]
+__all__ = ["CASE_NAMES", "ORDERS", "SALT_VARIABLE", "find_cases", "ordered"]
 
 CASE_NAMES = ("auto", "files", "hash", "uid")
 """Ways to name cases, see :func:`find_cases`."""
 
+ORDERS = ("path", "random", "size")
+"""As they were found, random (the same in every run), or the largest files first, so that no long case comes last."""
+
 SALT_VARIABLE = "MONAI_ZSAD_SALT"
 """Environment variable with the salt of hashed names: the same scan then has the same name in all output folders."""
 
+_Record = TypeVar("_Record", bound=Mapping[str, Any])
 _SALT_FILE = ".case_salt"
 _SHORTEST_SALT = 8
 
@@ -62,7 +65,7 @@ def find_cases(
         key_file: CSV file to write that says which case is which scan, readable for its user alone; ``None`` for none.
         series: see :func:`~monai_zsad.data.find_scans`.
         download: see :func:`~monai_zsad.data.find_scans`.
-        order: see :func:`~monai_zsad.workflow.cases.order.ordered`.
+        order: see :func:`ordered`.
 
     Returns:
         Records as of :func:`~monai_zsad.data.find_scans`; no two have the same case.
@@ -141,7 +144,7 @@ def _without_names(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_dicom(image: str | list[str]) -> bool:
-    return not isinstance(image, str) or not image.lower().endswith((*IMAGE_SUFFIXES, *PICTURE_SCAN_SUFFIXES))
+    return not isinstance(image, str) or not image.lower().endswith((*IMAGE_SUFFIXES, *SLICE_SUFFIXES))
 
 
 def _series_uid(image: str | list[str]) -> str:
@@ -210,3 +213,30 @@ def _write_key(file: Path, records: Sequence[Mapping[str, Any]]) -> None:
             for record in records:
                 image = record["image"]
                 table.writerow([record["case"], image if isinstance(image, str) else os.path.commonpath(image)])
+
+
+def ordered(records: Sequence[_Record], order: str = "path") -> list[_Record]:
+    """Records of :func:`~monai_zsad.data.find_scans` in one of :data:`ORDERS`.
+
+    Raises:
+        ConfigurationError: if there is no such order.
+
+    Example:
+        >>> ordered([{"case": "anna"}, {"case": "ben"}], "path")[0]["case"]
+        'anna'
+    """
+    if order not in ORDERS:
+        raise ConfigurationError(f"order={order!r}: choose {', '.join(ORDERS)}")
+    if order == "path":
+        return list(records)
+    if order == "size":
+        return sorted(records, key=lambda record: -_bytes(record["image"]))
+    by_case = sorted(records, key=lambda record: str(record["case"]))
+    random.Random(0).shuffle(by_case)
+    return by_case
+
+
+def _bytes(image: str | Sequence[str]) -> int:
+    """Size of a scan's files; a missing one counts as empty, and fails later and alone."""
+    files = [image] if isinstance(image, str) else image
+    return sum(os.path.getsize(file) for file in files if os.path.isfile(file))

@@ -83,7 +83,7 @@ class ScanPrompts:
             return general, f"as asked for: {self.modality}"
         if not modality:
             return general, "general, as the scan's modality is not known"
-        if self.network.fixed_words:
+        if self.network.fixed_anchors:
             return general, "general, as runtime_file has them folded in: give --modality"
         try:
             if general != self.named(None):

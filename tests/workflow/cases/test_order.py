@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.workflow.cases.order import ORDERS, first_cases, ordered
+from monai_zsad.workflow.cases.names import ORDERS, ordered
 
 
 @pytest.fixture
@@ -27,12 +27,3 @@ def test_orders(records: list[dict]) -> None:
     assert ordered(many[::-1], "random") == by_chance
     with pytest.raises(ConfigurationError, match=f"choose {', '.join(ORDERS)}"):
         ordered(records, "date")
-
-
-def test_limit(records: list[dict]) -> None:
-    assert first_cases(records, None) == records
-    assert first_cases(records, 2) == records[:2]
-    assert first_cases(records, 9) == records
-    for limit in (0, -1, True, "3"):
-        with pytest.raises(ConfigurationError, match="limit="):
-            first_cases(records, limit)  # type: ignore[arg-type]

@@ -95,7 +95,7 @@ def test_a_set_without_a_place_for_modalities_stays(network: Any) -> None:
 
 
 def test_words_that_are_compiled_in_stay(following: ScanPrompts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following.network, "fixed_words", True)
+    monkeypatch.setattr(following.network, "fixed_anchors", True)
     assert following.of("CT") == named(None)
 
 
