@@ -17,7 +17,6 @@ from monai_zsad.writers.findings import (
     findings_rows,
     findings_schema,
 )
-from monai_zsad.writers.index import write_index
 from monai_zsad.writers.labels import SaveLabelsD, SaveLabelsd, SaveLabelsDict, save_segmentation
 from monai_zsad.writers.manifest import (
     Fingerprint,
@@ -31,6 +30,7 @@ from monai_zsad.writers.manifest import (
     verify_manifest,
 )
 from monai_zsad.writers.nifti import AtomicNibabelWriter, SaveCase, SaveCaseD, SaveCased, SaveCaseDict
+from monai_zsad.writers.pages.index import write_index
 from monai_zsad.writers.preview import SavePreviewD, SavePreviewd, SavePreviewDict, most_suspicious, save_preview
 from monai_zsad.writers.report import SaveReportD, SaveReportd, SaveReportDict, report
 from monai_zsad.writers.results import SaveResultsD, SaveResultsd, SaveResultsDict

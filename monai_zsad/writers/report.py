@@ -58,7 +58,7 @@ def report(
         (True, False)
     """
     from monai_zsad.writers.key_slices import key_slices
-    from monai_zsad.writers.report_page import report_page
+    from monai_zsad.writers.pages.report import report_page
 
     require(data, {image_key: "what loads the scan", f"{key}_labels": "LesionCandidatesd"})
     view = make_view(on_grid(data[image_key], data[key]), data[key], None, plane, data[f"{key}_labels"])

@@ -12,7 +12,7 @@ from monai_zsad._version import __version__
 from monai_zsad.errors import OutputError
 from monai_zsad.result_files import SUMMARY_FILE
 from monai_zsad.writers.files import atomic_path
-from monai_zsad.writers.index import write_index
+from monai_zsad.writers.pages.index import write_index
 from monai_zsad.writers.status import StatusRow, write_tables
 
 __all__ = ["earlier_records", "make_folder", "publish", "result_table", "write_summary"]

@@ -7,7 +7,7 @@ import pytest
 
 from monai_zsad.errors import OutputError
 from monai_zsad.writers import SEEDED_WARNING, write_index
-from monai_zsad.writers.page import NOTHING
+from monai_zsad.writers.pages.values import NOTHING
 from tests.writers.browser import opened
 from tests.writers.test_report import SCRIPT, Page
 
