@@ -25,7 +25,7 @@ __all__ = [
     "LoadTruth",
     "PictureCased",
     "benchmark_cases",
-    "picture_prediction",
+    "image_prediction",
     "volume_prediction",
 ]
 
@@ -164,7 +164,7 @@ class PictureCased(MapTransform):
         return d
 
 
-def picture_prediction(data: Mapping[Hashable, Any], record: Mapping[str, Any], has_masks: bool) -> Prediction:
+def image_prediction(data: Mapping[Hashable, Any], record: Mapping[str, Any], has_masks: bool) -> Prediction:
     """Prediction of a picture from the network's ``pred`` (2, S, S), ``image`` (C, S, S) and ``mask`` (1, S, S)."""
     pred = _array(data["pred"])
     picture = resize_picture(torch.as_tensor(_array(data["image"])), min(_SHOWN, pred.shape[-1])).numpy()

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: curves, histograms of scores, best and worst cases."""
+"""Plots of an evaluation: curves, histograms of scores, best and worst cases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from monai_zsad.evaluation.estimates import MEAN, POOLED, CaseSummary, Curve
+from monai_zsad.evaluation.metrics.estimates import MEAN, POOLED, CaseSummary, Curve
 from monai_zsad.evaluation.predictions import Prediction, load_prediction
 from monai_zsad.writers.views import upright
 
@@ -40,8 +40,8 @@ def curve_plot(kind: str, curves: Mapping[str, Curve]) -> str:
     figure, axes = _figure(4.6, 4.0)
     form = kind.rpartition(" ")[2]
     for scope, curve in curves.items():
-        whole = scope in (MEAN, POOLED)
-        axes.plot(curve.x, curve.y, label=scope[-28:], linewidth=2.2 if whole else 1.2, zorder=3 if whole else 2)
+        several = scope in (MEAN, POOLED)
+        axes.plot(curve.x, curve.y, label=scope[-28:], linewidth=2.2 if several else 1.2, zorder=3 if several else 2)
     if form == "ROC":
         axes.plot([0, 1], [0, 1], color="#9aa0a6", linewidth=0.8, linestyle="--")
     if form == "FROC":
@@ -58,14 +58,23 @@ def curve_plot(kind: str, curves: Mapping[str, Curve]) -> str:
 
 
 def score_histogram(scores: np.ndarray, labels: np.ndarray, what: str) -> str:
-    """Scores of what is normal and what is anomalous, such as ``"images"``; a data URI."""
+    """Scores of normal and of anomalous cases.
+
+    Args:
+        scores: (n,).
+        labels: (n,), 0 or 1.
+        what: is counted, such as ``"images"``.
+
+    Returns:
+        A data URI.
+    """
     figure, axes = _figure(4.6, 4.0)
     low, high = float(scores.min()), float(scores.max())
     edges = np.linspace(low, high if high > low else low + 1e-6, 31)
-    for anomalous, colour, words in ((False, _NORMAL, "normal"), (True, _ANOMALOUS, "anomalous")):
+    for anomalous, colour, name in ((False, _NORMAL, "normal"), (True, _ANOMALOUS, "anomalous")):
         own = scores[labels.astype(bool) == anomalous]
         if own.size:
-            axes.hist(own, edges, color=colour, alpha=0.6, label=f"{words} ({own.size})")
+            axes.hist(own, edges, color=colour, alpha=0.6, label=f"{name} ({own.size})")
     axes.set_xlabel("score")
     axes.set_ylabel(what)
     axes.legend(fontsize=8, frameon=False)
@@ -73,9 +82,9 @@ def score_histogram(scores: np.ndarray, labels: np.ndarray, what: str) -> str:
 
 
 def chosen_cases(cases: Sequence[CaseSummary], count: int = 4) -> dict[str, list[CaseSummary]]:
-    """Cases worth a look: anomalous ones found best and worst, and normal ones that look most anomalous.
+    """Cases to show: the anomalous cases that are found best and worst, and the normal cases with the highest scores.
 
-    By the average precision of their pixels where there are masks, else by their scores.
+    Anomalous cases are ranked by the average precision of their pixels if there are masks, else by their scores.
 
     >>> cases = [CaseSummary("a", "x", 1, 0.9), CaseSummary("b", "x", 1, 0.1), CaseSummary("c", "x", 0, 0.5)]
     >>> found = chosen_cases(cases)
@@ -93,13 +102,13 @@ def chosen_cases(cases: Sequence[CaseSummary], count: int = 4) -> dict[str, list
 
 
 def case_picture(path: Path, limits: tuple[float, float] | None = None) -> str:
-    """A case's picture, beside it with its map; the truth is outlined. A data URI.
+    """A case twice, plain and with its map; the truth is outlined. A data URI.
 
-    Of a volume it is a slice as a radiologist sees it: the patient's right on the left.
+    For a volume it shows one slice as a radiologist sees it: the patient's right on the left.
 
     Args:
         path: of the prediction.
-        limits: values of the map where its colours begin and end; by default those of this picture.
+        limits: values of the map where its colours begin and end; by default its least and largest value in this image.
     """
     one = load_prediction(path)
     picture, heat, truth, aspect = _shown(one)
@@ -124,7 +133,7 @@ def case_picture(path: Path, limits: tuple[float, float] | None = None) -> str:
 
 
 def _shown(one: Prediction) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, float]:
-    """Picture, map and truth (rows, columns), and how much taller than wide a pixel is."""
+    """Image, map and truth (rows, columns), and the height of a pixel over its width."""
     empty = np.zeros(one.anomaly.shape[:2], np.uint8)
     picture = empty if one.picture is None else one.picture
     if one.anomaly.ndim == 2:

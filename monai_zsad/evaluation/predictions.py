@@ -1,4 +1,7 @@
-"""What a network said of each case, kept so that figures can be taken again without it."""
+"""Files of an evaluation: the description of the run, and the prediction of each case.
+
+With them the metrics can be computed again without the network.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +19,23 @@ from typing import Any
 import numpy as np
 
 from monai_zsad.errors import InputError, OutputError
-from monai_zsad.writers import atomic_path
+from monai_zsad.writers import atomic_path, content_hash, fingerprint
 
-__all__ = ["Prediction", "load_prediction", "prediction_file", "read_facts", "save_prediction"]
+__all__ = [
+    "Prediction",
+    "describe_run",
+    "files_hash",
+    "load_prediction",
+    "prediction_file",
+    "read_facts",
+    "read_run",
+    "run_difference",
+    "save_prediction",
+]
 
-SCHEMA = "monai-zsad/prediction"
-SCHEMA_VERSION = 1
+RUN_FILE = "evaluation.json"
+RUN_SCHEMA, RUN_SCHEMA_VERSION = "monai-zsad/evaluation", 1
+SCHEMA, SCHEMA_VERSION = "monai-zsad/prediction", 1
 FOLDER = "predictions"
 
 _MASKS = ("truth", "region")
@@ -34,19 +48,19 @@ class Prediction:
     """Map, score and truth of one image or volume, as they are scored.
 
     Attributes:
-        case: its id in the set.
-        class_name: of the set.
+        case: id in the set.
+        class_name: class in the set.
         label: 0 normal, 1 anomalous.
         score: of the image or volume, higher is more suspicious.
-        anomaly: float32, (rows, columns) of a picture at the network's input size, or (X, Y, Z) on the scan's grid.
+        anomaly: float32, (rows, columns) of an image at the network's input size, or (X, Y, Z) on the scan's grid.
         truth: bool of the same shape, or ``None`` where the set has no masks.
         region: bool of the same shape: where voxels count; ``None`` for everywhere.
-        slice_scores: (Z,), the network's own score of each slice; NaN where it ran none.
-        picture: uint8, (rows, columns) or (rows, columns, 3): for showing. Of a volume the slice ``picture_slice``.
-        picture_slice: index along the third axis; -1 of a picture.
-        affine: (4, 4), index to mm in RAS; ``None`` of a picture.
-        run: hash of model and protocol, see :class:`EvaluationRun`.
-        files: hash of the image's and the mask's files.
+        slice_scores: (Z,), the network's own score of each slice; NaN for slices that it did not run.
+        picture: uint8, (rows, columns) or (rows, columns, 3), for display; of a volume, the slice ``picture_slice``.
+        picture_slice: index along the third axis; -1 for an image.
+        affine: (4, 4), index to mm in RAS; ``None`` for an image.
+        run: hash of model and protocol, see :class:`~monai_zsad.evaluation.EvaluationRun`.
+        files: hash of the files of the image and the mask.
     """
 
     case: str
@@ -65,7 +79,7 @@ class Prediction:
 
 
 def prediction_file(output_dir: str | os.PathLike[str], case: str) -> Path:
-    """File of a case: its id with what file names cannot hold replaced, and eight digits that tell ids apart.
+    """File of a case: its id without the characters that file names cannot hold, and eight digits of its hash.
 
     >>> prediction_file("out", "no/1 no.jpg").as_posix()
     'out/predictions/no_1_no.jpg-72e1aaa7.npz'
@@ -75,15 +89,15 @@ def prediction_file(output_dir: str | os.PathLike[str], case: str) -> Path:
 
 
 def save_prediction(prediction: Prediction, output_dir: str | os.PathLike[str], dtype: str = "float32") -> Path:
-    """Write a prediction whole or not at all; masks as bits.
+    """Write a prediction completely or not at all; masks are stored as bits.
 
     Args:
-        prediction: to write.
+        prediction: is written.
         output_dir: folder of the run; the file is that of :func:`prediction_file`.
-        dtype: of the map: ``"float32"``, or ``"float16"``, half the size, in which near values become equal.
+        dtype: of the map: ``"float32"``, or ``"float16"``, which is half the size but makes close values equal.
 
     Raises:
-        OutputError: if it cannot be written, or the map holds NaN or infinity.
+        OutputError: the file cannot be written, or the map holds NaN or infinity.
     """
     if not np.isfinite(prediction.anomaly).all() or not np.isfinite(prediction.score):
         raise OutputError(f"{prediction.case}: map or score holds NaN or infinity; run in float32 (amp off)")
@@ -105,19 +119,19 @@ def save_prediction(prediction: Prediction, output_dir: str | os.PathLike[str], 
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What a prediction's file says beside its arrays, which are not read.
+    """Everything in a prediction's file except its arrays.
 
     Raises:
-        InputError: if it is damaged or none.
+        InputError: the file is damaged or not a prediction.
     """
     return _reading(path, _facts)
 
 
 def load_prediction(path: Path) -> Prediction:
-    """Read what :func:`save_prediction` wrote.
+    """Read a file of :func:`save_prediction`.
 
     Raises:
-        InputError: if it is damaged or none.
+        InputError: the file is damaged or not a prediction.
     """
     return _reading(path, _load)
 
@@ -128,8 +142,8 @@ def _reading(path: Path, function: Any) -> Any:
             return function(content)
     except _DAMAGED as error:
         raise InputError(
-            f"{path}: is no prediction of this package, or damaged ({type(error).__name__}); remove it and run the "
-            "evaluation again, which makes what is missing"
+            f"{path}: is damaged or not a prediction of this package ({type(error).__name__}); remove it and run the "
+            "evaluation again, which makes the missing predictions"
         ) from error
 
 
@@ -151,3 +165,48 @@ def _load(content: Mapping[str, np.ndarray]) -> Prediction:
                 values = np.unpackbits(values, count=anomaly.size).astype(bool).reshape(anomaly.shape)
             arrays[name] = values
     return Prediction(**facts, **arrays)
+
+
+def describe_run(facts: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Content of ``evaluation.json``, in plain values.
+
+    Args:
+        facts: benchmark, protocol, model and settings. The hash ``run`` is of these.
+        cases: id, class and label of each case.
+    """
+    head = {"schema": RUN_SCHEMA, "schema_version": RUN_SCHEMA_VERSION, "run": content_hash(facts)}
+    return json.loads(json.dumps({**head, **facts, "cases": cases}, sort_keys=True))
+
+
+def read_run(output_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Content of an evaluation's ``evaluation.json``.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    file = Path(output_dir).expanduser() / RUN_FILE
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if (content["schema"], content["schema_version"]) != (RUN_SCHEMA, RUN_SCHEMA_VERSION):
+            raise ValueError("another schema")
+        if not {"run", "benchmark", "protocol", "model", "cases"} <= content.keys():
+            raise ValueError("parts are missing")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{file}: is missing or not an evaluation of this package ({type(error).__name__}); give the output folder "
+            "of a bundle's evaluate.yaml"
+        ) from error
+    return content
+
+
+def run_difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The parts in which two runs differ, for a message."""
+    names = {"benchmark": "another set", "protocol": "another protocol", "model": "another model"}
+    names["settings"] = "other settings"
+    found = [name for key, name in names.items() if earlier.get(key) != now[key]]
+    return ", ".join(found) or "another version"
+
+
+def files_hash(record: Mapping[str, Any]) -> str:
+    """Hash of the files of a case's image and mask."""
+    return str(fingerprint(source_files=[path for path in (record["image"], record["mask"]) if path]).input)

@@ -1,4 +1,4 @@
-"""Figures that papers and releases have published, for the comparison with measured ones.
+"""Published values of metrics, from papers and releases, to compare the measured values with.
 
 ``published.yaml`` is their one home.
 """
@@ -11,46 +11,46 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["PublishedFigure", "published_figures", "published_title"]
+__all__ = ["PublishedMetric", "published_metrics", "published_title"]
 
 
 @dataclass(frozen=True)
-class PublishedFigure:
-    """One published number.
+class PublishedMetric:
+    """One published value.
 
     Attributes:
         benchmark: name of the set, see :func:`monai_zsad.data.benchmarks.get_benchmark`.
         method: a key such as ``"crane"``.
-        figure: such as ``"image_auroc"``; the mean over the set's classes.
+        metric: such as ``"image_auroc"``; the mean over the set's classes.
         percent: as printed.
-        source: where it stands.
-        note: what a reader should know of the source.
+        source: paper or release that states it.
+        note: a remark on the source.
     """
 
     benchmark: str
     method: str
-    figure: str
+    metric: str
     percent: float
     source: str
     note: str = ""
 
 
-def published_figures(benchmark: str | None = None, method: str | None = None) -> list[PublishedFigure]:
-    """All published figures of a set, of a method, or of both.
+def published_metrics(benchmark: str | None = None, method: str | None = None) -> list[PublishedMetric]:
+    """All published values for a set, a method, or both.
 
     Example:
-        >>> [(one.figure, one.percent) for one in published_figures("headct", "crane")]
+        >>> [(one.metric, one.percent) for one in published_metrics("headct", "crane")]
         [('image_auroc', 95.3), ('image_average_precision', 95.7), ('image_f1_max', 91.1)]
     """
     return [
         one
-        for one in _all_figures()
+        for one in _all_metrics()
         if (benchmark is None or one.benchmark == benchmark) and (method is None or one.method == method)
     ]
 
 
 def published_title(method: str) -> str:
-    """A method as papers print it.
+    """Name of a method as papers print it.
 
     >>> published_title("crane_plus"), published_title("tiny_screening")
     ('Crane+', 'tiny_screening')
@@ -66,19 +66,19 @@ def _content() -> Mapping[str, Any]:
 
 
 @functools.cache
-def _all_figures() -> tuple[PublishedFigure, ...]:
+def _all_metrics() -> tuple[PublishedMetric, ...]:
     content = _content()
     found = []
     for table in content["tables"]:
         source = content["sources"][table["source"]]
         for benchmark, cells in table["values"].items():
             for method, cell in zip(table["methods"], cells, strict=True):
-                for figure, percent in _numbers(table["figures"], str(cell)):
+                for metric, percent in _numbers(table["metrics"], str(cell)):
                     found.append(
-                        PublishedFigure(benchmark, method, figure, percent, source["title"], source.get("note", ""))
+                        PublishedMetric(benchmark, method, metric, percent, source["title"], source.get("note", ""))
                     )
     return tuple(found)
 
 
-def _numbers(figures: Sequence[str], cell: str) -> list[tuple[str, float]]:
-    return [(figure, float(text)) for figure, text in zip(figures, cell.split("/"), strict=True) if text != "-"]
+def _numbers(metrics: Sequence[str], cell: str) -> list[tuple[str, float]]:
+    return [(metric, float(text)) for metric, text in zip(metrics, cell.split("/"), strict=True) if text != "-"]

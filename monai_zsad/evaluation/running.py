@@ -1,4 +1,4 @@
-"""An evaluation as a bundle runs it: cases that are done are left out, the others predicted and kept, then scored."""
+"""An evaluation as a bundle runs it: finished cases are left out, the others are predicted and kept, then scored."""
 
 from __future__ import annotations
 
@@ -16,57 +16,61 @@ from monai.transforms import MapTransform
 
 from monai_zsad.data.benchmarks import get_benchmark
 from monai_zsad.errors import ConfigurationError, InputError, OutputError
-from monai_zsad.evaluation.cases import parse_region, picture_prediction, volume_prediction
+from monai_zsad.evaluation.cases import image_prediction, parse_region, volume_prediction
 from monai_zsad.evaluation.predictions import (
     FOLDER,
+    RUN_FILE,
     Prediction,
+    describe_run,
+    files_hash,
     prediction_file,
     read_facts,
+    read_run,
+    run_difference,
     save_prediction,
 )
 from monai_zsad.evaluation.protocols import VOLUMES, Protocol
+from monai_zsad.evaluation.scoring import score_run
 from monai_zsad.flags import parse_flag
 from monai_zsad.networks import ZeroShotNetwork
 from monai_zsad.prompts import PromptEnsemble
-from monai_zsad.writers import atomic_path, clean_temporaries, content_hash, fingerprint
+from monai_zsad.writers import atomic_path, clean_temporaries
 
-__all__ = ["EvaluationRun", "SavePredictiond", "files_hash", "read_run"]
+__all__ = ["EvaluationRun", "SavePredictiond"]
 
-SCHEMA = "monai-zsad/evaluation"
-SCHEMA_VERSION = 1
-RUN_FILE = "evaluation.json"
 DTYPES = ("float32", "float16")
 
 _logger = logging.getLogger(__name__)
 
 
 class EvaluationRun:
-    """One evaluation: what is predicted, how, and what of it is already there.
+    """One evaluation of a network on a benchmark set.
 
-    MONAI's evaluator has no notion of a case that is done. Its ``ROCAUC`` and the like take figures while it runs, so
-    that a run that was stopped has none, and another figure means another run. Here a case's prediction is a file; a
-    second run of the same model and protocol makes those that are missing. ``evaluation.json`` says what the run is.
+    MONAI's evaluator does not know which cases are finished. Its ``ROCAUC`` and similar handlers compute their metrics
+    during the run, so a stopped run has none, and another metric needs another run. Here the prediction of each case
+    is a file, and a second run of the same model and protocol makes the missing ones. ``evaluation.json`` describes
+    the run.
 
     Args:
-        output_dir: of the run.
-        benchmark: the set.
-        protocol: how.
-        records: all cases, of :func:`benchmark_cases`.
-        network: of the bundle.
-        settings: what else decides the predictions.
-        prompts: sentences of each class, of :func:`class_prompts`.
-        region: of volumes, see :func:`volume_prediction`.
-        map_dtype: see :func:`save_prediction`.
-        overwrite: start anew where the folder holds predictions of another model or protocol.
-        rank: of this process; each takes its share of the cases.
+        output_dir: folder of the evaluation.
+        benchmark: name of the set.
+        protocol: how the set is evaluated.
+        records: all cases, from :func:`~monai_zsad.evaluation.benchmark_cases`.
+        network: network of the bundle.
+        settings: other settings that decide the predictions.
+        prompts: prompts of each class, from :func:`~monai_zsad.evaluation.class_prompts`.
+        region: where the voxels of volumes count, see :func:`~monai_zsad.evaluation.volume_prediction`.
+        map_dtype: see :func:`~monai_zsad.evaluation.save_prediction`.
+        overwrite: start again if the folder holds predictions of another model or protocol.
+        rank: rank of this process; each process takes its share of the cases.
         world_size: number of processes.
 
     Attributes:
         kept: cases whose predictions this process has written since :meth:`start`.
 
     Raises:
-        ConfigurationError: for another ``map_dtype`` or ``region``.
-        InputError: a case comes twice.
+        ConfigurationError: ``map_dtype`` or ``region`` is unknown.
+        InputError: a case is listed twice.
     """
 
     def __init__(
@@ -113,28 +117,27 @@ class EvaluationRun:
         return self.benchmark.name == VOLUMES
 
     def description(self) -> dict[str, Any]:
-        """What the run is, in plain values: the content of ``evaluation.json``."""
+        """Description of the run in plain values: the content of ``evaluation.json``."""
         model = self.network.describe()
         if self.prompts:
             model |= {"prompts": {name: one.fingerprint() for name, one in self.prompts.items()}}
-        what = {
+        facts = {
             "benchmark": self.benchmark.name,
             "protocol": self.protocol.as_dict(),
             "model": model,
             "settings": self.settings,
         }
         cases = [{key: record[key] for key in ("case", "class_name", "label")} for record in self.records.values()]
-        head = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "run": content_hash(what)}
-        return json.loads(json.dumps({**head, **what, "cases": cases}, sort_keys=True))
+        return describe_run(facts, cases)
 
     def start(self, dataset: Any) -> list[str]:
-        """Leave the cases of this process that are to be predicted in ``dataset.data``; once weights are loaded.
+        """Put the cases that this process has to predict into ``dataset.data``. Call it after the weights are loaded.
 
         Returns:
-            Cases of the set that are done.
+            Cases of the set that are finished.
 
         Raises:
-            OutputError: if the folder holds predictions of another model, protocol or file, and ``overwrite`` is false.
+            OutputError: the folder holds predictions of another model, protocol or file, and ``overwrite`` is false.
         """
         content = self.description()
         self.hash = str(content["run"])
@@ -143,7 +146,7 @@ class EvaluationRun:
         known = set(done)
         left = [record for case, record in self.records.items() if case not in known]
         if self.world_size > 1:
-            # Each must have looked before the first writes, or shares would not fit together.
+            # All processes must have looked before the first one writes, or their shares would overlap.
             torch.distributed.barrier()
         dataset.data = [dict(record) for record in left[self.rank :: self.world_size]]
         self.kept, self._left = set(), len(dataset.data)
@@ -151,19 +154,19 @@ class EvaluationRun:
         return done
 
     def _claim(self, content: Mapping[str, Any]) -> None:
-        """Write ``evaluation.json``, unless another run's stands there."""
+        """Write ``evaluation.json``, unless the folder belongs to another run."""
         file = self.output_dir / RUN_FILE
         if file.is_file() and not self.overwrite:
             earlier = read_run(self.output_dir)
             if earlier["run"] != self.hash:
                 raise OutputError(
-                    f"{self.output_dir} holds predictions that were made otherwise ({_difference(earlier, content)}): "
-                    "add --overwrite true to make them anew, or give another --output_dir"
+                    f"{self.output_dir} holds predictions of a different run ({run_difference(earlier, content)}): "
+                    "add --overwrite true to make them again, or give another --output_dir"
                 )
         elif not file.is_file() and not self.overwrite and any((self.output_dir / FOLDER).glob("*.npz")):
             raise OutputError(
-                f"{self.output_dir} holds predictions, but no {RUN_FILE} that says of what: add --overwrite true to "
-                "make them anew, or give another --output_dir"
+                f"{self.output_dir} holds predictions, but no {RUN_FILE} that describes the run: add --overwrite true "
+                "to make them again, or give another --output_dir"
             )
         if self.rank:
             return
@@ -188,23 +191,23 @@ class EvaluationRun:
             _logger.warning("%s", error)
             return False
         if facts["run"] != self.hash:
-            # evaluation.json is this run's: what is of another one was to be overwritten.
+            # evaluation.json is of this run, so predictions of another run may be overwritten.
             return False
         if facts["files"] != files_hash(record):
             if self.overwrite:
                 return False
             raise OutputError(
-                f"{path} was made of other files than {record['image']} and its mask now are: add --overwrite true to "
-                "make it anew, or give another --output_dir"
+                f"{path}: {record['image']} or its mask has changed since this prediction was made: add --overwrite "
+                "true to make it again, or give another --output_dir"
             )
         return True
 
     def prediction(self, data: Mapping[Hashable, Any]) -> Prediction:
-        """What is kept of a case."""
+        """The prediction of a case."""
         record = self.records[str(data["case"])]
         if self.volumes:
             return volume_prediction(data, record, self.region)
-        return picture_prediction(data, record, self.benchmark.has_masks)
+        return image_prediction(data, record, self.benchmark.has_masks)
 
     def keep(self, data: Mapping[Hashable, Any]) -> Prediction:
         """Write a case's prediction, and log how far the run is."""
@@ -218,9 +221,10 @@ class EvaluationRun:
         return made
 
     def evaluate(self, evaluator: Any) -> None:
-        """Predict what is left, and wait for the other processes.
+        """Predict the cases that are left, then wait for the other processes.
 
-        A case that fails does not end the run (:class:`IsolatedCases`), so that every process comes to the waiting.
+        A failed case does not end the run (:class:`~monai_zsad.evaluation.BenchmarkEvaluator`), so every process gets
+        to the point where they wait for each other.
         """
         if evaluator.state.epoch_length:
             evaluator.run()
@@ -228,59 +232,23 @@ class EvaluationRun:
             torch.distributed.barrier()
 
     def score(self, **options: Any) -> None:
-        """Take the figures, in the first process; see :func:`~monai_zsad.evaluation.scoring.score_run`.
+        """Compute the metrics, in rank 0 only; see :func:`~monai_zsad.evaluation.score_run`.
 
         Raises:
-            InputError: as there; cases that failed have no prediction.
+            InputError: as there; failed cases have no prediction.
         """
         if self.rank == 0:
-            from monai_zsad.evaluation.scoring import score_run
-
             print(score_run(self.output_dir, **options).markdown)
 
 
-def read_run(output_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Content of an evaluation's ``evaluation.json``.
-
-    Raises:
-        InputError: if there is none, or it is damaged.
-    """
-    file = Path(output_dir).expanduser() / RUN_FILE
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if (content["schema"], content["schema_version"]) != (SCHEMA, SCHEMA_VERSION):
-            raise ValueError("another schema")
-        if not {"run", "benchmark", "protocol", "model", "cases"} <= content.keys():
-            raise ValueError("parts are missing")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{file}: is no evaluation of this package ({type(error).__name__}); give the output folder of a bundle's "
-            "evaluate.yaml"
-        ) from error
-    return content
-
-
-def files_hash(record: Mapping[str, Any]) -> str:
-    """Hash over the files of a case's image and mask."""
-    return str(fingerprint(source_files=[path for path in (record["image"], record["mask"]) if path]).input)
-
-
-def _difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The parts that differ, in words."""
-    names = {"benchmark": "another set", "protocol": "another protocol", "model": "another model"}
-    names["settings"] = "other settings"
-    found = [words for key, words in names.items() if earlier.get(key) != now[key]]
-    return ", ".join(found) or "by another version"
-
-
 class SavePredictiond(MapTransform):
-    """Keep a case's prediction; the last of the postprocessing.
+    """Keep the prediction of a case; the last transform of the postprocessing.
 
-    MONAI's savers write images alone: a prediction is scored with its truth, label and score beside it.
+    MONAI's savers write an image only. A prediction is a map with its truth, label and score.
 
     Args:
-        keys: the network's answer.
-        run: of which it is a part.
+        keys: key of the network's output.
+        run: evaluation that keeps the prediction.
     """
 
     def __init__(self, keys: Any = "pred", *, run: EvaluationRun) -> None:
@@ -288,6 +256,6 @@ class SavePredictiond(MapTransform):
         self.run = run
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the file; of the data only what names the case is passed on."""
+        """Write the file; only the name and the score of the case are passed on."""
         made = self.run.keep(data)
         return {"case": made.case, "volume_score": made.score}

@@ -1,4 +1,4 @@
-"""Figures from predictions that are kept: table, curves and page, without a network."""
+"""Metrics of kept predictions: table, curves and page, without a network."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from typing import Any
 
 from monai_zsad.data.benchmarks import get_benchmark
 from monai_zsad.errors import InputError
-from monai_zsad.evaluation.estimates import Scoring
-from monai_zsad.evaluation.image_metrics import picture_findings
+from monai_zsad.evaluation.metrics import Scoring, image_findings, volume_findings
 from monai_zsad.evaluation.page import evaluation_page
-from monai_zsad.evaluation.predictions import prediction_file, read_facts
+from monai_zsad.evaluation.predictions import prediction_file, read_facts, read_run
 from monai_zsad.evaluation.protocols import VOLUMES
-from monai_zsad.evaluation.running import read_run
 from monai_zsad.evaluation.tables import Table
-from monai_zsad.evaluation.volume_metrics import volume_findings
 from monai_zsad.flags import parse_flag
 from monai_zsad.writers import atomic_path
 
@@ -34,24 +31,24 @@ _logger = logging.getLogger(__name__)
 def score_run(
     output_dir: str | os.PathLike[str], *, partial: bool | str = False, page: bool | str = True, **scoring: Any
 ) -> Table:
-    """Take all figures of an evaluation's predictions and write them beside these.
+    """Compute all metrics of an evaluation's predictions and write them beside the predictions.
 
-    Written are ``figures.md``, ``figures.csv``, ``figures.json`` and, with ``page``, ``index.html``. They hold no date:
-    the same predictions give the same files.
+    The files are ``figures.md``, ``figures.csv``, ``figures.json`` and, with ``page``, ``index.html``. They hold no
+    date: the same predictions give the same files.
 
     Args:
         output_dir: folder of the evaluation.
         partial: leave out cases without a prediction; the table says how many.
-        page: write the page with curves and pictures.
-        **scoring: fields of :class:`Scoring`.
+        page: write the page with curves and images.
+        **scoring: fields of :class:`~monai_zsad.evaluation.Scoring`.
 
     Returns:
         The table.
 
     Raises:
-        ConfigurationError: for a value of ``scoring`` out of range.
-        InputError: the folder is no evaluation's, a prediction is damaged or of another run, or cases have none.
-        OutputError: if the files cannot be written.
+        ConfigurationError: a value of ``scoring`` is out of range.
+        InputError: the folder does not hold an evaluation, a prediction is damaged, or cases have no prediction.
+        OutputError: the files cannot be written.
     """
     chosen = Scoring(**scoring)
     folder = Path(output_dir).expanduser()
@@ -65,7 +62,7 @@ def score_run(
         for record in run["cases"]:
             if record["case"] in files:
                 classes.setdefault(record["class_name"], []).append(files[record["case"]])
-        findings = picture_findings(classes, run["protocol"], chosen, benchmark.has_masks)
+        findings = image_findings(classes, run["protocol"], chosen, benchmark.has_masks)
     table = Table(run, findings, chosen, benchmark.title, missing)
     texts = dict(zip(TABLE_FILES, (table.markdown, table.as_csv(), table.as_json()), strict=True))
     if parse_flag("page", page):
@@ -73,7 +70,7 @@ def score_run(
     for name, text in texts.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    _logger.info("figures of %d cases: %s", len(files), folder / TABLE_FILES[0])
+    _logger.info("metrics of %d cases: %s", len(files), folder / TABLE_FILES[0])
     return table
 
 
@@ -90,7 +87,7 @@ def _files(folder: Path, run: Mapping[str, Any], partial: bool) -> tuple[dict[st
         named = ", ".join(lacking[:_NAMED]) + (f" and {missing - _NAMED} more" if missing > _NAMED else "")
         raise InputError(
             f"{folder}: {missing} of {len(run['cases'])} cases have no prediction of this run ({named}): give the "
-            "evaluation's command again, which tries just these, or take the figures of the others with `python -m "
+            "evaluation's command again, which tries only these, or score the other cases with `python -m "
             f"monai_zsad score {folder} --partial`"
         )
     if not files:

@@ -1,4 +1,4 @@
-"""The table of an evaluation as Markdown, CSV and JSON, published figures beside the measured ones."""
+"""The table of an evaluation as Markdown, CSV and JSON, with published values beside the measured ones."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from dataclasses import asdict
 from typing import Any
 
 from monai_zsad.data.benchmarks import get_benchmark
-from monai_zsad.evaluation.estimates import FIGURE_TITLES, MEAN, POOLED, Figure, Findings, Scoring
-from monai_zsad.evaluation.published import published_figures, published_title
+from monai_zsad.evaluation.metrics.estimates import MEAN, POOLED, Estimate, Findings, Scoring
+from monai_zsad.evaluation.metrics.registry import METRICS
+from monai_zsad.evaluation.published import published_metrics, published_title
 from monai_zsad.writers import SEEDED_WARNING, is_seeded
-from monai_zsad.writers.page import NOTHING
+from monai_zsad.writers.pages.values import NOTHING
 
 __all__ = ["COLUMNS", "Table", "compared"]
 
@@ -24,19 +25,18 @@ COLUMNS = (
 )  # fmt: skip
 
 _FEW = 20
-# Papers print the AUPRO that their releases compute.
-_COMPARED = {"pixel_aupro": "pixel_aupro_released"}
+_COMPARED = {one.published_as: one.name for one in METRICS.values() if one.published_as}
 
 
 class Table:
-    """All figures of a run, in percent as papers print them.
+    """All metrics of a run, in percent as papers print them.
 
     Args:
         run: content of ``evaluation.json``.
-        findings: of its predictions.
-        scoring: how the figures were taken.
+        findings: metrics of its predictions.
+        scoring: options of the metrics.
         title: of the set.
-        missing: cases without a prediction.
+        missing: number of cases without a prediction.
     """
 
     def __init__(
@@ -48,20 +48,20 @@ class Table:
         self.title = title
         self.missing = missing
         self.method = str(run["protocol"]["method"])
-        scopes = [one.scope for one in findings.figures]
-        # Of a set of one class its figures are those that papers print.
+        scopes = [one.scope for one in findings.estimates]
+        # For a set of one class, papers print the values of that class.
         self.main = MEAN if MEAN in scopes and POOLED not in scopes else POOLED if POOLED in scopes else scopes[0]
 
     @property
     def seeded(self) -> bool:
-        """Whether the network had random weights, so that nothing here is a result."""
+        """Whether the network had random weights, so that this is not a result."""
         return is_seeded(self.run["model"])
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dictionary for each figure, with the keys of :data:`COLUMNS`; NaN where not defined."""
+        """One dictionary for each value, with the keys of :data:`COLUMNS`; NaN where not defined."""
         published = {} if self.seeded else compared(self.run["benchmark"], self.method)
         found = []
-        for one in self.findings.figures:
+        for one in self.findings.estimates:
             row: dict[str, Any] = {
                 "benchmark": self.run["benchmark"],
                 "method": self.method,
@@ -91,7 +91,7 @@ class Table:
         return stream.getvalue()
 
     def as_json(self) -> str:
-        """Rows and what the run is; ``null`` where not defined, since JSON has no NaN."""
+        """Rows and the description of the run; ``null`` where not defined, since JSON has no NaN."""
         rows = [{key: _finite(value) for key, value in row.items()} for row in self.rows()]
         content = {
             "seeded": self.seeded,
@@ -105,7 +105,7 @@ class Table:
 
     @property
     def markdown(self) -> str:
-        """The whole report as Markdown."""
+        """The report as Markdown."""
         parts = [f"# {self.title}, {published_title(self.method)}", *self._warnings()]
         head, rows = self.summary()
         parts += [f"**{self.main_words()}**", _markdown(head, rows)]
@@ -125,21 +125,21 @@ class Table:
         return found
 
     def main_words(self) -> str:
-        """Of what the summary is."""
+        """Title of the summary."""
         if self.main == MEAN:
             return "Mean over the classes, percent"
         return "All volumes together, percent" if self.main == POOLED else f"{self.main}, percent"
 
     def scope_words(self) -> str:
-        """What the scopes are."""
+        """Title of the table of classes or volumes."""
         return "Volumes" if self.main == POOLED else "Classes"
 
     def summary(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows of the figures that papers print."""
+        """Header and rows of the values that papers print."""
         rows = [row for row in self.rows() if row["scope"] == self.main]
-        head = ["figure", "measured", "95 % interval"]
+        head = ["metric", "measured", "95 % interval"]
         cells = [
-            [FIGURE_TITLES[row["figure"]], number(row["percent"]), interval(row["low"], row["high"])] for row in rows
+            [METRICS[row["figure"]].title, number(row["percent"]), interval(row["low"], row["high"])] for row in rows
         ]
         if any(row["source"] for row in rows):
             head += ["published", "difference"]
@@ -152,41 +152,41 @@ class Table:
 
     def by_scope(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows of the classes or volumes, and of their mean."""
-        scopes = [name for name in dict.fromkeys(one.scope for one in self.findings.figures) if name != self.main]
+        scopes = [name for name in dict.fromkeys(one.scope for one in self.findings.estimates) if name != self.main]
         if not scopes:
             return [], []
-        names = [name for name in FIGURE_TITLES if any(one.name == name for one in self.findings.figures)]
-        cells = {(one.scope, one.name): one for one in self.findings.figures}
+        names = [name for name in METRICS if any(one.name == name for one in self.findings.estimates)]
+        cells = {(one.scope, one.name): one for one in self.findings.estimates}
         names = [name for name in names if any((scope, name) in cells for scope in scopes)]
         lesions = self.findings.facts.get("lesions", {})
         rows = []
         for scope in scopes:
-            first = next(one for one in self.findings.figures if one.scope == scope)
+            first = next(one for one in self.findings.estimates if one.scope == scope)
             counts = [str(first.normal), str(first.anomalous)]
             if lesions:
                 counts.append(str(lesions.get(scope, sum(lesions.values()))))
             rows.append([scope, *counts, *(_cell(cells.get((scope, name))) for name in names)])
         counted = ["normal", "anomalous", *(["lesions"] if lesions else [])]
-        return ["", *counted, *(FIGURE_TITLES[name] for name in names)], rows
+        return ["", *counted, *(METRICS[name].title for name in names)], rows
 
     def others(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows of what is published of other methods on this set."""
-        known = [one for one in published_figures(self.run["benchmark"]) if one.method != self.method]
-        cells = {(one.method, one.source, _COMPARED.get(one.figure, one.figure)): one for one in known}
-        figures = [name for name in FIGURE_TITLES if any(figure == name for _, _, figure in cells)]
+        """Header and rows of the published values of other methods on this set."""
+        known = [one for one in published_metrics(self.run["benchmark"]) if one.method != self.method]
+        cells = {(one.method, one.source, _COMPARED.get(one.metric, one.metric)): one for one in known}
+        names = [name for name in METRICS if any(metric == name for _, _, metric in cells)]
         rows = [
             [
                 published_title(method),
                 *(number(cells[method, source, name].percent) if (method, source, name) in cells else NOTHING
-                  for name in figures),
+                  for name in names),
                 source,
             ]
             for method, source in dict.fromkeys((one.method, one.source) for one in known)
         ]  # fmt: skip
-        return ["method", *(FIGURE_TITLES[name] for name in figures), "source"], rows
+        return ["method", *(METRICS[name].title for name in names), "source"], rows
 
     def notes(self) -> list[str]:
-        """How the figures were taken, and why some are not defined."""
+        """How the metrics were computed, and why some are not defined."""
         protocol, model = self.run["protocol"], self.run["model"]
         weights = ", ".join(
             f"{part}: {record['name']}" + _after(f"sha256 {record['sha256'][:12]}" if record.get("sha256") else "")
@@ -203,23 +203,25 @@ class Table:
         sources = dict.fromkeys(row["source"] for row in self.rows() if row["source"])
         found += [f"published: {source}" for source in sources]
         found += dict.fromkeys(
-            f"{FIGURE_TITLES[one.name]}, {one.scope}: {one.note}" for one in self.findings.figures if one.note
+            f"{METRICS[one.name].title}, {one.scope}: {one.note}" for one in self.findings.estimates if one.note
         )
         return found
 
     def _departures(self) -> list[str]:
-        """Where the run is not what the protocol says, so that its figures are not comparable with published ones."""
+        """Where the run differs from the protocol, so that its values cannot be compared with published ones."""
         protocol, model = self.run["protocol"], self.run["model"]
-        own = self.run["settings"]["own"]
-        stated = {"average": "average", "sigma": "sigma", "views": "views", "domain": "blur"}
+        settings = self.run["settings"]["own"]
+        names = {"average": "average", "sigma": "sigma", "views": "views", "domain": "blur"}
         pairs = {"image_size": (model["image_size"], protocol["image_size"])}
-        pairs |= {key: (own[key], protocol[name]) for key, name in stated.items() if key in own}
+        pairs |= {key: (settings[key], protocol[name]) for key, name in names.items() if key in settings}
         pairs |= {
             f"weights of {part}": (model["weights"].get(part, {}).get("name"), name)
             for part, name in protocol["released"].items()
         }
         found = [
-            f"not as the protocol: {key} is {is_}, not {said}" for key, (is_, said) in pairs.items() if is_ != said
+            f"not as the protocol: {key} is {own}, not {stated}"
+            for key, (own, stated) in pairs.items()
+            if own != stated
         ]
         benchmark, count = get_benchmark(self.run["benchmark"]), len(self.run["cases"])
         if benchmark.images not in (None, count):
@@ -230,7 +232,7 @@ class Table:
         scoring = self.scoring
         if self.main != POOLED:
             drawn = "images, drawn within class and label" if self.main == MEAN else "images, drawn within their label"
-            found = ["a figure is taken over all images, or all pixels, of a class; the mean weighs classes alike"]
+            found = ["a metric is computed over all images, or all pixels, of a class; the mean weighs classes equally"]
         else:
             drawn = "volumes"
             found = [
@@ -240,22 +242,23 @@ class Table:
                 f"candidate overlaps it; a candidate is a connected region at or above the threshold, of "
                 f"{scoring.min_voxels} voxels or more, right if {100 * scoring.min_overlap:g} % of it lies in lesions; "
                 "FP: false candidates per volume",
-                "a volume's own FROC has thresholds at its own quantiles, that of all together common ones",
+                "the FROC of one volume has thresholds at quantiles of its own map; the FROC of all volumes has common "
+                "thresholds",
             ]
         if scoring.bootstrap:
-            few = "; of so few cases they say little" if len(self.run["cases"]) < _FEW else ""
+            few = "; they mean little for so few cases" if len(self.run["cases"]) < _FEW else ""
             found.append(f"intervals: percentile bootstrap, {scoring.bootstrap} resamples of {drawn}{few}")
         return found
 
 
 def compared(benchmark: str, method: str) -> dict[str, tuple[float, str]]:
-    """Published figures of a method on a set, by the name of the measured figure that they are to be compared with.
+    """Published values of a method on a set, by the name of the measured metric to compare them with.
 
     >>> compared("visa", "crane")["pixel_aupro_released"][0]
     87.5
     """
     return {
-        _COMPARED.get(one.figure, one.figure): (one.percent, one.source) for one in published_figures(benchmark, method)
+        _COMPARED.get(one.metric, one.metric): (one.percent, one.source) for one in published_metrics(benchmark, method)
     }
 
 
@@ -269,11 +272,11 @@ def number(value: float, *, sign: bool = False, missing: str = "nan") -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """Both ends, or a dash."""
+    """Both ends of an interval, or a dash."""
     return NOTHING if math.isnan(low) or math.isnan(high) else f"{low:.1f} to {high:.1f}"
 
 
-def _cell(one: Figure | None) -> str:
+def _cell(one: Estimate | None) -> str:
     return NOTHING if one is None else number(100 * one.value)
 
 

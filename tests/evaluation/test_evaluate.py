@@ -136,9 +136,9 @@ def test_resuming_computes_nothing_again(done: Path, data: dict[str, Path]) -> N
 def test_another_model_or_protocol_is_refused(done: Path, data: dict[str, Path]) -> None:
     before = states(done)
     arguments = ("crane", "mvtec-ad", data["mvtec-ad"], done)
-    refused(OutputError, "made otherwise (another model)", *arguments, seed=1)
-    refused(OutputError, "made otherwise (other settings)", *arguments, sigma=2)
-    refused(OutputError, "made otherwise (another protocol)", *arguments, protocol="crane")
+    refused(OutputError, "(another model): add --overwrite", *arguments, seed=1)
+    refused(OutputError, "(other settings): add --overwrite", *arguments, sigma=2)
+    refused(OutputError, "(another protocol): add --overwrite", *arguments, protocol="crane")
     refused(OutputError, "--overwrite true", *arguments, image_size=28)
     assert states(done) == before
     description = (done / "evaluation.json").read_bytes()
@@ -152,7 +152,7 @@ def test_a_changed_picture_is_refused(data: dict[str, Path], tmp_path: Path) -> 
     evaluate("crane", "headct", folder, tmp_path / "out", page=False)
     picture = folder / "head_ct" / "head_ct" / "000.png"
     picture.write_bytes((data["headct"] / "head_ct" / "head_ct" / "001.png").read_bytes() + b" ")
-    refused(OutputError, "was made of other files", "crane", "headct", folder, tmp_path / "out")
+    refused(OutputError, "--overwrite", "crane", "headct", folder, tmp_path / "out")
     before = states(tmp_path / "out")
     evaluate("crane", "headct", folder, tmp_path / "out", overwrite=True, page=False)
     after = states(tmp_path / "out")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from monai_zsad.evaluation import plots
-from monai_zsad.evaluation.estimates import Curve, thinned
+from monai_zsad.evaluation.metrics.estimates import Curve, thinned
 from monai_zsad.evaluation.predictions import Prediction, save_prediction
 
 

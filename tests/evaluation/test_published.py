@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from monai_zsad.data.benchmarks import get_benchmark
-from monai_zsad.evaluation.published import published_figures, published_title
+from monai_zsad.evaluation.published import published_metrics, published_title
 
 IMAGE = ("image_auroc", "image_average_precision", "image_f1_max")
 PIXEL = ("pixel_auroc", "pixel_aupro", "pixel_f1_max")
@@ -24,7 +24,7 @@ def set_of(words: str) -> str:
 
 
 def figures(benchmark: str, method: str) -> dict[str, float]:
-    return {one.figure: one.percent for one in published_figures(benchmark, method) if one.source}
+    return {one.metric: one.percent for one in published_metrics(benchmark, method) if one.source}
 
 
 def assert_cell(benchmark: str, method: str, names: tuple[str, ...], cell: str) -> None:
@@ -79,7 +79,7 @@ def test_log_of_aaclip(spec: str) -> None:
 def test_every_number_and_no_other(spec: str) -> None:
     text = re.sub(r"arXiv \d+\.\d+", "", spec)
     stated = Counter(float(number) for number in re.findall(r"\d+\.\d+", text))
-    kept = Counter(one.percent for one in published_figures())
+    kept = Counter(one.percent for one in published_metrics())
     assert kept == stated
 
 
@@ -93,12 +93,12 @@ def test_newer_methods_by_name() -> None:
 
 def test_sets_methods_and_figures_are_known() -> None:
     seen = set()
-    for one in published_figures():
+    for one in published_metrics():
         assert get_benchmark(one.benchmark).name == one.benchmark
         assert published_title(one.method) != one.method
         assert one.source
         assert 0 < one.percent < 100
-        key = (one.benchmark, one.method, one.figure, one.source)
+        key = (one.benchmark, one.method, one.metric, one.source)
         assert key not in seen
         seen.add(key)
-    assert published_figures("brainmri", "aaclip") == []
+    assert published_metrics("brainmri", "aaclip") == []

@@ -1,4 +1,4 @@
-"""The table of a run: formats agree, published figures stand beside, what is missing is said."""
+"""The table of a run: formats agree, published values stand beside, missing cases are named."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from monai_zsad.errors import ConfigurationError, InputError
-from monai_zsad.evaluation.predictions import prediction_file, save_prediction
+from monai_zsad.evaluation.predictions import RUN_FILE, RUN_SCHEMA, RUN_SCHEMA_VERSION, prediction_file, save_prediction
 from monai_zsad.evaluation.protocols import known_protocols
-from monai_zsad.evaluation.running import RUN_FILE, SCHEMA, SCHEMA_VERSION
 from monai_zsad.evaluation.scoring import PAGE_FILE, TABLE_FILES, score_run
 from monai_zsad.evaluation.tables import COLUMNS
 from tests.evaluation.runs import random_predictions
@@ -40,7 +39,7 @@ def make_run(
             save_prediction(one, folder)
             cases.append({"case": one.case, "class_name": name, "label": one.label})
     content = {
-        "schema": SCHEMA, "schema_version": SCHEMA_VERSION, "run": "r1", "benchmark": benchmark, "model": MODEL,
+        "schema": RUN_SCHEMA, "schema_version": RUN_SCHEMA_VERSION, "run": "r1", "benchmark": benchmark, "model": MODEL,
         "protocol": known_protocols()["crane"].as_dict(), "cases": cases,
         "settings": {"own": {"average": "probabilities", "sigma": 4}, "amp": False},
     }  # fmt: skip
@@ -59,7 +58,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO((folder / "figures.csv").read_text(encoding="utf-8"))))
 
 
-def test_published_figures_stand_beside_the_mean(run: Path) -> None:
+def test_published_metrics_stand_beside_the_mean(run: Path) -> None:
     found = {row["figure"]: row for row in rows(run) if row["scope"] == "mean"}
     # Of the notes on VisA: Crane 85.3/87.9/82.6 and 95.1/87.5/30.9.
     published = {name: float(row["published"]) for name, row in found.items() if row["published"] != "nan"}
@@ -140,7 +139,7 @@ def test_a_set_of_one_class_is_compared_by_that_class(tmp_path: Path) -> None:
     table = score_run(make_run(tmp_path, "headct", ("brain",)), bootstrap=0, page=False)
     assert table.main == "brain"
     assert {row["published"] for row in table.rows() if row["figure"] == "image_auroc"} == {95.3}
-    assert {one.name.partition("_")[0] for one in table.findings.figures} == {"image"}
+    assert {one.name.partition("_")[0] for one in table.findings.estimates} == {"image"}
     assert "## Classes" not in table.markdown
 
 
@@ -161,10 +160,10 @@ def test_missing_and_damaged_predictions(tmp_path: Path) -> None:
         score_run(folder)
     with pytest.raises(InputError, match="holds no prediction of its run"):
         score_run(folder, partial=True)
-    with pytest.raises(InputError, match="is no evaluation of this package"):
+    with pytest.raises(InputError, match=r"evaluation.json: .* give the output folder"):
         score_run(tmp_path / "elsewhere")
     (folder / RUN_FILE).write_text("{}")
-    with pytest.raises(InputError, match="is no evaluation of this package"):
+    with pytest.raises(InputError, match=r"evaluation.json: .* give the output folder"):
         score_run(folder)
 
 

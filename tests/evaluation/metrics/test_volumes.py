@@ -1,4 +1,4 @@
-"""Figures of volumes are those that the metrics give for the arrays inside the region."""
+"""Metrics of volumes are those of the arrays inside the region."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monai_zsad.evaluation.estimates import MEAN, POOLED, Findings, Scoring
+from monai_zsad.evaluation.metrics.estimates import MEAN, POOLED, Findings, Scoring
+from monai_zsad.evaluation.metrics.volumes import volume_findings
 from monai_zsad.evaluation.predictions import Prediction, save_prediction
-from monai_zsad.evaluation.volume_metrics import volume_findings
 from monai_zsad.metrics import auroc, average_precision, dice_max, f1_max, lesion_froc, slice_scores
 
 SHAPE = (24, 20, 8)
@@ -36,7 +36,7 @@ def volume(seed: int, lesions: int = 3) -> Prediction:
 
 
 def value(found: Findings, name: str, scope: str) -> float:
-    return next(one.value for one in found.figures if (one.name, one.scope) == (name, scope))
+    return next(one.value for one in found.estimates if (one.name, one.scope) == (name, scope))
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def test_of_each_volume(cases: list[Prediction], found: Findings) -> None:
             "sensitivity_at_8": froc.at(8),
             "mean_sensitivity": froc.mean_sensitivity(),
         }
-        for name, figure in wanted.items():
-            assert value(found, name, one.case) == pytest.approx(figure, abs=1e-12, nan_ok=True), name
+        for name, number in wanted.items():
+            assert value(found, name, one.case) == pytest.approx(number, abs=1e-12, nan_ok=True), name
         assert found.facts["lesions"][one.case] == froc.lesions
     for name in ("voxel_auroc", "sensitivity_at_8"):
         assert value(found, name, MEAN) == pytest.approx(np.mean([value(found, name, one.case) for one in cases]))
@@ -99,7 +99,7 @@ def test_of_all_together(cases: list[Prediction], found: Findings) -> None:
 
 def test_volumes_without_lesions(cases: list[Prediction], found: Findings, tmp_path: Path) -> None:
     # All have lesions: there is nothing to tell apart.
-    one = next(one for one in found.figures if one.name == "volume_auroc")
+    one = next(one for one in found.estimates if one.name == "volume_auroc")
     assert np.isnan(one.value)
     assert "none is normal" in one.note
     healthy = dataclasses.replace(
@@ -111,16 +111,16 @@ def test_volumes_without_lesions(cases: list[Prediction], found: Findings, tmp_p
     assert np.isnan(value(both, "voxel_auroc", MEAN))
     assert not np.isnan(value(both, "sensitivity_at_1", POOLED))
     # Only one of the two has scores of the network's own.
-    assert not any(one.name == "slice_auroc_own" and one.scope in (MEAN, POOLED) for one in both.figures)
+    assert not any(one.name == "slice_auroc_own" and one.scope in (MEAN, POOLED) for one in both.estimates)
 
 
 def test_intervals_and_histograms(cases: list[Prediction], found: Findings, tmp_path: Path) -> None:
     paths = [save_prediction(one, tmp_path) for one in cases]
     again = volume_findings(paths, Scoring(bootstrap=25, min_voxels=4, exact_pixels=1000))
     for name in ("voxel_auroc", "voxel_average_precision", "voxel_f1_max", "voxel_aupro"):
-        one = next(one for one in again.figures if (one.name, one.scope) == (name, POOLED))
+        one = next(one for one in again.estimates if (one.name, one.scope) == (name, POOLED))
         assert one.value == pytest.approx(value(found, name, POOLED), abs=2e-2)
         assert one.low <= one.high
         assert "from histograms" in one.note
-    mean = next(one for one in again.figures if (one.name, one.scope) == ("voxel_auroc", MEAN))
+    mean = next(one for one in again.estimates if (one.name, one.scope) == ("voxel_auroc", MEAN))
     assert mean.low <= mean.value <= mean.high

@@ -1,4 +1,4 @@
-"""Figures of pictures are those that the metrics give for the arrays themselves."""
+"""Metrics of images are those of the arrays themselves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monai_zsad.evaluation.estimates import MEAN, Findings, Scoring
-from monai_zsad.evaluation.image_metrics import picture_findings
+from monai_zsad.evaluation.metrics.estimates import MEAN, Findings, Scoring
+from monai_zsad.evaluation.metrics.images import image_findings
 from monai_zsad.evaluation.predictions import Prediction, save_prediction
 from monai_zsad.metrics import (
     aupro,
@@ -35,11 +35,11 @@ def findings(
     **protocol: str,
 ) -> Findings:
     files = {name: [save_prediction(one, folder) for one in own] for name, own in classes.items()}
-    return picture_findings(files, PLAIN | protocol, scoring, masks)
+    return image_findings(files, PLAIN | protocol, scoring, masks)
 
 
 def value(found: Findings, name: str, scope: str) -> float:
-    return next(one.value for one in found.figures if (one.name, one.scope) == (name, scope))
+    return next(one.value for one in found.estimates if (one.name, one.scope) == (name, scope))
 
 
 def direct(predictions: list[Prediction], scores: np.ndarray | None = None, maps: Any = None) -> dict[str, float]:
@@ -66,25 +66,25 @@ def classes() -> dict[str, list[Prediction]]:
     return {name: random_predictions(8, seed=seed, class_name=name) for seed, name in enumerate("ab")}
 
 
-def test_figures_are_those_of_the_arrays(tmp_path: Path, classes: dict[str, list[Prediction]]) -> None:
+def test_values_are_those_of_the_arrays(tmp_path: Path, classes: dict[str, list[Prediction]]) -> None:
     found = findings(tmp_path, classes)
     wanted = {name: direct(own) for name, own in classes.items()}
-    for figure in wanted["a"]:
+    for metric in wanted["a"]:
         for name in classes:
-            assert value(found, figure, name) == pytest.approx(wanted[name][figure], abs=1e-12)
-        mean = np.mean([wanted[name][figure] for name in classes])
-        assert value(found, figure, MEAN) == pytest.approx(mean, abs=1e-12)
+            assert value(found, metric, name) == pytest.approx(wanted[name][metric], abs=1e-12)
+        mean = np.mean([wanted[name][metric] for name in classes])
+        assert value(found, metric, MEAN) == pytest.approx(mean, abs=1e-12)
     assert 0.5 < value(found, "pixel_auroc", "a") < 1
-    counts = {(one.scope, one.normal, one.anomalous) for one in found.figures}
+    counts = {(one.scope, one.normal, one.anomalous) for one in found.estimates}
     assert counts == {("a", 4, 4), ("b", 4, 4), (MEAN, 8, 8)}
     assert [case.case for case in found.cases] == [one.case for own in classes.values() for one in own]
 
 
-def test_intervals_hold_the_figures_and_are_repeatable(tmp_path: Path, classes: dict[str, list[Prediction]]) -> None:
+def test_intervals_hold_the_values_and_are_repeatable(tmp_path: Path, classes: dict[str, list[Prediction]]) -> None:
     found = findings(tmp_path, classes, Scoring(bootstrap=60))
     # NaN is not equal to itself, its text is.
-    assert repr(found.figures) == repr(findings(tmp_path, classes, Scoring(bootstrap=60)).figures)
-    with_interval = [one for one in found.figures if not np.isnan(one.low)]
+    assert repr(found.estimates) == repr(findings(tmp_path, classes, Scoring(bootstrap=60)).estimates)
+    with_interval = [one for one in found.estimates if not np.isnan(one.low)]
     assert len(with_interval) == 3 * 8
     for one in with_interval:
         assert one.low <= one.high
@@ -120,7 +120,7 @@ def test_what_has_one_as_its_largest_value_is_not_scaled(tmp_path: Path) -> None
 def test_a_class_without_anomalies_is_nan_and_said(tmp_path: Path, classes: dict[str, list[Prediction]]) -> None:
     normal = [dataclasses.replace(one, case=f"c/{n}") for n, one in enumerate(classes["a"][::2])]
     found = findings(tmp_path, {"a": classes["a"], "c": normal}, Scoring(bootstrap=10))
-    for one in found.figures:
+    for one in found.estimates:
         if one.name == "image_calibration_error":
             assert not np.isnan(one.value)
         elif one.scope == "c":
@@ -136,7 +136,7 @@ def test_a_class_without_anomalies_is_nan_and_said(tmp_path: Path, classes: dict
 def test_without_masks_only_images_are_scored(tmp_path: Path) -> None:
     own = [dataclasses.replace(one, truth=None) for one in random_predictions(6)]
     found = findings(tmp_path, {"brain": own}, masks=False)
-    assert {one.name.partition("_")[0] for one in found.figures} == {"image"}
+    assert {one.name.partition("_")[0] for one in found.estimates} == {"image"}
     assert set(found.curves) == {"image ROC", "image precision-recall"}
 
 
@@ -145,8 +145,8 @@ def test_too_many_pixels_come_from_histograms_with_bounds(tmp_path: Path) -> Non
     found = findings(tmp_path, {"brain": own}, Scoring(bootstrap=0, exact_pixels=100))
     wanted = direct(own)
     for name in ("pixel_auroc", "pixel_average_precision", "pixel_f1_max", "pixel_aupro"):
-        one = next(one for one in found.figures if one.name == name)
+        one = next(one for one in found.estimates if one.name == name)
         assert one.value == pytest.approx(wanted[name], abs=1e-3)
         low, high = (float(text) / 100 for text in one.note.rpartition("within ")[2].split(" and "))
         assert low - 1e-5 <= wanted[name] <= high + 1e-5
-    assert not any(one.name == "pixel_aupro_released" for one in found.figures)
+    assert not any(one.name == "pixel_aupro_released" for one in found.estimates)
