@@ -1,4 +1,4 @@
-"""Finding and reading scans."""
+"""Finding, checking and reading scans; benchmark sets."""
 
 from __future__ import annotations
 
@@ -11,17 +11,7 @@ from monai_zsad.data.benchmarks import (
     read_benchmark,
 )
 from monai_zsad.data.benchmarks.datalists import LAYOUTS, are_volumes, find_labelled, split_cases
-from monai_zsad.data.codes import ACCEPTABLE, REFUSALS, REPAIRABLE, REPAIRS, Repair
-from monai_zsad.data.dataset import ScreeningDataset
-from monai_zsad.data.dicom.volume import read_dicom
-from monai_zsad.data.discovery.archives import extract_archive
-from monai_zsad.data.discovery.contents import IMAGE_SUFFIXES
-from monai_zsad.data.discovery.dicomweb import RemoteSeries, list_series, retrieve
-from monai_zsad.data.discovery.dicomweb_query import DicomwebLogin, is_query
-from monai_zsad.data.discovery.overview import FoundSeries, find_studies
-from monai_zsad.data.discovery.studies import find_scans
-from monai_zsad.data.failures import OUT_OF_MEMORY, explain, failure_code, find_user_error
-from monai_zsad.data.images import (
+from monai_zsad.data.benchmarks.transforms import (
     LoadMask,
     LoadMaskD,
     LoadMaskd,
@@ -37,13 +27,31 @@ from monai_zsad.data.images import (
     resize_mask,
     resize_picture,
 )
+from monai_zsad.data.codes import ACCEPTABLE, CODES, REFUSALS, REPAIRABLE, REPAIRS, Code, Repair
+from monai_zsad.data.dataset import ScreeningDataset
+from monai_zsad.data.dicom import read_dicom
+from monai_zsad.data.discovery import (
+    DicomwebLogin,
+    FoundSeries,
+    RemoteSeries,
+    extract_archive,
+    find_scans,
+    find_studies,
+    is_query,
+    list_series,
+    retrieve,
+)
+from monai_zsad.data.failures import OUT_OF_MEMORY, explain, failure_code, find_user_error
+from monai_zsad.data.formats import IMAGE_SUFFIXES
 from monai_zsad.data.reader import ScanReader
 from monai_zsad.data.scan import MAX_VOXELS, ReadOptions, Scan
 
 __all__ = [
     "ACCEPTABLE",
+    "CODES",
     "Benchmark",
     "BenchmarkCheck",
+    "Code",
     "DicomwebLogin",
     "FoundSeries",
     "IMAGE_SUFFIXES",

@@ -1,90 +1,174 @@
-"""The catalogue of what can be found about an input: a stable code each, for programs, reports and tests."""
+"""The catalogue of finding codes: what a reader can find about an input, each code with its meaning and its remedy.
+
+A code is declared here once. Refusals, warnings, reports and tests take its meaning, its kind and its remedy from here.
+To add a check, add its code to :data:`CODES`, and the check itself to the list of checks that the reader runs:
+
+- ``CHECKS`` in ``data/checks.py`` for the voxels and the affine of every format,
+- ``CHECKS`` in ``data/formats/nifti.py`` and ``data/formats/itk.py`` for a file's header,
+- ``FILE_CHECKS`` in ``data/dicom/headers.py`` for each DICOM file of a series.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
 
-__all__ = ["ACCEPTABLE", "REFUSALS", "REPAIRABLE", "REPAIRS", "Repair"]
+from monai_zsad.errors import InputError
 
-REFUSALS: dict[str, str] = {
+__all__ = ["ACCEPTABLE", "CODES", "REFUSALS", "REPAIRABLE", "REPAIRS", "Code", "Repair", "refusal"]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A finding about an input.
+
+    Attributes:
+        kind: ``"refusal"``: the scan is not read; ``"acceptable"``: a refusal that becomes a warning by
+            ``ScanReader(accept=...)``; ``"repairable"``: a refusal that becomes a repair by ``ScanReader(repair=...)``;
+            ``"warning"``: the scan is read, and the finding is recorded.
+        meaning: what was found.
+        remedy: what the user can do, where a check does not name a more specific remedy; empty for warnings.
+    """
+
+    kind: Literal["refusal", "acceptable", "repairable", "warning"]
+    meaning: str
+    remedy: str = ""
+
+
+_COPY = "copy or export it again"
+_EXPORT = "export the original series"
+_GEOMETRY = "export it again with its geometry"
+_SEPARATE = "put each into its own folder"
+
+CODES: dict[str, Code] = {
     # the path
-    "missing-file": "the path does not exist",
-    "is-folder": "a folder was given where one scan is read",
-    "no-scan": "a folder or archive without any scan",
-    "no-such-series": "the chosen series is not there",
-    "bad-datalist": "a CSV or JSON list of scans that cannot be used",
-    "bad-query": "a DICOMweb address that cannot be used, or that asks for everything",
-    "server-failed": "a DICOMweb server that cannot be reached, refuses, or gives less than it lists",
-    "unsafe-archive": "an archive with links, encrypted members, or members outside of its folder",
+    "missing-file": Code("refusal", "the path does not exist", "give the path of a scan"),
+    "is-folder": Code("refusal", "a folder was given where one scan is read", "give the files of one scan"),
+    "no-scan": Code("refusal", "a folder or archive without any scan", "give the folder that holds the scans"),
+    "no-such-series": Code("refusal", "the chosen series is not there", "choose another series"),
+    "bad-datalist": Code("refusal", "a CSV or JSON list of scans that cannot be used", "correct the list"),
+    "bad-query": Code("refusal", "a DICOMweb address that cannot be used, or that asks for everything"),
+    "server-failed": Code("refusal", "a DICOMweb server that cannot be reached, refuses, or gives less than it lists"),
+    "unsafe-archive": Code(
+        "refusal",
+        "an archive with links, encrypted members, or members outside of its folder",
+        "unpack it yourself and give the folder",
+    ),
     # the file
-    "empty-file": "a file of zero bytes",
-    "damaged": "a file that is truncated, has a wrong checksum, or is of no known format",
-    "size-mismatch": "more data in a file than its header declares",
-    "too-large": "a volume, picture or archive above the size limit",
-    "implausible-compression": "a file that unpacks to far more than a scan of its size can hold",
-    "detached-data": "a header that names other files as its data, outside of its folder or missing",
-    "no-pixels": "a DICOM file without pixel data",
-    "no-codec": "compressed DICOM whose decoder is not installed",
-    "undecodable": "DICOM pixel data that cannot be decoded",
-    "not-an-image": "a DICOM object that is no image, such as SEG, SR or RT dose",
+    "empty-file": Code("refusal", "a file of zero bytes", _COPY),
+    "damaged": Code("refusal", "a file that is truncated, has a wrong checksum, or has an unknown format", _COPY),
+    "size-mismatch": Code("refusal", "more data in a file than its header declares", _COPY),
+    "too-large": Code("refusal", "a volume, 2D image or archive above the size limit", "crop or resample it"),
+    "implausible-compression": Code(
+        "acceptable", "a file that unpacks to far more data than a scan of its size can hold", _COPY
+    ),
+    "detached-data": Code(
+        "refusal",
+        "a header that names other files as its data, which are outside of its folder or missing",
+        "write the scan as one file",
+    ),
+    "no-pixels": Code("refusal", "a DICOM file without pixel data", _COPY),
+    "no-codec": Code("refusal", "compressed DICOM whose decoder is not installed", "export it uncompressed"),
+    "undecodable": Code("refusal", "DICOM pixel data that cannot be decoded", "export it again"),
+    "not-an-image": Code(
+        "refusal",
+        "a DICOM object that is not an image, for example SEG, SR or RT dose",
+        "give the images that it was made from",
+    ),
     # the values
-    "not-real": "complex, vector or otherwise structured voxels",
-    "colour": "a colour image where one grey value per pixel is needed",
-    "not-3d": "a volume of other than three dimensions",
-    "no-such-volume": "a chosen volume of a 4D scan that does not exist",
-    "non-finite": "more NaN or infinite voxels than can be repaired",
-    "constant": "every voxel has the same value",
-    "no-rescale": "CT without rescale slope and intercept, so that its HU are unknown",
-    "bad-rescale": "a rescale that is zero, not finite, or left to whoever reads the file",
+    "not-real": Code(
+        "refusal",
+        "voxels that are complex numbers, vectors or other structures",
+        "give a scan with one real number per voxel",
+    ),
+    "colour": Code(
+        "refusal", "a colour image where one grey value per pixel is needed", "give it with one grey value per pixel"
+    ),
+    "not-3d": Code("refusal", "a volume that does not have three dimensions", "give one 3D volume"),
+    "no-such-volume": Code("refusal", "a chosen volume of a 4D scan that does not exist", "choose one of them"),
+    "non-finite": Code("refusal", "more NaN or infinite voxels than can be replaced", "export the scan again"),
+    "constant": Code("acceptable", "every voxel has the same value", "export the scan again"),
+    "no-rescale": Code("acceptable", "CT without rescale slope and intercept, so that its HU are unknown", _EXPORT),
+    "bad-rescale": Code("refusal", "a rescale that is zero, not finite, or not applied by readers", _EXPORT),
     # the geometry
-    "bad-affine": "an affine or orientation that is not finite or singular",
-    "no-geometry": "position, orientation or spacing are not stated",
-    "forms-disagree": "sform and qform of a NIfTI file place its voxels differently",
-    "wrong-unit": "lengths in another unit than mm",
-    "no-thickness": "a single slice without thickness",
-    "no-frame-of-reference": "DICOM slices without FrameOfReferenceUID",
+    "bad-affine": Code("refusal", "an affine or orientation that is not finite or singular", _GEOMETRY),
+    "no-geometry": Code("acceptable", "position, orientation or spacing are not stated", _GEOMETRY),
+    "forms-disagree": Code(
+        "acceptable",
+        "sform and qform of a NIfTI file place its voxels differently",
+        "correct one of them, or set its code to 0",
+    ),
+    "wrong-unit": Code("refusal", "lengths in another unit than mm", "write it with a spacing in mm"),
+    "no-thickness": Code("refusal", "a single slice without thickness", "give the complete series"),
+    "no-frame-of-reference": Code("refusal", "DICOM slices without FrameOfReferenceUID", _EXPORT),
     # the series
-    "several-series": "files of several series",
-    "several-patients": "files of several patients under one series",
-    "several-frames-of-reference": "several coordinate systems under one series",
-    "several-volumes": "several echoes, time points or contrasts under one series",
-    "several-multi-frame": "several multi-frame files of one series",
-    "frames-without-positions": "a multi-frame file or mosaic that does not place its frames",
-    "mixed-sizes": "slices of different size",
-    "mixed-orientations": "slices of different orientation",
-    "mixed-spacings": "slices of different pixel spacing",
-    "missing-slices": "gaps between slices",
-    "duplicate-slices": "different slices at one position",
-    "uneven-slices": "slice distances that vary by more than 5 %",
-    "tilted-gantry": "slices that are shifted sideways against each other",
-    "irregular": "DICOM that forms no regular volume for another reason",
+    "several-series": Code("refusal", "files of several series", _SEPARATE),
+    "several-patients": Code("refusal", "files of several patients under one series", _SEPARATE),
+    "several-frames-of-reference": Code("refusal", "several coordinate systems under one series", _SEPARATE),
+    "several-volumes": Code(
+        "refusal", "several echoes, time points or contrasts under one series", "put each volume into its own folder"
+    ),
+    "several-multi-frame": Code("refusal", "several multi-frame files of one series", _SEPARATE),
+    "frames-without-positions": Code(
+        "refusal",
+        "a multi-frame file or mosaic without the positions of its frames",
+        "export it as single slices or enhanced DICOM",
+    ),
+    "mixed-sizes": Code("refusal", "slices of different size", _SEPARATE),
+    "mixed-orientations": Code("refusal", "slices of different orientation", _SEPARATE),
+    "mixed-spacings": Code("refusal", "slices of different pixel spacing", _SEPARATE),
+    "missing-slices": Code("repairable", "gaps between slices", "export the complete series"),
+    "duplicate-slices": Code("repairable", "different slices at one position", "remove the duplicates"),
+    "uneven-slices": Code(
+        "repairable", "slice distances that vary by more than 5 %", "give a series with one slice distance"
+    ),
+    "tilted-gantry": Code(
+        "repairable",
+        "slices that are shifted sideways against each other",
+        "give a series that was corrected for the tilt",
+    ),
+    "irregular": Code(
+        "refusal",
+        "DICOM that does not form a regular volume, for another reason",
+        "export the series again, complete and unchanged",
+    ),
+    # warnings
+    "duplicates-dropped": Code("warning", "identical copies of slices were dropped"),
+    "duplicates-first": Code("warning", "of different slices at one position the first was kept, as asked for"),
+    "slices-interpolated": Code("warning", "missing slices were interpolated, as asked for"),
+    "slices-resampled": Code("warning", "unevenly spaced slices were resampled to one distance, as asked for"),
+    "tilt-resheared": Code(
+        "warning", "slices of a tilted gantry were resampled onto a right-angled grid, as asked for"
+    ),
+    "jitter": Code("warning", "slice distances vary a little; their mean was used"),
+    "monochrome1": Code("warning", "low values are meant to be shown bright; the values were kept as they are"),
+    "overlong-decimals": Code("warning", "decimal texts longer than DICOM allows were read in full"),
+    "non-finite-replaced": Code("warning", "a few NaN or infinite voxels were replaced by the lowest value"),
+    "no-position": Code(
+        "warning", "a 2D image without a position in space: lengths are in pixels, or in mm of the detector"
+    ),
+    "trailing-bytes": Code("warning", "a few bytes after the last voxel were ignored"),
+    "two-spaces": Code(
+        "warning", "a NIfTI file gives scanner and template coordinates; the coordinates of the sform were used"
+    ),
+    "pixdim-ignored": Code("warning", "voxel sizes in pixdim differ from the sform, which was used"),
+    "looks-like-mask": Code("warning", "a volume with few different integers, like a mask, was read as a scan"),
+    "set-aside": Code("warning", "localizers, captures or other objects beside the scan were left out"),
+    "unreadable-beside": Code("warning", "an unreadable file lies beside several series and may belong to one of them"),
 }
+"""Every code with its kind, its meaning and its remedy."""
+
+REFUSALS: dict[str, str] = {name: code.meaning for name, code in CODES.items() if code.kind != "warning"}
 """Codes of refusals (``InputError.code``), each with its meaning."""
 
-REPAIRS: dict[str, str] = {
-    "duplicates-dropped": "identical copies of slices were dropped",
-    "duplicates-first": "of different slices at one position the first was kept, as asked for",
-    "slices-interpolated": "missing slices were interpolated, as asked for",
-    "slices-resampled": "unevenly spaced slices were resampled to one distance, as asked for",
-    "tilt-resheared": "slices of a tilted gantry were resampled onto a right-angled grid, as asked for",
-    "jitter": "slice distances vary a little; their mean was used",
-    "monochrome1": "low values are meant to be shown bright; the values were kept as they are",
-    "overlong-decimals": "decimal texts longer than DICOM allows were read in full",
-    "non-finite-replaced": "few NaN or infinite voxels were replaced by the lowest value",
-    "no-position": "a 2D picture without a place in space: lengths are in pixels, or in mm of the detector",
-    "trailing-bytes": "a few bytes after the last voxel were ignored",
-    "two-spaces": "a NIfTI file gives scanner and template coordinates; those of the sform were used",
-    "pixdim-ignored": "voxel sizes in pixdim differ from the sform, which was used",
-    "looks-like-mask": "a volume of few whole values, as masks have, was read as a scan",
-    "set-aside": "localizers, captures or other objects beside the scan were left out",
-    "unreadable-beside": "an unreadable file lies beside several series and may belong to one of them",
-}
+REPAIRS: dict[str, str] = {name: code.meaning for name, code in CODES.items() if code.kind == "warning"}
 """Codes of warnings (``meta["warning_codes"]``), each with its meaning."""
 
-ACCEPTABLE = frozenset({"forms-disagree", "no-geometry", "no-rescale", "constant", "implausible-compression"})
+ACCEPTABLE = frozenset(name for name, code in CODES.items() if code.kind == "acceptable")
 """Refusals that ``ScanReader(accept=...)`` turns into warnings of the same code."""
 
-REPAIRABLE = frozenset({"missing-slices", "uneven-slices", "duplicate-slices", "tilted-gantry"})
+REPAIRABLE = frozenset(name for name, code in CODES.items() if code.kind == "repairable")
 """Refusals of DICOM series that ``ScanReader(repair=...)`` turns into a repair with a warning of its own code."""
 
 
@@ -93,9 +177,28 @@ class Repair(NamedTuple):
 
     Attributes:
         code: key of :data:`REPAIRS`, or of :data:`ACCEPTABLE`.
-        sentence: the finding and what was done. It stands in results that are passed on, so it names slices
-            by their number, and neither files nor texts of a DICOM header.
+        sentence: the finding and what was done. It stands in results that are passed on. Therefore it names slices
+            by their number, and it contains neither file names nor texts of a DICOM header.
     """
 
     code: str
     sentence: str
+
+
+def refusal(where: Path | str, code: str, finding: str, remedy: str = "") -> InputError:
+    """The error of an input that is not read: where, what is wrong, and what to do.
+
+    Args:
+        where: the file, folder or server.
+        code: key of :data:`REFUSALS`.
+        finding: what is wrong, with the values that show it.
+        remedy: what the user can do; the code's own remedy if empty.
+
+    Returns:
+        The error, to be raised.
+
+    Example:
+        >>> print(refusal("scan.nii", "damaged", "is truncated"))
+        scan.nii: is truncated; copy or export it again
+    """
+    return InputError(f"{where}: {finding}; {remedy or CODES[code].remedy}", code=code)

@@ -1,4 +1,4 @@
-"""A data set in which a scan that cannot be read does not end the run."""
+"""A data set in which an unreadable scan does not end the run."""
 
 from __future__ import annotations
 
@@ -16,28 +16,26 @@ _logger = logging.getLogger(__name__)
 
 
 class ScreeningDataset(Dataset):
-    """MONAI's ``Dataset``, in which an item that fails to load or transform becomes an item that says why.
+    """MONAI's ``Dataset``, in which an item that fails to load or transform becomes an item with the reason.
 
-    An exception in :class:`monai.data.Dataset` travels out of the DataLoader and ends the loop over it, so one
-    unreadable scan of a cohort costs all that follow, and with worker processes the loop cannot be resumed. Here such
-    an item is ``{"case": id, "error": one sentence}``, with ``"code"`` where the failure has one
-    (:func:`failure_code`); the workflow counts it as failed and the run goes on.
-    ``KeyboardInterrupt`` passes.
+    :class:`monai.data.Dataset` was not enough: its exception ends the loop over the DataLoader, so one unreadable scan
+    would lose all later scans, and with worker processes the loop cannot be resumed. Here the item of a failed scan is
+    ``{"case": id, "error": one sentence}``, with ``"code"`` if the failure has one (:func:`failure_code`). The workflow
+    counts the case as failed, and the run goes on. ``KeyboardInterrupt`` is not caught.
 
-    MONAI's DataLoader collates both kinds of item with ``batch_size=1`` (one scan at a time: scans differ in shape,
-    and the slices of one scan are batched by the inferer). Nothing is loaded in a thread beside the network: that saved
-    no time (59.3 against 60.3 s for six volumes on a CPU), and ITK, where it loads its modules late, changes the
-    working folder of the whole process meanwhile. Worker processes (``num_workers``) do load ahead.
+    MONAI's DataLoader collates both kinds of item with ``batch_size=1``: scans differ in shape, and the inferer makes
+    batches of the slices of one scan. Scans are not loaded in a second thread: it did not save time, and ITK changes
+    the working folder of the process while it loads its modules. Worker processes (``num_workers``) load ahead.
 
-    With a ``gate`` that does not let a case pass, nothing is loaded and the item is ``{"case": id, "error": "",
-    "elsewhere": "true"}``: another process of the run has it.
+    If the ``gate`` rejects a case, nothing is loaded, and the item is ``{"case": id, "error": "", "elsewhere":
+    "true"}``: another process of the run screens this case.
 
     Args:
         data: records with a ``case``, as :func:`find_scans` gives them.
         transform: as for :class:`monai.data.Dataset`.
 
     Attributes:
-        gate: asked for each case when its item is wanted, perhaps in a process of the DataLoader; None lets all pass.
+        gate: called with the case id before an item is loaded, perhaps in a worker process; None accepts all cases.
 
     Example:
         >>> def load(record):

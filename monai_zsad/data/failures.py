@@ -1,4 +1,4 @@
-"""Turning an exception into the one sentence that a user reads."""
+"""Explaining an exception to the user in one sentence."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from monai_zsad.errors import InputError, ZsadError
 __all__ = ["OUT_OF_MEMORY", "explain", "failure_code", "find_user_error"]
 
 OUT_OF_MEMORY = "out-of-memory"
-"""Code of a failure for want of memory."""
+"""Code of a failure because memory was exhausted."""
 
 
 def find_user_error(error: BaseException) -> ZsadError | None:
     """First error with a remedy in the chain of causes of ``error``, or None.
 
-    MONAI wraps what a transform or a config item raises in a ``RuntimeError``; the sentence meant for the user is
-    then one or more ``__cause__`` or ``__context__`` further down.
+    MONAI wraps an exception of a transform or a config item in a ``RuntimeError``. The error for the user is then one
+    or more steps down the chain of ``__cause__`` and ``__context__``.
 
     Args:
         error: any exception.
@@ -40,7 +40,7 @@ def find_user_error(error: BaseException) -> ZsadError | None:
 
 
 def explain(error: BaseException) -> str:
-    """One sentence for ``error``: the user error in its chain of causes, else the root cause with its type.
+    """One sentence for ``error``: the user error in its chain of causes, or the root cause with its type.
 
     Args:
         error: any exception.
@@ -66,7 +66,7 @@ def explain(error: BaseException) -> str:
 
 
 def failure_code(error: BaseException) -> str:
-    """Stable name of a failure for programs: why an input was refused, or ``"out-of-memory"``; empty for others.
+    """Stable name of a failure for programs: why an input was refused, or ``"out-of-memory"``; otherwise empty.
 
     Args:
         error: any exception.

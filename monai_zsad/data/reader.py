@@ -1,4 +1,4 @@
-"""One reader for every scan format, which refuses what would change position, value or identity."""
+"""One reader for all scan formats. It refuses files whose positions, values or identity would be uncertain."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
-from monai_zsad.data.codes import ACCEPTABLE, REPAIRABLE
-from monai_zsad.data.dicom.volume import read_dicom
-from monai_zsad.data.image_files import PICTURE_SCAN_SUFFIXES, read_picture
-from monai_zsad.data.itk_files import read_itk
-from monai_zsad.data.label_maps import mask_warnings
-from monai_zsad.data.nifti import read_nifti
-from monai_zsad.data.scan import MAX_VOXELS, ReadOptions, Scan, check_geometry, check_values
-from monai_zsad.errors import ConfigurationError, InputError
+from monai_zsad.data.checks import CHECKS
+from monai_zsad.data.codes import ACCEPTABLE, REPAIRABLE, refusal
+from monai_zsad.data.dicom import read_dicom
+from monai_zsad.data.formats import (
+    ITK_SUFFIXES,
+    NIFTI_SUFFIXES,
+    SLICE_SUFFIXES,
+    read_image,
+    read_itk,
+    read_nifti,
+)
+from monai_zsad.data.scan import MAX_VOXELS, ReadOptions, Scan
+from monai_zsad.errors import ConfigurationError
 
 __all__ = ["ScanReader"]
 
@@ -30,32 +35,33 @@ _logger = logging.getLogger(__name__)
 class ScanReader(ImageReader):
     """Reads DICOM (highdicom), NIfTI (nibabel), NRRD, MetaImage (MONAI's ``ITKReader``), PNG, JPEG, and checks them.
 
-    MONAI's readers were not enough: its DICOM readers accept a series with missing slices, several series or a tilted
-    gantry and return wrong positions without a word; its NIfTI reader does not verify the gzip checksum, so a damaged
-    file is loaded. For use as ``LoadImaged(keys="image", reader=ScanReader())``.
+    MONAI's readers were not enough. Its DICOM readers accept a series with missing slices, several series or a tilted
+    gantry, and return wrong positions without a warning. Its NIfTI reader does not verify the gzip checksum, so it
+    loads a damaged file. Use this class as ``LoadImaged(keys="image", reader=ScanReader())``.
 
-    The work is done in :meth:`get_data`: ``LoadImage`` answers an exception of ``read`` by trying MONAI's other
-    readers, which would read the very file that was refused here; what ``get_data`` raises reaches the caller.
+    The work is done in :meth:`get_data`, not in :meth:`read`: after an exception of ``read``, ``LoadImage`` would try
+    MONAI's other readers, and they would read the refused file. An exception of ``get_data`` reaches the caller.
 
     The array is (X, Y, Z) float32, the affine is RAS in mm as from ``NibabelReader``. DICOM values are the modality
     values (rescale slope and intercept of each slice, HU for CT); real-world value maps, VOI windows and the
-    presentation LUT are not applied, so MONOCHROME1 is never inverted (a warning is recorded). A picture or an X-ray
-    is one slice whose place in space is unknown (a warning is recorded). Meta data: ``affine``, ``original_affine``,
+    presentation LUT are not applied, so MONOCHROME1 is never inverted (a warning is recorded). A 2D image or an X-ray
+    is one slice whose position in space is unknown (a warning is recorded). Meta data: ``affine``, ``original_affine``,
     ``space``, ``spatial_shape``, ``original_channel_dim``, ``modality`` (``""`` if unknown), and joined by line breaks,
-    as MONAI cannot collate lists of differing length: ``warnings`` (sentences), ``warning_codes`` (keys of
+    because MONAI cannot collate lists of different length: ``warnings`` (sentences), ``warning_codes`` (keys of
     :data:`monai_zsad.data.REPAIRS`) and ``source_files`` (paths).
 
     Args:
         volume: which volume of a 4D file to read, counted from 0; None refuses 4D files.
-        max_voxels: limit of the volume's size, checked in the header before memory is taken.
-        accept: refusals to turn into warnings, of :data:`monai_zsad.data.ACCEPTABLE`: ``"no-rescale"`` keeps the
-            stored values of CT, ``"forms-disagree"`` uses the sform, ``"no-geometry"`` the library's default affine,
-            ``"constant"`` and ``"implausible-compression"`` are for masks; with the first, no volume is suspected of
-            being one.
+        max_voxels: limit of the volume's size, checked in the header before memory is allocated.
+        accept: refusals that become warnings, of :data:`monai_zsad.data.ACCEPTABLE`: ``"no-rescale"`` keeps the stored
+            values of CT, ``"forms-disagree"`` uses the sform, ``"no-geometry"`` uses the default affine of the library,
+            ``"constant"`` and ``"implausible-compression"`` are for masks. With ``"constant"``, there is no warning
+            about volumes that look like masks.
         repair: refusals of DICOM series to repair with a warning, of :data:`monai_zsad.data.REPAIRABLE`:
             ``"missing-slices"`` fills gaps of whole slices, ``"uneven-slices"`` resamples to one distance (both
             linearly along the normal), ``"duplicate-slices"`` keeps the first by InstanceNumber, ``"tilted-gantry"``
-            resamples onto a right-angled grid. What is interpolated was never measured: leave it out of conclusions.
+            resamples onto a right-angled grid. Interpolated slices were never measured: do not draw conclusions
+            from them.
 
     Raises:
         ConfigurationError: if an argument cannot be used.
@@ -90,11 +96,11 @@ class ScanReader(ImageReader):
         self.options = ReadOptions(volume, max_voxels, accepted, repaired)
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:  # noqa: ARG002
-        """Always true: the content decides, in :meth:`get_data`."""
+        """Always true: :meth:`get_data` decides by the content."""
         return True
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:  # noqa: ARG002
-        """Note the file, or the files of one DICOM series; nothing is opened yet (see the class)."""
+        """Paths of the file, or of the files of one DICOM series; nothing is opened yet (see the class)."""
         return tuple(Path(os.fspath(name)).expanduser() for name in ensure_tuple(data))
 
     def get_data(self, img: Sequence[PathLike] | PathLike) -> tuple[np.ndarray, dict[str, Any]]:
@@ -107,15 +113,13 @@ class ScanReader(ImageReader):
             values (X, Y, Z) float32, and the meta data that the class lists.
 
         Raises:
-            InputError: if the scan cannot be read, or not without guessing; names the file, the finding, the remedy,
-                and has a ``code`` of :data:`monai_zsad.data.REFUSALS`.
+            InputError: if the scan cannot be read, or not without guessing; it names the file, the finding and the
+                remedy, and has a ``code`` of :data:`monai_zsad.data.REFUSALS`.
         """
         paths = tuple(Path(os.fspath(name)) for name in ensure_tuple(img))
         scan = _read(paths, self.options)
-        check_geometry(scan, paths[0])
-        scan = check_values(scan, paths[0], self.options)
-        if "constant" not in self.options.accept:
-            scan.repairs.extend(mask_warnings(scan.values))
+        for check in CHECKS:
+            scan.repairs += check(scan, paths[0], self.options)
         for warning in scan.warnings:
             _logger.warning("%s: %s", paths[0] if len(paths) == 1 else paths[0].parent, warning)
         return scan.values, {
@@ -134,16 +138,14 @@ class ScanReader(ImageReader):
 def _read(paths: tuple[Path, ...], options: ReadOptions) -> Scan:
     for path in paths:
         if not path.exists():
-            raise InputError(f"{path}: does not exist; give the path of a scan", code="missing-file")
+            raise refusal(path, "missing-file", "does not exist")
         if path.is_dir():
-            raise InputError(
-                f"{path}: is a folder; list its scans with monai_zsad.data.find_scans first", code="is-folder"
-            )
+            raise refusal(path, "is-folder", "is a folder", "list its scans with monai_zsad.data.find_scans first")
     name = paths[0].name.lower()
-    if len(paths) == 1 and name.endswith((".nii", ".nii.gz")):
+    if len(paths) == 1 and name.endswith(NIFTI_SUFFIXES):
         return read_nifti(paths[0], options)
-    if len(paths) == 1 and name.endswith((".nrrd", ".nhdr", ".mha", ".mhd")):
+    if len(paths) == 1 and name.endswith(ITK_SUFFIXES):
         return read_itk(paths[0], options)
-    if len(paths) == 1 and name.endswith(PICTURE_SCAN_SUFFIXES):
-        return read_picture(paths[0], options)
+    if len(paths) == 1 and name.endswith(SLICE_SUFFIXES):
+        return read_image(paths[0], options)
     return read_dicom(paths, options)

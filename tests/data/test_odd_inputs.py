@@ -14,7 +14,7 @@ import pytest
 from monai.transforms import LoadImage, LoadImaged
 
 import monai_zsad.data
-from monai_zsad.data import ACCEPTABLE, REFUSALS, REPAIRABLE, REPAIRS, ScanReader, find_scans
+from monai_zsad.data import ACCEPTABLE, CODES, REFUSALS, REPAIRABLE, REPAIRS, ScanReader, find_scans
 from monai_zsad.data.dicom import headers
 from monai_zsad.errors import ConfigurationError, InputError
 from tests.data.odd_inputs import CATALOGUE, Odd, bomb, nifti, series_truth
@@ -84,35 +84,26 @@ def test_verdict(name, tmp_path):
         assert_in_place(image, truth)
 
 
-def codes_in_source() -> tuple[set[str], set[str]]:
-    """Codes of refusals and of repairs that the package's room uses."""
-    refusals: set[Any] = {code for _, code, _ in headers._COMMON}
-    repairs: set[Any] = set()
-    for file in Path(monai_zsad.data.__file__).parent.glob("*.py"):
-        if file.name == "verdicts.py":
-            continue
-        text = file.read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(text)):
+def codes_in_source() -> set[str]:
+    """Codes that the package uses: in its calls, and in the table of what the files of a series have in common."""
+    found: set[Any] = {code for _, code, _ in headers._COMMON}
+    position = {"refusal": 1, "refuse": 1, "require_repair": 1, "Repair": 0}
+    for file in Path(monai_zsad.data.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue
             function = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            for keyword in node.keywords:
-                if keyword.arg == "code":
-                    refusals |= {part.value for part in ast.walk(keyword.value) if isinstance(part, ast.Constant)}
-            if function == "Repair" and isinstance(node.args[0], ast.Constant):
-                repairs.add(node.args[0].value)
-            if function in ("refuse", "require_repair") and isinstance(node.args[1], ast.Constant):
-                refusals.add(node.args[1].value)
-    return {code for code in refusals if isinstance(code, str)}, repairs
+            parts = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+            parts += node.args[position[function] :][:1] if function in position else []
+            found |= {part.value for value in parts for part in ast.walk(value) if isinstance(part, ast.Constant)}
+    return {code for code in found if isinstance(code, str)}
 
 
 def test_the_catalogue_of_codes_is_complete():
-    refusals, repairs = codes_in_source()
-    assert refusals == set(REFUSALS)
-    assert repairs == set(REPAIRS)
-    assert set(REFUSALS) >= ACCEPTABLE | REPAIRABLE
-    assert not ACCEPTABLE & REPAIRABLE
-    assert not set(REFUSALS) & set(REPAIRS)
+    assert codes_in_source() == {*CODES} == {*REFUSALS, *REPAIRS}
+    assert {*REFUSALS} >= ACCEPTABLE | REPAIRABLE
+    assert all(code.meaning for code in CODES.values())
+    assert {name for name, code in CODES.items() if not code.remedy} <= {*REPAIRS, "bad-query", "server-failed"}
 
 
 def test_every_code_but_the_rest_has_a_case():

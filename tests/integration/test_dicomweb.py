@@ -77,9 +77,9 @@ def test_series_of_a_patient_are_listed_with_what_is_left_out(server, stored):
     flair = found["MR"]
     assert (flair.study, flair.uid) == uids(stored["mr"])
     assert (flair.number, flair.description, flair.body_part, flair.files) == (3, "Ax T2 FLAIR", "HEAD", 6)
-    assert found["SEG"].skipped == "no image (SEG)"
+    assert found["SEG"].skipped == "not an image (SEG)"
     chosen = find_studies(f"{server.dicomweb_url}/series?PatientID=P7", series="flair")
-    assert {one.modality: one.skipped for one in chosen} == {"MR": "", "CT": "not chosen", "SEG": "no image (SEG)"}
+    assert {one.modality: one.skipped for one in chosen} == {"MR": "", "CT": "not chosen", "SEG": "not an image (SEG)"}
 
 
 def test_series_come_back_as_they_were(server, stored, caplog):

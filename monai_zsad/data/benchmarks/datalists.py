@@ -12,7 +12,7 @@ import numpy as np
 
 from monai_zsad.data.benchmarks.layouts import KNOWN_LAYOUTS
 from monai_zsad.data.benchmarks.trees import PICTURE_SUFFIXES, Found
-from monai_zsad.data.discovery.studies import IMAGE_SUFFIXES
+from monai_zsad.data.formats import IMAGE_SUFFIXES
 from monai_zsad.errors import ConfigurationError, InputError
 
 __all__ = ["LAYOUTS", "PICTURE_SUFFIXES", "are_volumes", "find_labelled", "split_cases"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_zsad.data.discovery.studies import IMAGE_SUFFIXES
+from monai_zsad.data.formats import IMAGE_SUFFIXES
 
 __all__ = [
     "MASK_ENDINGS",

@@ -1,1 +1,9 @@
-"""DICOM series as scans: files, headers, slice positions, resampling, grouping into series."""
+"""DICOM: opening and checking files, slice positions, resampling, grouping of files into series."""
+
+from __future__ import annotations
+
+from monai_zsad.data.dicom.files import limit_deflated
+from monai_zsad.data.dicom.series import Header, Series, closest, group_series, why_not_a_scan
+from monai_zsad.data.dicom.volume import read_dicom
+
+__all__ = ["Header", "Series", "closest", "group_series", "limit_deflated", "read_dicom", "why_not_a_scan"]

@@ -1,4 +1,4 @@
-"""Opening a DICOM file, and whether its pixels can be decoded here."""
+"""Opening a DICOM file, and checking whether its pixels can be decoded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from monai_zsad.data.codes import CODES, refusal
 from monai_zsad.data.scan import MAX_VOXELS, READ_ERRORS, first_line, most_unpacked
 from monai_zsad.errors import InputError
 
@@ -19,12 +20,12 @@ _PACKAGES = {
     "1.2.840.10008.1.2.4.202": "pylibjpeg and pylibjpeg-openjpeg",
     "1.2.840.10008.1.2.4.203": "pylibjpeg and pylibjpeg-openjpeg",
 }
-"""Packages that decode what pydicom does not decode by itself, by transfer syntax."""
+"""By transfer syntax, the packages that decode what pydicom alone does not decode."""
 
 BARE_SUFFIXES = (".dcm", ".ima")
-"""Endings (lower case) of files that are read as DICOM without its mark: some scanners omit it."""
+"""Endings (lower case) of files that are read as DICOM without the mark ``DICM``: some scanners omit it."""
 
-# Group 0008, with which a bare data set begins, little and big endian.
+# A data set without the mark begins with group 0008, in little or big endian.
 _FIRST_GROUP = (b"\x08\x00", b"\x00\x08")
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -34,16 +35,16 @@ def open_dicom(file: Path, max_voxels: int = MAX_VOXELS) -> Any:
     """The data set of a file.
 
     Raises:
-        InputError: if it is empty, damaged or no DICOM, or unpacks to more than a scan can.
+        InputError: if it is empty, damaged, not DICOM, or unpacks to more data than a scan can hold.
     """
     import pydicom
     from pydicom.errors import InvalidDicomError
 
     try:
         if file.stat().st_size == 0:
-            raise InputError(f"{file}: is empty; copy or export it again", code="empty-file")
+            raise refusal(file, "empty-file", "is empty")
         limit_deflated(file, max_voxels)
-        # Its warnings would quote what they find odd, a birth date, say.
+        # The warnings of pydicom quote values, which may identify a patient.
         with pydicom.config.disable_value_validation():
             dataset = _read_marked_or_bare(file)
             _state_syntax(dataset)
@@ -51,19 +52,17 @@ def open_dicom(file: Path, max_voxels: int = MAX_VOXELS) -> Any:
     except (*READ_ERRORS, InvalidDicomError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(
-            f"{file}: is damaged or no scan ({first_line(error)}); copy or export it again", code="damaged"
-        ) from error
+        raise refusal(file, "damaged", f"is damaged or is not a scan ({first_line(error)})") from error
 
 
 def may_be_bare(file: Path) -> bool:
-    """Whether a file without DICOM's mark is worth a try: by its ending or, without one, by its first bytes.
+    """Whether a file without the mark ``DICM`` may be DICOM, by its ending or, without an ending, by its first bytes.
 
     Args:
         file: that can be opened.
 
     Returns:
-        Whether it may be a bare data set; what it holds must tell.
+        Whether it may be a data set without the mark; only reading it tells for certain.
     """
     suffix = file.suffix.lower()
     if suffix in BARE_SUFFIXES:
@@ -91,7 +90,7 @@ def _read_marked_or_bare(file: Path) -> Any:
 
 
 def _state_syntax(dataset: Any) -> None:
-    """Uncompressed pixels are coded as the header is; where that is not stated, pydicom does not decode them."""
+    """Uncompressed pixels have the encoding of the header; pydicom does not decode them unless this is stated."""
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     pixels = dataset.get_item("PixelData") if "PixelData" in dataset else None
@@ -103,10 +102,10 @@ def _state_syntax(dataset: Any) -> None:
 
 
 def limit_deflated(file: Path, max_voxels: int = MAX_VOXELS) -> None:
-    """A deflated file is unpacked as a whole when it is opened, even for its header: bound that before.
+    """Limit the size of a deflated file: pydicom unpacks all of it, even to read only the header.
 
     Raises:
-        InputError: if it unpacks to more than a scan can.
+        InputError: if it unpacks to more data than a scan can hold.
     """
     from pydicom.filereader import read_dataset
 
@@ -122,10 +121,8 @@ def limit_deflated(file: Path, max_voxels: int = MAX_VOXELS) -> None:
         while not unpacker.eof and (chunk := unpacker.unconsumed_tail or stream.read(1 << 16)):
             count += len(unpacker.decompress(chunk, 1 << 20))
             if count > limit:
-                raise InputError(
-                    f"{file}: its {size} bytes unpack to more than {limit}, which no scan does; export it again",
-                    code="implausible-compression",
-                )
+                finding = f"its {size} bytes unpack to more than {limit} bytes, far more than any scan does"
+                raise refusal(file, "implausible-compression", finding)
 
 
 def require_decoder(dataset: Any, file: Path) -> None:
@@ -146,24 +143,20 @@ def require_decoder(dataset: Any, file: Path) -> None:
     if not available:
         package = _PACKAGES.get(str(syntax))
         remedy = f"install {package}, or " if package else ""
-        raise InputError(
-            f"{file}: is compressed as {syntax.name} and no decoder is installed; {remedy}export it uncompressed",
-            code="no-codec",
-        )
+        finding = f"is compressed as {syntax.name}, and no decoder for it is installed"
+        raise refusal(file, "no-codec", finding, f"{remedy}{CODES['no-codec'].remedy}")
 
 
 def require_decodable(dataset: Any, file: Path) -> None:
     """Refuse pixels that cannot be decoded.
 
     Raises:
-        InputError: naming the decoder's reason.
+        InputError: with the reason of the decoder.
     """
     try:
         _ = dataset.pixel_array
     except READ_ERRORS as error:
         package = _PACKAGES.get(str(dataset.file_meta.get("TransferSyntaxUID", "")))
-        remedy = f"; install {package}," if package else "; copy it again"
-        raise InputError(
-            f"{file}: its pixels cannot be decoded ({first_line(error)}){remedy} or export it uncompressed",
-            code="no-codec" if package else "undecodable",
-        ) from error
+        code = "no-codec" if package else "undecodable"
+        remedy = f"{f'install {package}' if package else 'copy it again'}, or export it uncompressed"
+        raise refusal(file, code, f"its pixels cannot be decoded ({first_line(error)})", remedy) from error

@@ -1,4 +1,4 @@
-"""Where the slices of a DICOM series lie: gaps, duplicates, uneven steps, a tilted gantry."""
+"""Positions of the slices of a DICOM series: gaps, duplicates, uneven steps, a tilted gantry."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from monai_zsad.data.codes import Repair
+from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.dicom.headers import frame_groups, is_perpendicular
 from monai_zsad.data.dicom.resampling import LARGEST_JITTER, Stack
 from monai_zsad.data.scan import ReadOptions
-from monai_zsad.errors import InputError
 
 __all__ = ["arrange_frames", "arrange_slices"]
 
@@ -21,6 +20,7 @@ _SILENT_JITTER_MM = 0.01
 _GAP = 1.5
 _SHIFT_MM = 0.1
 _MOST_NAMED = 8
+_ORIGINAL = "export the original series, with its geometry"
 _VOLUME_KEYS = (
     "EchoNumbers",
     "TemporalPositionIdentifier",
@@ -40,15 +40,15 @@ _PIXEL_KEYS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "RescaleSl
 def arrange_slices(
     datasets: list[Any], where: Path, options: ReadOptions
 ) -> tuple[list[Any], Stack | None, list[Repair]]:
-    """Drop identical copies of slices, and refuse what leaves no regular stack unless it is to be repaired.
+    """Drop identical copies of slices, and refuse an irregular stack unless its repair was asked for.
 
     Args:
         datasets: single-frame files, whose headers were checked.
         where: of the series, named in messages.
-        options: with the repairs that are asked for.
+        options: with the repairs that were asked for.
 
     Returns:
-        The files to use; where they lie, if they have to be resampled onto a grid; and warnings.
+        The files to use; their positions, if they have to be resampled onto a grid; and warnings.
 
     Raises:
         InputError: naming the positions.
@@ -57,10 +57,7 @@ def arrange_slices(
     normal = _normal(datasets[0].ImageOrientationPatient)
     kept, copies, others = _one_per_place(datasets, positions @ normal, where, options)
     if others and len(kept) == 1:
-        raise InputError(
-            f"{where}: all its slices are at one position; export the original series, with its geometry",
-            code="duplicate-slices",
-        )
+        raise refusal(where, "duplicate-slices", "all its slices are at one position", _ORIGINAL)
     repairs = []
     if copies:
         sentence = f"{len(copies)} identical copies were dropped ({_numbers(datasets, copies)})"
@@ -79,15 +76,15 @@ def arrange_slices(
 
 
 def arrange_frames(dataset: Any, where: Path, options: ReadOptions) -> tuple[Stack | None, list[Repair]]:
-    """Refuse the frames of an enhanced file where they are no regular stack, unless it is to be repaired.
+    """Refuse an enhanced file whose frames are not a regular stack, unless its repair was asked for.
 
     Args:
         dataset: the file.
         where: its path, named in messages.
-        options: with the repairs that are asked for.
+        options: with the repairs that were asked for.
 
     Returns:
-        Where the frames lie, if they have to be resampled onto a grid; and warnings.
+        The positions of the frames, if they have to be resampled onto a grid; and warnings.
 
     Raises:
         InputError: naming what is missing, or the positions.
@@ -97,25 +94,18 @@ def arrange_frames(dataset: Any, where: Path, options: ReadOptions) -> tuple[Sta
     measures = frame_groups(dataset, "PixelMeasuresSequence")
     count = int(dataset.get("NumberOfFrames") or 1)
     if not count == len(places) == len(planes) == len(measures) or None in [*places, *planes, *measures]:
-        raise InputError(
-            f"{where}: does not place all its {count} frames; export the original series, with its geometry",
-            code="no-geometry",
-        )
+        raise refusal(where, "no-geometry", f"does not state the geometry of all its {count} frames", _ORIGINAL)
     orientations = _all_stated(planes, "ImageOrientationPatient", 6, where)
     if not all(is_perpendicular(orientation) for orientation in orientations.tolist()):
-        raise InputError(
-            f"{where}: its ImageOrientationPatient is no pair of perpendicular directions; export the original series",
-            code="bad-affine",
-        )
+        finding = "the directions in its ImageOrientationPatient are not perpendicular"
+        raise refusal(where, "bad-affine", finding, _ORIGINAL)
     if np.abs(orientations - orientations[0]).max() > 1e-4:
-        raise InputError(
-            f"{where}: holds slices of different orientation; give one stack of frames", code="mixed-orientations"
-        )
+        raise refusal(where, "mixed-orientations", "holds slices of different orientation", "give one stack of frames")
     spacings = _all_stated(measures, "PixelSpacing", 2, where)
     if (spacings <= 0).any():
-        raise InputError(f"{where}: its PixelSpacing is {spacings.min():g}; export it again", code="no-geometry")
+        raise refusal(where, "no-geometry", f"its PixelSpacing is {spacings.min():g}", _ORIGINAL)
     if np.abs(spacings - spacings[0]).max() > 1e-4:
-        raise InputError(f"{where}: holds slices of different pixel spacing; export it again", code="mixed-spacings")
+        raise refusal(where, "mixed-spacings", "holds slices of different pixel spacing", "export it again")
     positions = _all_stated(places, "ImagePositionPatient", 3, where)
     if count == 1:
         _give_thickness(measures[0], where)
@@ -123,30 +113,25 @@ def arrange_frames(dataset: Any, where: Path, options: ReadOptions) -> tuple[Sta
     _check_kind_of_frames(dataset, where)
     normal = _normal(orientations[0])
     if (np.diff(np.sort(positions @ normal)) < _SILENT_JITTER_MM).any():
-        raise InputError(
-            f"{where}: has more than one frame at a position (echoes, time points or copies); give one volume",
-            code="several-volumes",
-        )
+        finding = "has more than one frame at a position (echoes, time points or copies)"
+        raise refusal(where, "several-volumes", finding, "give one volume")
     return _check_stack(positions, orientations[0], spacings[0], where, options)
 
 
 def _all_stated(groups: Sequence[Any], key: str, count: int, where: Path) -> np.ndarray:
-    """The numbers of an element of every frame's group; refused where one does not state them all."""
+    """The numbers of an element for every frame; refused if a frame does not state them all."""
     rows = [[float(value) for value in group.get(key) or ()] for group in groups]
     if not all(len(row) == count and all(map(math.isfinite, row)) for row in rows):
-        raise InputError(
-            f"{where}: does not state a usable {key} of all its frames; export the original series, with its geometry",
-            code="no-geometry",
-        )
+        raise refusal(where, "no-geometry", f"does not state a usable {key} for all its frames", _ORIGINAL)
     return np.asarray(rows)
 
 
 def _check_kind_of_frames(dataset: Any, where: Path) -> None:
-    """Frames of two echoes or of magnitude and phase are no volume, even where each has a place of its own."""
+    """Frames of two echoes, or of magnitude and phase, are not one volume, even if all positions differ."""
     for name, key in _FRAME_KEYS:
         found = {str(group.get(key)) for group in frame_groups(dataset, name) if group is not None}
         if len(found) > 1:
-            raise InputError(f"{where}: holds frames that differ in {key}; give one volume", code="several-volumes")
+            raise refusal(where, "several-volumes", f"holds frames that differ in {key}", "give one volume")
 
 
 def _normal(orientation: Any) -> np.ndarray:
@@ -157,7 +142,7 @@ def _normal(orientation: Any) -> np.ndarray:
 def _one_per_place(
     datasets: list[Any], along: np.ndarray, where: Path, options: ReadOptions
 ) -> tuple[list[int], list[int], list[int]]:
-    """Indices of the slices to use, of identical copies of them, and of others at their positions."""
+    """Indices of the slices to use, of their identical copies, and of other slices at the same positions."""
     places: list[list[int]] = []
     for index in np.argsort(along, kind="stable").tolist():
         if places and along[index] - along[places[-1][0]] < _SILENT_JITTER_MM:
@@ -177,20 +162,17 @@ def _one_per_place(
 
 
 def _is_copy(one: Any, other: Any, along: float, where: Path, options: ReadOptions) -> bool:
-    """Whether a slice equals the one at its position; another one is refused unless that is to be repaired."""
+    """Whether two slices at one position are equal; different slices are refused unless a repair was asked for."""
     differing = [key for key in _VOLUME_KEYS if one.get(key) != other.get(key)]
     if differing:
-        raise InputError(
-            f"{where}: holds several volumes, which differ in {', '.join(differing)}; put each into its own folder",
-            code="several-volumes",
-        )
+        raise refusal(where, "several-volumes", f"holds several volumes, which differ in {', '.join(differing)}")
     finding = f"has more than one slice at {along:.2f} mm"
     places = [[float(value) for value in dataset.ImagePositionPatient] for dataset in (one, other)]
     if np.abs(np.diff(places, axis=0)).max() > _SILENT_JITTER_MM:
-        raise InputError(f"{where}: {finding}, side by side; give one stack of slices", code="duplicate-slices")
+        raise refusal(where, "duplicate-slices", f"{finding}, side by side", "give one stack of slices")
     if all(one.get(key) == other.get(key) for key in _PIXEL_KEYS):
         return True
-    options.require_repair(where, "duplicate-slices", finding, "remove the duplicates")
+    options.require_repair(where, "duplicate-slices", finding)
     return False
 
 
@@ -200,7 +182,7 @@ def _instance(dataset: Any) -> float:
 
 
 def _numbers(datasets: list[Any], indices: Sequence[int]) -> str:
-    """Slices by their numbers: names of files may be those of patients."""
+    """Slices by their numbers, because file names may contain names of patients."""
     numbers = [datasets[index].get("InstanceNumber") for index in indices[:_MOST_NAMED]]
     some = ", ".join("?" if number is None else str(int(number)) for number in numbers)
     return f"InstanceNumber {some}" + (" ..." if len(indices) > _MOST_NAMED else "")
@@ -209,7 +191,7 @@ def _numbers(datasets: list[Any], indices: Sequence[int]) -> str:
 def _check_stack(
     positions: np.ndarray, orientation: Any, spacing: Any, where: Path, options: ReadOptions
 ) -> tuple[Stack | None, list[Repair]]:
-    """Refuse gaps, uneven steps and a tilted gantry, or say how to repair them; warn where the steps jitter."""
+    """Refuse gaps, uneven steps and a tilted gantry, or prepare their repair; warn if the steps vary a little."""
     axes = np.asarray([float(value) for value in orientation])
     normal = _normal(axes)
     along = positions @ normal - (positions @ normal).min()
@@ -222,16 +204,16 @@ def _check_stack(
         lowest = float((positions @ normal).min())
         some = ", ".join(f"{steps[i]:.2f} mm after {lowest + along[order][i]:.2f} mm" for i in gaps[:3])
         finding = f"slices are missing: the step is {usual:.2f} mm, but {some}"
-        options.require_repair(where, "missing-slices", finding, "export the complete series")
+        options.require_repair(where, "missing-slices", finding)
         counts = np.maximum(np.rint(steps / usual), 1)
     step = length / float(counts.sum())
     expected = np.concatenate([[0.0], np.cumsum(counts)])
-    # Small steps that all deviate a little would move the slices between them by more than one step shows.
+    # Many small deviations in one direction add up, so positions are compared as well as steps.
     jitter = float(max(np.abs(steps - counts * step).max(), np.abs(along[order] - expected * step).max()))
     uneven = jitter > LARGEST_JITTER * usual
     if uneven:
         finding = f"its slices are unevenly spaced ({steps.min():.2f} to {steps.max():.2f} mm)"
-        options.require_repair(where, "uneven-slices", finding, "give a series with one slice distance")
+        options.require_repair(where, "uneven-slices", finding)
         counts = np.array([max(round(length / usual), 1)])
         step = length / float(counts[0])
         expected = along[order] / step
@@ -249,7 +231,7 @@ def _check_stack(
 
 
 def _usual_step(steps: np.ndarray) -> float:
-    """The step of which all are multiples, if half of the slices are there; else the median."""
+    """The smallest step if all steps are multiples of it and half of the slices are present; otherwise the median."""
     smallest = float(np.median(steps[steps < _GAP * steps.min()]))
     counts = np.rint(steps / smallest)
     whole = np.abs(steps - counts * smallest).max() <= LARGEST_JITTER * smallest
@@ -259,7 +241,7 @@ def _usual_step(steps: np.ndarray) -> float:
 def _is_tilted(
     positions: np.ndarray, normal: np.ndarray, along: np.ndarray, step: float, where: Path, options: ReadOptions
 ) -> bool:
-    """Whether the slices, in order, lie sideways of each other by one shear, which is to be repaired."""
+    """Whether the slices are shifted sideways by one shear (a tilted gantry) whose repair was asked for."""
     across = positions - positions[0]
     across = across - np.outer(across @ normal, normal)
     straight = np.outer(along / along[-1], across[-1])
@@ -269,22 +251,17 @@ def _is_tilted(
     if max(shift, bend) <= tolerance:
         return False
     if bend > tolerance or shift > along[-1]:
-        # Nothing that a tilt explains: the positions are wrong, or those of several stacks.
-        raise InputError(
-            f"{where}: its slices are shifted sideways by {max(shift, bend):.1f} mm, not as in a tilted gantry; export "
-            "the original series",
-            code="tilted-gantry",
-        )
+        # A tilt does not explain this: positions are wrong, or slices are from several stacks.
+        finding = f"its slices are shifted sideways by {max(shift, bend):.1f} mm, not as by a tilted gantry"
+        raise refusal(where, "tilted-gantry", finding, "export the original series")
     finding = f"its slices are shifted sideways by {shift:.1f} mm from the first to the last (tilted gantry)"
-    options.require_repair(where, "tilted-gantry", finding, "give a series that was corrected for the tilt")
+    options.require_repair(where, "tilted-gantry", finding)
     return True
 
 
 def _give_thickness(dataset: Any, where: Path) -> None:
-    """The third spacing of a lone slice is its thickness; highdicom would take 1 mm without a word."""
+    """The third spacing of a single slice is its thickness; highdicom would take 1 mm without a warning."""
     thickness = dataset.get("SpacingBetweenSlices") or dataset.get("SliceThickness")
     if not thickness:
-        raise InputError(
-            f"{where}: is a single slice without SliceThickness; give the complete series", code="no-thickness"
-        )
+        raise refusal(where, "no-thickness", "is a single slice without SliceThickness")
     dataset.SpacingBetweenSlices = abs(float(thickness))

@@ -1,4 +1,4 @@
-"""Slices that are no regular stack, resampled onto a right-angled grid where the user asks for it."""
+"""Resampling of an irregular stack of slices onto a right-angled grid, where the user asks for it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_zsad.data.codes import Repair
+from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.scan import ReadOptions
-from monai_zsad.errors import InputError
 
 __all__ = ["LARGEST_JITTER", "Stack", "resample_stack"]
 
 LARGEST_JITTER = 0.05
-"""Share of the slice distance by which it may vary."""
+"""Largest variation of the slice distance, as a fraction of it."""
 
 _SAME_PLACE_MM = 0.01
 _MOST_NAMED = 8
@@ -31,11 +30,11 @@ class Stack:
         positions: (N, 3), centre of the first pixel of every slice, in the order of the frames.
         orientation: (6,), directions along a row and along a column, as in ImageOrientationPatient.
         spacing: distance of rows and of columns, as in PixelSpacing.
-        places: (N,), where the slices lie along their normal, in steps of the grid from its first slice.
+        places: (N,), positions of the slices along their normal, in steps of the grid from its first slice.
         step: distance of the grid's slices.
         count: number of the grid's slices.
-        tilted: whether the slices are moved sideways to where they lie; else that is within the tolerance.
-        uneven: whether the distances between the slices vary, beyond gaps of whole steps.
+        tilted: whether the slices have to be moved sideways; if not, their shift is within the tolerance.
+        uneven: whether the distances between the slices vary, apart from missing slices.
     """
 
     positions: np.ndarray
@@ -51,23 +50,23 @@ class Stack:
 def resample_stack(
     frames: np.ndarray, stack: Stack, where: Path, options: ReadOptions
 ) -> tuple[np.ndarray, np.ndarray, list[Repair]]:
-    """Move slices sideways to where they lie, and interpolate linearly along the normal between them.
+    """Move slices sideways to their positions, and interpolate linearly along the normal between them.
 
     MONAI's ``SpatialResample`` was not enough: it starts from a volume with one affine, which these slices do not have.
 
     Args:
         frames: (N, rows, columns) float32.
-        stack: where they lie, and the grid.
+        stack: their positions, and the grid.
         where: of the series, named in messages.
-        options: whose limit of the size holds for the grid too.
+        options: the size limit holds for the grid, too.
 
     Returns:
-        Values (X, Y, Z) float32, whose slices are the frames themselves where a frame lies in the grid and is not
-        tilted; the affine (4, 4), index to mm in LPS; and one warning per repair. Voxels that no slice covers have the
-        lowest value of the frames.
+        Values (X, Y, Z) float32; the affine (4, 4), index to mm in LPS; and one warning per repair. A frame that lies
+        in the grid and is not tilted is copied unchanged. Voxels that no slice covers have the lowest value of the
+        frames.
 
     Raises:
-        InputError: if more slices would be interpolated than there are, or the grid is above the limit of the size.
+        InputError: if more slices are missing than present, or the grid is above the size limit.
 
     Example:
         >>> frames = np.arange(3, dtype="float32")[:, None, None] * np.ones((1, 2, 2), "float32")
@@ -81,16 +80,15 @@ def resample_stack(
     lower, upper, weight = _neighbours(stack)
     made = np.flatnonzero(weight > 0)
     if stack.count - len(frames) > len(frames):
-        raise InputError(
-            f"{where}: {stack.count - len(frames)} slices are missing and {len(frames)} are there, too few to "
-            "interpolate between; export the complete series",
-            code="missing-slices",
+        finding = (
+            f"{stack.count - len(frames)} slices are missing and only {len(frames)} are present: too few to interpolate"
         )
+        raise refusal(where, "missing-slices", finding)
     row, column = stack.orientation[:3], stack.orientation[3:]
     first = stack.positions[int(np.argmin(stack.places))]
     sideways = np.zeros((len(frames), 2))
     if stack.tilted:
-        # In pixels, down the rows and across the columns; rounded so that no edge is lost to the last digit.
+        # Rounded, so that no border pixel is lost by a rounding error.
         lateral = (stack.positions - first) @ np.column_stack([column, row])
         sideways = np.round(lateral / stack.spacing, 6)
     start = sideways.min(axis=0)
@@ -130,7 +128,7 @@ def _neighbours(stack: Stack) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _move(frames: np.ndarray, by: np.ndarray, shape: tuple[int, int], fill: np.float32) -> np.ndarray:
-    """Every frame shifted by its own (rows, columns) within a larger one."""
+    """Every frame shifted by its own (rows, columns) within a larger frame."""
     from scipy.ndimage import affine_transform
 
     moved = [
@@ -141,7 +139,7 @@ def _move(frames: np.ndarray, by: np.ndarray, shape: tuple[int, int], fill: np.f
 
 
 def _covered(shifts: np.ndarray, size: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-    """Where all of some frames of (rows, columns) lie after their shifts, within a larger one."""
+    """Mask of the pixels that all shifted frames of (rows, columns) cover within a larger frame."""
     low, high = shifts.max(axis=0), shifts.min(axis=0) + np.asarray(size) - 1
     down, across = (np.arange(length) for length in shape)
     rows, columns = (down >= low[0]) & (down <= high[0]), (across >= low[1]) & (across <= high[1])
@@ -167,14 +165,14 @@ def _repairs(stack: Stack, made: np.ndarray, sideways: np.ndarray, fill: float) 
         angle = math.degrees(math.atan2(moved, float(np.ptp(stack.places)) * stack.step))
         sentence = (
             f"slices of a gantry tilted by {angle:.1f} degrees were moved sideways by up to {moved:.1f} mm, as asked "
-            f"for; what they do not cover has the lowest value, {fill:g}"
+            f"for; voxels that no slice covers have the lowest value, {fill:g}"
         )
         found.append(Repair("tilt-resheared", sentence))
     return found
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Numbers in words, neighbours together.
+    """Numbers as text, with runs of neighbours as ranges.
 
     Example:
         >>> _ranges([2, 3, 4, 9])

@@ -1,4 +1,4 @@
-"""DICOM files of a folder, grouped into series by their headers; pixels are not read."""
+"""DICOM files grouped into series by their headers; pixels are not read."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from monai_zsad.data.codes import Repair
+from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.dicom.files import BARE_SUFFIXES, limit_deflated, may_be_bare
 from monai_zsad.data.dicom.volume import is_flat
 from monai_zsad.data.scan import READ_ERRORS
-from monai_zsad.errors import InputError
 
 __all__ = ["Header", "Series", "closest", "group_series", "matches", "why_not_a_scan"]
 
@@ -50,7 +49,7 @@ _TAGS = [
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of one DICOM file tells without its pixels; lengths in mm, directions in LPS."""
+    """Fields of the header of one DICOM file; lengths in mm, directions in LPS."""
 
     kind: str
     image_type: tuple[str, ...]
@@ -77,8 +76,8 @@ class Series:
     Attributes:
         header: of the first file.
         members: every file with its header; None for a file that cannot be read.
-        part: number of the volume where a series holds several, counted from 1; else 0.
-        repairs: what the search set aside beside it.
+        part: number of the volume, from 1, if the series holds several volumes; otherwise 0.
+        repairs: warnings about files that were left out beside it.
     """
 
     header: Header
@@ -100,8 +99,8 @@ class Series:
 def group_series(files: Sequence[Path]) -> tuple[list[Series], list[Series]]:
     """Group the DICOM files among ``files``; other files are ignored.
 
-    Several volumes under one series (echoes, time points) become one entry each, and so do 2D pictures such as X-rays.
-    An unreadable file stays with the series beside it: left out, the series would lose a slice without a word.
+    Several volumes under one series (echoes, time points) become one entry each, and so do 2D images such as X-rays.
+    An unreadable file stays with the series in its folder. Otherwise the series would lose a slice without a warning.
 
     Args:
         files: in any order.
@@ -136,7 +135,7 @@ def group_series(files: Sequence[Path]) -> tuple[list[Series], list[Series]]:
 def why_not_a_scan(header: Header) -> str:
     """Reason to leave a DICOM file out, or an empty string."""
     if "Image Storage" not in header.kind:
-        return f"no image ({header.kind})"
+        return f"not an image ({header.kind})"
     if "Secondary Capture" in header.kind:
         return "secondary capture"
     if "LOCALIZER" in header.image_type:
@@ -145,7 +144,7 @@ def why_not_a_scan(header: Header) -> str:
 
 
 def matches(header: Header, choice: str) -> int:
-    """How closely a choice names a series: 4 by UID, 3 by number, 2 by modality, 1 by description, 0 not at all.
+    """How exactly a choice names a series: 4 by UID, 3 by number, 2 by modality, 1 by description, 0 not at all.
 
     Example:
         >>> header = Header("MR Image Storage", (), "1.2.3", 4, "MR", description="Ax T2 FLAIR")
@@ -162,34 +161,32 @@ def matches(header: Header, choice: str) -> int:
     return int(bool(wanted) and wanted in header.description.casefold())
 
 
-def closest(headers: Sequence[Header], choice: str | int, where: object) -> list[bool]:
-    """Which series a choice means: those that it names most closely.
+def closest(headers: Sequence[Header], choice: str | int, where: Path | str) -> list[bool]:
+    """Which series a choice means: those that it names most exactly.
 
     Args:
         headers: of the series.
         choice: UID, number, modality or part of the description.
-        where: they lie, named in the message.
+        where: the folder or server, named in the message.
 
     Returns:
         One truth value per header.
 
     Raises:
-        InputError: if it names none, with the numbers and modalities that are there.
+        InputError: if it names no series; the message lists the numbers and modalities of the series.
     """
     ranks = [matches(header, str(choice)) for header in headers]
     best = max(ranks, default=0)
     if best == 0:
         there = sorted({f"{header.number or '?'} ({header.modality or '?'})" for header in headers})
-        raise InputError(
-            f"{where} holds no series {str(choice)!r}, by UID, number, modality or description; there are "
-            f"{', '.join(there[:10]) or 'none'}",
-            code="no-such-series",
-        )
+        finding = f"holds no series {str(choice)!r} (by UID, number, modality or description)"
+        remedy = f"choose one of the series that it holds: {', '.join(there[:10]) or 'none'}"
+        raise refusal(where, "no-such-series", finding, remedy)
     return [rank == best for rank in ranks]
 
 
 def _read_header(file: Path) -> Header | None:
-    """The DICOM header without pixels, or None where the file is no DICOM or cannot be read."""
+    """The DICOM header without pixels, or None if the file is not DICOM or cannot be read."""
     import pydicom
     from pydicom.misc import is_dicom
     from pydicom.uid import UID
@@ -201,7 +198,7 @@ def _read_header(file: Path) -> Header | None:
         limit_deflated(file)
         ds = pydicom.dcmread(file, stop_before_pixels=True, force=force, specific_tags=list(_TAGS))
         kind = ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID")
-        # Every object but a DICOMDIR has a series; without it, the file was cut within its header.
+        # Every object except a DICOMDIR has a series; otherwise the file was truncated within its header.
         if not ds.get("SeriesInstanceUID") and kind != _DIRECTORY:
             return None
         number = ds.get("SeriesNumber")
@@ -233,7 +230,7 @@ def _numbers(value: Any) -> tuple[float, ...]:
 
 
 def _is_broken(file: Path) -> bool:
-    """Whether a file that cannot be read was a DICOM file, by its name, its mark, or as it is empty."""
+    """Whether an unreadable file was a DICOM file: by its name, by the mark ``DICM``, or because it is empty."""
     from pydicom.misc import is_dicom
 
     suffix = file.suffix.lower()
@@ -248,7 +245,7 @@ def _is_broken(file: Path) -> bool:
 
 
 def _split(series: Series) -> list[Series]:
-    """Volumes under one series, or pictures, as entries of their own; all other series as they are."""
+    """Volumes under one series, or 2D images, as entries of their own; other series unchanged."""
     headers = [(file, header) for file, header in series.members if header is not None]
     if len(headers) > 1 and all(is_flat(h.modality, bool(h.position)) and not h.enhanced for _, h in headers):
         members = sorted(headers, key=lambda member: str(member[0]))
@@ -289,11 +286,11 @@ def _assign_broken(broken: Sequence[Path], series: Sequence[Series]) -> None:
     for file in broken:
         beside = [one for one in series if one.folder == file.parent]
         for one in beside if len(beside) > 1 else ():
-            sentence = "an unreadable file lies beside this series and may belong to it"
+            sentence = "an unreadable file lies in the folder of this series and may belong to it"
             one.repairs = [*one.repairs, Repair("unreadable-beside", sentence)]
         if len(beside) > 1:
-            _logger.warning("%s is unreadable and may belong to one of the series beside it", file)
+            _logger.warning("%s is unreadable and may belong to one of the series in its folder", file)
         elif beside:
             beside[0].members.append((file, None))
         else:
-            _logger.warning("%s has a DICOM name but is not readable as DICOM: ignored", file)
+            _logger.warning("%s was ignored: it has the name of a DICOM file, but it cannot be read as DICOM", file)

@@ -1,4 +1,4 @@
-"""A DICOM series as one volume, through highdicom; its errors as one sentence each."""
+"""A DICOM series as one volume, read with highdicom."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from monai.data.utils import orientation_ras_lps
 
-from monai_zsad.data.codes import Repair
+from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.dicom.files import open_dicom, require_decodable, require_decoder
-from monai_zsad.data.dicom.headers import check_headers, frame_groups, is_multi_frame
+from monai_zsad.data.dicom.headers import DicomFile, check_headers, frame_groups, is_multi_frame
 from monai_zsad.data.dicom.positions import arrange_frames, arrange_slices
 from monai_zsad.data.dicom.resampling import LARGEST_JITTER, Stack, resample_stack
-from monai_zsad.data.image_files import one_slice
+from monai_zsad.data.formats import one_slice
 from monai_zsad.data.scan import READ_ERRORS, ReadOptions, Scan, first_line
 from monai_zsad.errors import InputError
 
@@ -24,12 +24,12 @@ _FLAT_MODALITIES = {"CR", "DX", "MG", "RG", "XA", "RF", "US", "PX", "IO", "XC", 
 
 
 def read_dicom(files: Sequence[Path], options: ReadOptions | None = None) -> Scan:
-    """Read the files of one series, one multi-frame file, or one 2D picture such as an X-ray.
+    """Read the files of one series, one multi-frame file, or one 2D image such as an X-ray.
 
     The slices are ordered along the normal of the slice plane, so index order is that of ITK and dcm2niix before its
     flip: X = columns, Y = rows, Z = slices. Values are the modality values of each slice (rescale slope and
-    intercept; HU for CT). MONOCHROME1 says how to display values, not what they are: they are never inverted, and a
-    warning is returned.
+    intercept; HU for CT). MONOCHROME1 only says how to display the values: they are never inverted, and a warning is
+    returned.
 
     Args:
         files: all files of the series, in any order.
@@ -52,14 +52,11 @@ def read_dicom(files: Sequence[Path], options: ReadOptions | None = None) -> Sca
             raise
         for dataset, file in zip(datasets, files, strict=True):
             require_decodable(dataset, file)
-        raise InputError(
-            f"{where}: is no regular volume ({first_line(error)}); export the series again, complete and unchanged",
-            code="irregular",
-        ) from error
+        raise refusal(where, "irregular", f"is not a regular volume ({first_line(error)})") from error
 
 
 def is_flat(modality: str, has_position: bool) -> bool:
-    """Whether a single-frame DICOM image is a 2D picture on its own: a projection without a place in space.
+    """Whether a single-frame DICOM image is a 2D image on its own: a projection without a position in space.
 
     Example:
         >>> is_flat("DX", has_position=False), is_flat("CT", has_position=False)
@@ -72,7 +69,8 @@ def _read(datasets: list[Any], files: Sequence[Path], where: Path, options: Read
     first = datasets[0]
     modality = str(first.get("Modality") or "")
     flat = len(files) == 1 and not is_multi_frame(first) and is_flat(modality, "ImagePositionPatient" in first)
-    repairs = check_headers(datasets, files, where, flat=flat, options=options)
+    checked = [DicomFile(file, dataset, flat) for dataset, file in zip(datasets, files, strict=True)]
+    repairs = check_headers(checked, where, options)
     for dataset, file in zip(datasets, files, strict=True):
         require_decoder(dataset, file)
     scan = _read_flat(first) if flat else _read_stack(datasets, where, options)
@@ -100,14 +98,14 @@ def _read_stack(datasets: list[Any], where: Path, options: ReadOptions) -> Scan:
             frames = np.stack([image.get_frames(**values)[0] for image in images])
             return _resampled(frames, stack, where, options, repairs)
         for dataset in kept:
-            # Within the tolerances of the checks; highdicom asks for equal spacings.
+            # The checks allow small differences, but highdicom asks for equal spacings.
             dataset.PixelSpacing = kept[0].PixelSpacing
         volume = highdicom.image.get_volume_from_series(kept, rtol=LARGEST_JITTER, orientation_tol=1e-4, **values)
     return Scan(*_as_index_order(volume), repairs=repairs)
 
 
 def _drop_outer_rescale(dataset: Any) -> None:
-    """The frames' own rescale holds; highdicom would prefer one that stands beside it for old readers."""
+    """The rescale of the frames is the valid one; highdicom would prefer one of the whole file, if there is one."""
     if not any(frame_groups(dataset, "PixelValueTransformationSequence")):
         return
     for key in ("RescaleSlope", "RescaleIntercept"):
@@ -121,7 +119,7 @@ def _resampled(frames: np.ndarray, stack: Stack, where: Path, options: ReadOptio
 
 
 def _as_index_order(volume: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Highdicom gives (slice, row, column) with the slices against the normal, in LPS."""
+    """Highdicom returns (slice, row, column) in LPS, with the slices in the opposite direction of the normal."""
     values = np.ascontiguousarray(volume.array[::-1].transpose(2, 1, 0))
     affine = np.asarray(volume.affine, dtype=np.float64).copy()
     affine[:3, 3] += affine[:3, 0] * (volume.array.shape[0] - 1)

@@ -1,1 +1,28 @@
-"""Finding scans: folders, archives, lists of scans, DICOMweb servers."""
+"""Finding scans: in folders and archives, in lists of scans, on DICOMweb servers; and naming them as cases."""
+
+from __future__ import annotations
+
+from monai_zsad.data.discovery.archives import extract_archive
+from monai_zsad.data.discovery.case_ids import hashed_id, safe_id, unique_ids
+from monai_zsad.data.discovery.dicomweb import RemoteSeries, list_series, retrieve
+from monai_zsad.data.discovery.dicomweb_query import DicomwebLogin, is_query
+from monai_zsad.data.discovery.overview import FoundSeries, find_studies
+from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, read_scan_list
+from monai_zsad.data.discovery.studies import find_scans
+
+__all__ = [
+    "LIST_SUFFIXES",
+    "DicomwebLogin",
+    "FoundSeries",
+    "RemoteSeries",
+    "extract_archive",
+    "find_scans",
+    "find_studies",
+    "hashed_id",
+    "is_query",
+    "list_series",
+    "read_scan_list",
+    "retrieve",
+    "safe_id",
+    "unique_ids",
+]

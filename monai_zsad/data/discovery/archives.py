@@ -1,4 +1,4 @@
-"""Unpacking an archive of scans without letting it write elsewhere or fill the disk."""
+"""Unpacking zip archives of scans; an archive cannot write outside of its folder or fill the disk."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from monai_zsad.data.codes import CODES, refusal
 from monai_zsad.data.scan import most_unpacked
 from monai_zsad.errors import InputError
 
@@ -25,19 +26,19 @@ __all__ = [
 ]
 
 MAX_ARCHIVE_BYTES = 1 << 34
-"""Unpacked size (16 GiB) up to which archives are taken by default."""
+"""Largest unpacked size of an archive by default: 16 GiB."""
 
 _MOST_MEMBERS = 200_000
 _OTHERS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is taken as an archive, by its name."""
+    """Whether a file is a zip archive, by its name."""
     return path.name.lower().endswith(".zip")
 
 
 def is_other_archive(path: Path) -> bool:
-    """Whether a file is an archive, by its name, that is not unpacked here."""
+    """Whether a file is an archive of another kind, by its name; these are not unpacked."""
     return path.name.lower().endswith(_OTHERS)
 
 
@@ -46,15 +47,15 @@ def extract_archive(
 ) -> Path:
     """Unpack a zip archive.
 
-    Everything is checked in the archive's directory before the first byte is written.
+    The list of members is checked before the first byte is written.
 
     Args:
         path: of the archive.
         folder: an empty or new folder to unpack into; None makes a temporary one, which is removed when Python ends.
-        max_bytes: limit of the unpacked size.
+        max_bytes: limit of the unpacked size in bytes.
 
     Returns:
-        A folder with the archive's name, which holds its members.
+        A folder with the name of the archive, which holds its members.
 
     Raises:
         InputError: if the archive is damaged, encrypted, too large, or has links or members outside of its folder.
@@ -75,16 +76,14 @@ def extract_archive(
             target = base / (source.stem.strip(". ") or "archive")
             target.mkdir(parents=True, exist_ok=True)
             if sum(member.file_size for member in members) > shutil.disk_usage(target).free:
-                raise InputError(
-                    f"{source}: does not fit on the disk of {target}; unpack it elsewhere and give its folder",
-                    code="too-large",
-                )
+                finding = f"does not fit on the disk of {target}"
+                raise refusal(source, "too-large", finding, "unpack it on another disk and give the folder")
             for member in members:
                 archive.extract(member, target)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{source}: cannot be unpacked ({error}); copy or export it again", code="damaged") from error
+        raise refusal(source, "damaged", f"cannot be unpacked ({error})") from error
     return target
 
 
@@ -96,8 +95,8 @@ def extract_archives(paths: Sequence[Path], base: Path) -> tuple[dict[Path, Path
         base: folder in which they lie; their folders below it are kept.
 
     Returns:
-        The folder with the members of every archive, by the archive's path; and why an archive was left out, by its
-        path. The limit of the unpacked size holds for all of them together, in their order.
+        The folder of the members of every archive, by the path of the archive; and the reasons why archives were left
+        out, by their paths. The limit of the unpacked size holds for all archives together, in their order.
     """
     unpacked: dict[Path, Path] = {}
     refused: dict[Path, str] = {}
@@ -105,7 +104,7 @@ def extract_archives(paths: Sequence[Path], base: Path) -> tuple[dict[Path, Path
     for number, path in enumerate(paths):
         below = path.parent.relative_to(base)
         try:
-            # Each in a folder of its own: two archives may differ in their ending alone.
+            # Each needs its own folder, because the names of two archives may differ only in their endings.
             unpacked[path] = extract_archive(path, folder / str(number) / below, left)
         except InputError as error:
             refused[path] = str(error).removeprefix(f"{path}: ").partition("; ")[0]
@@ -126,19 +125,14 @@ def _check(source: Path, members: list[zipfile.ZipInfo], max_bytes: int) -> None
             finding = f"its member {member.filename!r} is encrypted"
         else:
             continue
-        raise InputError(f"{source}: {finding}; unpack it yourself and give the folder", code="unsafe-archive")
+        raise refusal(source, "unsafe-archive", finding)
     unpacked = sum(member.file_size for member in members)
     if unpacked > max_bytes or len(members) > _MOST_MEMBERS:
-        raise InputError(
-            f"{source}: holds {len(members)} files of {unpacked} bytes, above the limit of {max_bytes} bytes; unpack "
-            "it yourself and give the folder",
-            code="too-large",
-        )
+        finding = f"holds {len(members)} files of {unpacked} bytes, above the limit of {max_bytes} bytes"
+        raise refusal(source, "too-large", finding, CODES["unsafe-archive"].remedy)
     if unpacked > most_unpacked(source.stat().st_size):
-        raise InputError(
-            f"{source}: its {source.stat().st_size} bytes unpack to {unpacked}, which no scan does; copy it again",
-            code="implausible-compression",
-        )
+        finding = f"its {source.stat().st_size} bytes unpack to {unpacked} bytes, far more than any scan does"
+        raise refusal(source, "implausible-compression", finding)
 
 
 def temporary_folder() -> Path:
@@ -147,7 +141,7 @@ def temporary_folder() -> Path:
     owner = os.getpid()
 
     def remove() -> None:
-        # A forked worker inherits the hook, but not the folder.
+        # A forked worker inherits this function, but does not own the folder.
         if os.getpid() == owner:
             shutil.rmtree(folder, ignore_errors=True)
 

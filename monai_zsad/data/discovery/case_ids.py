@@ -1,4 +1,4 @@
-"""Ids of cases: unique in a run, and safe as file names."""
+"""Case ids: unique in a run, and safe as file names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST_ID = 100
 
 
 def safe_id(text: str) -> str:
-    """Text as a file name: letters, digits, ``_``, ``.`` and ``-``, at most 100 of them.
+    """Text as a file name of at most 100 characters: letters, digits, ``_``, ``.`` and ``-``.
 
     Example:
         >>> safe_id("../Müller, A (1)")
@@ -24,10 +24,10 @@ def safe_id(text: str) -> str:
 
 
 def hashed_id(identity: str, salt: str) -> str:
-    """Id that tells nothing of what it stands for to anyone without the salt; 64 bits of an HMAC with SHA-256.
+    """Id from which the identity cannot be found without the salt: 64 bits of an HMAC with SHA-256.
 
     Args:
-        identity: what makes the scan itself, such as its SeriesInstanceUID.
+        identity: identifies the scan, for example its SeriesInstanceUID.
         salt: secret of the run.
 
     Example:
@@ -38,7 +38,7 @@ def hashed_id(identity: str, salt: str) -> str:
 
 
 def unique_ids(paths: Sequence[tuple[str, ...]]) -> list[str]:
-    """Shortest distinct tail of every path, joined by ``_``; a running number where the paths do not differ.
+    """Shortest distinct end of every path, joined by ``_``; equal paths get a running number.
 
     Example:
         >>> unique_ids([("anna", "flair"), ("ben", "flair"), ("t1",)])
@@ -47,7 +47,7 @@ def unique_ids(paths: Sequence[tuple[str, ...]]) -> list[str]:
     depth = [1] * len(paths)
     while True:
         ids = [safe_id("_".join(parts[-count:])) for parts, count in zip(paths, depth, strict=True)]
-        # Compared without case, for file systems that do not tell "A" from "a".
+        # Compared without case, because some file systems do not distinguish "A" and "a".
         counts = Counter(name.casefold() for name in ids)
         clashing = [i for i, name in enumerate(ids) if counts[name.casefold()] > 1 and depth[i] < len(paths[i])]
         if not clashing:

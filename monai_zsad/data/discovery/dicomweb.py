@@ -1,4 +1,4 @@
-"""Series of a DICOMweb server as an input: listed through QIDO-RS, retrieved through WADO-RS."""
+"""Series of a DICOMweb server as input: listed with QIDO-RS, retrieved with WADO-RS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_zsad.data.dicom.series import Header, closest
+from monai_zsad.data.codes import refusal
+from monai_zsad.data.dicom import Header, closest
 from monai_zsad.data.discovery.archives import MAX_ARCHIVE_BYTES, temporary_folder
 from monai_zsad.data.discovery.dicomweb_query import DicomwebLogin, Query, connect, is_uid, parse_query, server_failures
 from monai_zsad.errors import InputError
@@ -34,8 +35,8 @@ class RemoteSeries:
     """A series on a server.
 
     Attributes:
-        header: what the server tells of it.
-        instances: how many instances the server says it has, or 0 where it does not.
+        header: fields that the server states.
+        instances: number of instances that the server states, or 0 if it does not.
         skipped: why it is not retrieved, or an empty string.
     """
 
@@ -46,12 +47,12 @@ class RemoteSeries:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What a query has retrieved.
+    """Result of a query.
 
     Attributes:
-        folder: which holds a folder for every study, with one for every series in it.
-        files: of the series that are complete.
-        failed: folders of the series that could not be retrieved, which do not exist, and why.
+        folder: holds one folder per study, and in it one folder per series.
+        files: of the complete series.
+        failed: reasons why series could not be retrieved, by their folders (which do not exist).
     """
 
     folder: Path
@@ -65,8 +66,8 @@ def list_series(query: str, login: DicomwebLogin | None = None, session: Any = N
     Args:
         query: ``.../studies[/UID]`` or ``.../series[/UID]`` with filters by attribute (``Modality=MR``), ``limit`` and
             ``fuzzymatching``, as in QIDO-RS.
-        login: None takes it from the environment.
-        session: a ``requests.Session`` with certificates or a login of its own, instead of ``login``.
+        login: None takes the login from the environment.
+        session: a ``requests.Session`` with its own certificates or login, instead of ``login``.
 
     Returns:
         Series in the order of the server.
@@ -89,24 +90,23 @@ def retrieve(
     login: DicomwebLogin | None = None,
     session: Any = None,
 ) -> Retrieved:
-    """Retrieve the series that a query finds, each as a whole or not at all.
+    """Retrieve the series that a query finds, each completely or not at all.
 
-    What is there already and complete is not retrieved again. Series without images (SEG, SR and the like) are left
-    out.
+    Series that are complete in the folder are not retrieved again. Series without images (SEG, SR, ...) are left out.
 
     Args:
         query: as for :func:`list_series`.
         folder: to write to; None makes a temporary one, which is removed when Python ends.
         series: choice among what is found, by SeriesInstanceUID, number, modality, or part of the description.
-        login: None takes it from the environment.
+        login: None takes the login from the environment.
         session: a ``requests.Session`` instead of ``login``.
 
     Returns:
         The files, and what failed.
 
     Raises:
-        InputError: as :func:`list_series`, if there is no series with images or not the chosen one, or none of them
-            could be retrieved.
+        InputError: as :func:`list_series`; if no series with images, or not the chosen series, is found; or if no
+            series could be retrieved.
         ConfigurationError: if dicomweb-client is not installed.
     """
     wanted = parse_query(query)
@@ -120,10 +120,8 @@ def retrieve(
     if series is not None:
         found = [one for one, yes in zip(found, closest(found, series, wanted.service), strict=True) if yes]
     if not found:
-        raise InputError(
-            f"{wanted.service}: the query finds no series with images ({len(listed)} others); give other filters",
-            code="no-scan",
-        )
+        finding = f"the query finds no series with images ({len(listed)} others)"
+        raise refusal(wanted.service, "no-scan", finding, "give other filters")
     base = temporary_folder() if folder is None else Path(folder).expanduser()
     files: list[Path] = []
     failed: dict[Path, str] = {}
@@ -164,7 +162,7 @@ def _search(client: Any, query: Query) -> list[RemoteSeries]:
 def _pages(
     search: Callable[..., list[dict[str, Any]]], key: str, limit: int | None, service: str, **arguments: Any
 ) -> list[dict[str, Any]]:
-    """All results; a server may give them in parts, or ignore the offset and give the first part again."""
+    """All results; a server may return them in parts, or ignore the offset and return the first part again."""
     found: dict[str, dict[str, Any]] = {}
     for _ in range(_MOST_PAGES):
         before = len(found)
@@ -172,9 +170,8 @@ def _pages(
         page = search(limit=left, offset=before or None, **arguments)
         found.update((_text(item, key), item) for item in page)
         if key != "00080018" and len(found) > _MOST_SERIES:
-            raise InputError(
-                f"{service}: the query finds more than {_MOST_SERIES} series; add filters, or limit=", code="bad-query"
-            )
+            finding = f"the query finds more than {_MOST_SERIES} series"
+            raise refusal(service, "bad-query", finding, "add filters, or limit=")
         if len(found) == before or (limit is not None and len(found) >= limit):
             break
     return list(found.values())[:limit]
@@ -192,7 +189,7 @@ def _series(item: Mapping[str, Any], query: Query) -> RemoteSeries:
         body_part=_text(item, "00180015"),
         study=query.study or _checked_uid(item, "0020000D"),
     )
-    skipped = f"no image ({header.modality})" if header.modality in _NO_IMAGES else ""
+    skipped = f"not an image ({header.modality})" if header.modality in _NO_IMAGES else ""
     return RemoteSeries(header, int(count) if count.isdigit() else 0, skipped)
 
 
@@ -202,22 +199,23 @@ def _text(item: Mapping[str, Any], tag: str) -> str:
 
 
 def _checked_uid(item: Mapping[str, Any], tag: str) -> str:
-    """UIDs become names of folders and files."""
+    """A UID that is safe as the name of a folder or file."""
     uid = _text(item, tag)
     if not is_uid(uid):
-        raise ValueError("no UID")
+        raise ValueError("not a UID")
     return uid
 
 
 def _retrieve_one(client: Any, header: Header, target: Path) -> list[Path]:
-    """Files of a series; all of them are there under the final name, or none."""
+    """Files of a series. The final folder holds all of them, or does not exist."""
     listed = _pages(
         client.search_for_instances, "00080018", None, client.base_url,
         study_instance_uid=header.study, series_instance_uid=header.uid,
     )  # fmt: skip
     expected = {_checked_uid(item, "00080018") for item in listed}
     if not expected:
-        raise InputError(f"{client.base_url}: lists a series without instances; ask its keeper", code="server-failed")
+        finding = "lists a series without instances"
+        raise refusal(client.base_url, "server-failed", finding, "ask the administrator of the server")
     names = {f"{uid}.dcm" for uid in expected}
     if target.is_dir() and {file.name for file in target.iterdir()} == names:
         return sorted(target.iterdir())
@@ -226,7 +224,7 @@ def _retrieve_one(client: Any, header: Header, target: Path) -> list[Path]:
     try:
         _write_instances(client, header, expected, partial)
         if target.exists():
-            # The series has grown, or someone has changed the folder.
+            # The series has new instances, or someone has changed the folder.
             shutil.rmtree(target)
         partial.replace(target)
     finally:
@@ -236,14 +234,13 @@ def _retrieve_one(client: Any, header: Header, target: Path) -> list[Path]:
 
 def _write_instances(client: Any, header: Header, expected: set[str], folder: Path) -> None:
     size, written = 0, set()
-    # As they are stored: a server that decompresses them would change what the reader can check.
+    # Ask for the files as they are stored: decompression by the server would hide faults from the reader.
     stored = (("application/dicom", "*"),)
     for dataset in client.iter_series(header.study, header.uid, media_types=stored):
         uid = str(dataset.get("SOPInstanceUID"))
         if dataset.get("SeriesInstanceUID") != header.uid or uid not in expected:
-            raise InputError(
-                f"{client.base_url}: gives an instance that was not asked for; ask its keeper", code="server-failed"
-            )
+            finding = "returns an instance that was not asked for"
+            raise refusal(client.base_url, "server-failed", finding, "ask the administrator of the server")
         file = folder / f"{uid}.dcm"
         dataset.preamble = bytes(128)
         with file.open("wb") as stream:
@@ -253,12 +250,8 @@ def _write_instances(client: Any, header: Header, expected: set[str], folder: Pa
         size += file.stat().st_size
         written.add(uid)
         if size > MAX_ARCHIVE_BYTES:
-            raise InputError(
-                f"{client.base_url}: a series is above the limit of {MAX_ARCHIVE_BYTES} bytes; choose another",
-                code="too-large",
-            )
+            finding = f"a series is above the limit of {MAX_ARCHIVE_BYTES} bytes"
+            raise refusal(client.base_url, "too-large", finding, "choose another series")
     if written != expected:
-        raise InputError(
-            f"{client.base_url}: gives {len(written)} of the {len(expected)} instances of a series; try again",
-            code="server-failed",
-        )
+        finding = f"returns {len(written)} of the {len(expected)} instances of a series"
+        raise refusal(client.base_url, "server-failed", finding, "try again")

@@ -1,4 +1,4 @@
-"""The address of a DICOMweb query, the login to its server, and what can go wrong with both."""
+"""The address of a DICOMweb query, the login to its server, and the errors of both."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from monai_zsad.data.codes import refusal
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.errors import ConfigurationError, InputError
 
@@ -20,6 +21,7 @@ _logger = logging.getLogger(__name__)
 _ENVIRONMENT = "MONAI_ZSAD_DICOMWEB_"
 _SCHEMES = ("http://", "https://", "dicomweb://")
 _EXAMPLE = "https://host/dicom-web/series?Modality=MR&PatientID=7 or https://host/dicom-web/studies/UID"
+_REMEDY = f"give for example {_EXAMPLE}"
 _PATH = re.compile(r"(?P<base>.*?)(?P<studies>/studies(/(?P<study>[^/]+))?)?(/series(/(?P<series>[^/]+))?)?/*")
 _UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 _NOT_SERIES_LEVEL = {"studies", "series", "instances", "frames", "metadata", "rendered", "bulkdata"}
@@ -28,12 +30,12 @@ _TIMEOUT_S = (20, 300)
 
 @dataclass(frozen=True)
 class DicomwebLogin:
-    """How to log in to a DICOMweb server; neither printed nor logged.
+    """The login to a DICOMweb server; it is neither printed nor logged.
 
     Attributes:
         user: with ``password``, for HTTP basic authentication.
         password: of the user.
-        token: instead, for ``Authorization: Bearer``.
+        token: for ``Authorization: Bearer``, instead of user and password.
 
     Example:
         >>> DicomwebLogin("anna", "secret")
@@ -46,7 +48,7 @@ class DicomwebLogin:
 
     @classmethod
     def from_environment(cls) -> DicomwebLogin:
-        """``MONAI_ZSAD_DICOMWEB_USER`` and ``_PASSWORD``, or ``MONAI_ZSAD_DICOMWEB_TOKEN``; empty where not set."""
+        """``MONAI_ZSAD_DICOMWEB_USER`` and ``_PASSWORD``, or ``MONAI_ZSAD_DICOMWEB_TOKEN``; empty if not set."""
         return cls(*(os.environ.get(_ENVIRONMENT + name, "") for name in ("USER", "PASSWORD", "TOKEN")))
 
 
@@ -55,13 +57,13 @@ class Query:
     """A query in its parts.
 
     Attributes:
-        service: address of the DICOMweb service, without the query, for messages too.
-        by_study: whether the filters are for studies, all of whose series are wanted.
+        service: address of the DICOMweb service without the query, as shown in messages.
+        by_study: whether the filters choose studies; all series of these studies are wanted.
         study: StudyInstanceUID, or an empty string.
         series: SeriesInstanceUID, or an empty string.
         filters: wanted values by attribute.
-        limit: of the results, or None.
-        fuzzy: whether names may be spelled otherwise; None leaves it to the server.
+        limit: largest number of results, or None.
+        fuzzy: whether the server may match similar names; None leaves this to the server.
     """
 
     service: str
@@ -74,7 +76,7 @@ class Query:
 
 
 def is_query(path: str | os.PathLike[str]) -> bool:
-    """Whether an input is the address of a DICOMweb server rather than a path.
+    """Whether an input is the address of a DICOMweb server, not a path.
 
     Args:
         path: an input as the user gives it.
@@ -90,7 +92,7 @@ def is_query(path: str | os.PathLike[str]) -> bool:
 
 
 def is_uid(text: str) -> bool:
-    """Whether a text is a UID, which is safe as a file name.
+    """Whether a text is a UID, and therefore safe as a file name.
 
     Example:
         >>> is_uid("1.2.840"), is_uid("../1"), is_uid("")
@@ -100,10 +102,10 @@ def is_uid(text: str) -> bool:
 
 
 def parse_query(query: str) -> Query:
-    """Take an address apart.
+    """Split an address into its parts.
 
     Raises:
-        InputError: if it is no list of studies or series, has a login in it, or asks for everything.
+        InputError: if it does not name studies or series, contains a login, or asks for everything.
 
     Example:
         >>> query = parse_query("https://pacs/dicom-web/studies/1.2/series?Modality=MR")
@@ -117,26 +119,20 @@ def parse_query(query: str) -> Query:
         host, port, parts = None, None, urlsplit("")
     where = f"{parts.scheme}://{host}{'' if port is None else f':{port}'}"
     if not host:
-        raise InputError(f"the DICOMweb address names no host; give e.g. {_EXAMPLE}", code="bad-query")
+        raise refusal("DICOMweb address", "bad-query", "has no host", _REMEDY)
     if parts.username or parts.password:
-        raise InputError(
-            f"{where}: a login in the address would be logged; set {_ENVIRONMENT}USER and {_ENVIRONMENT}PASSWORD",
-            code="bad-query",
-        )
+        finding = "a login in the address would be logged"
+        raise refusal(where, "bad-query", finding, f"set {_ENVIRONMENT}USER and {_ENVIRONMENT}PASSWORD instead")
     match = _PATH.fullmatch(parts.path)
     if match is None or _NOT_SERIES_LEVEL & set(match["base"].split("/")):
-        raise InputError(
-            f"{where}{parts.path}: is no list of studies or series; give e.g. {_EXAMPLE}", code="bad-query"
-        )
+        raise refusal(f"{where}{parts.path}", "bad-query", "is not a list of studies or series", _REMEDY)
     for uid in (match["study"], match["series"]):
         if uid is not None and not is_uid(uid):
-            raise InputError(f"{where}: {uid!r} is no UID; give e.g. {_EXAMPLE}", code="bad-query")
+            raise refusal(where, "bad-query", f"{uid!r} is not a UID", _REMEDY)
     filters, limit, fuzzy = _filters(parts.query, where)
     if not (match["study"] or match["series"] or filters or limit):
-        raise InputError(
-            f"{where}: the query asks for everything; add a filter such as ?Modality=MR&PatientID=7, or limit=10",
-            code="bad-query",
-        )
+        remedy = "add a filter such as ?Modality=MR&PatientID=7, or limit=10"
+        raise refusal(where, "bad-query", "the query asks for everything", remedy)
     if match["series"]:
         filters["SeriesInstanceUID"] = match["series"]
     by_study = bool(match["studies"]) and not match["study"] and not match["series"]
@@ -156,9 +152,7 @@ def _filters(text: str, where: str) -> tuple[dict[str, str], int | None, bool | 
         elif tag_for_keyword(key) is not None or (re.fullmatch(r"[0-9A-Fa-f]{8}", key) and keyword_for_tag(key)):
             filters[key] = f"{filters[key]},{value}" if key in filters else value
         else:
-            raise InputError(
-                f"{where}: {key!r} is no DICOM attribute to filter by; give e.g. {_EXAMPLE}", code="bad-query"
-            )
+            raise refusal(where, "bad-query", f"{key!r} is not a DICOM attribute to filter by", _REMEDY)
     return filters, limit, fuzzy
 
 
@@ -166,9 +160,9 @@ def connect(query: Query, login: DicomwebLogin | None = None, session: Any = Non
     """A client of the server; nothing is sent yet.
 
     Args:
-        query: which names the server.
-        login: None takes it from the environment.
-        session: a ``requests.Session`` with certificates or a login of its own, instead of ``login``.
+        query: names the server.
+        login: None takes the login from the environment.
+        session: a ``requests.Session`` with its own certificates or login, instead of ``login``.
 
     Returns:
         A ``dicomweb_client.api.DICOMwebClient``.
@@ -181,27 +175,27 @@ def connect(query: Query, login: DicomwebLogin | None = None, session: Any = Non
         from dicomweb_client.api import DICOMwebClient
     except ImportError as error:
         raise ConfigurationError(
-            "a DICOMweb query needs the package dicomweb-client: install it with pip install dicomweb-client"
+            "a DICOMweb query needs the package dicomweb-client; run pip install dicomweb-client"
         ) from error
     if session is None:
         login = DicomwebLogin.from_environment() if login is None else login
         session = requests.Session()
-        # As an object of its own: a login from ~/.netrc would replace a header.
+        # A login from ~/.netrc would replace a plain header, but not an `auth` object.
         if login.token or login.user:
             session.auth = _Bearer(login.token) if login.token else (login.user, login.password)
             if query.service.startswith("http://") and urlsplit(query.service).hostname not in (
                 "localhost",
                 "127.0.0.1",
             ):
-                _logger.warning("%s: the login and the images travel unencrypted; use https", query.service)
+                _logger.warning("%s: the login and the images are sent without encryption; use https", query.service)
     client = DICOMwebClient(query.service, session=session, timeout=_TIMEOUT_S)
-    # By default a wrong address is tried for half a minute.
+    # With the defaults, a wrong address is tried for half a minute.
     client.set_http_retry_params(max_attempts=3, wait_exponential_multiplier=250)
     return client
 
 
 class _Bearer:
-    """Adds a token to every request to the host that it is for."""
+    """Adds a token to every request to the server."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -213,7 +207,7 @@ class _Bearer:
 
 @contextmanager
 def server_failures(service: str) -> Iterator[None]:
-    """Errors of the network and of the server as one sentence, without the query, which may name a patient."""
+    """Errors of the network and the server as one sentence, without the query, because it may name a patient."""
     import requests
     from pydicom.errors import InvalidDicomError
     from retrying import RetryError  # type: ignore[import-untyped]  # it has no types
@@ -225,13 +219,9 @@ def server_failures(service: str) -> Iterator[None]:
         remedy = "check the address and the filters"
         if status in (401, 403):
             remedy = f"set {_ENVIRONMENT}USER and {_ENVIRONMENT}PASSWORD, or {_ENVIRONMENT}TOKEN"
-        raise InputError(
-            f"{service}: the server answers with status {status}; {remedy}", code="server-failed"
-        ) from None
+        raise refusal(service, "server-failed", f"the server answers with status {status}", remedy) from None
     except (requests.RequestException, RetryError, InvalidDicomError, *READ_ERRORS) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(
-            f"{service}: the server cannot be used ({type(error).__name__}); check address and network, and try again",
-            code="server-failed",
-        ) from None
+        finding = f"the server cannot be used ({type(error).__name__})"
+        raise refusal(service, "server-failed", finding, "check address and network, and try again") from None

@@ -1,4 +1,4 @@
-"""What lies at a path, for people to look at: every series with its description, geometry, and why it is left out."""
+"""Overview of a path for the user: every series with its description, its geometry, and why it is left out."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from monai_zsad.data.checks import MASK_WARNING
 from monai_zsad.data.codes import Repair
-from monai_zsad.data.dicom.series import Header, Series, closest
+from monai_zsad.data.dicom import Header, Series, closest
 from monai_zsad.data.discovery.archives import extract_archive, is_archive
 from monai_zsad.data.discovery.contents import Contents, list_files, look_into
 from monai_zsad.data.discovery.dicomweb import list_series
 from monai_zsad.data.discovery.dicomweb_query import is_query
 from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, read_scan_list
-from monai_zsad.data.image_files import PICTURE_SCAN_SUFFIXES
-from monai_zsad.data.itk_files import itk_geometry
-from monai_zsad.data.label_maps import MASK_WARNING
-from monai_zsad.data.nifti import nifti_geometry
+from monai_zsad.data.formats import NIFTI_SUFFIXES, SLICE_SUFFIXES, itk_geometry, nifti_geometry
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.errors import InputError
 
@@ -28,25 +26,25 @@ __all__ = ["FoundSeries", "find_studies"]
 
 @dataclass(frozen=True)
 class FoundSeries:
-    """One series, volume file or picture, as its headers describe it; its voxels were not read.
+    """One series, volume file or 2D image, as its headers describe it; its voxels were not read.
 
     Attributes:
-        path: the file, or the folder of the series; of what lies in an archive, the archive's path and that in
-            it; of a series on a server, ``studies/UID/series/UID``.
+        path: the file, or the folder of the series; in an archive, the path of the archive and the path inside it; on
+            a server, ``studies/UID/series/UID``.
         files: how many files it has.
         uid: SeriesInstanceUID, or an empty string.
         number: of the series, or None.
         modality: DICOM's code, or an empty string.
         body_part: DICOM's BodyPartExamined, or an empty string.
-        description: DICOM's SeriesDescription: free text, which may name a patient; for the screen only.
-        shape: (X, Y, Z) in voxels, empty where the header does not tell.
-        spacing_mm: (X, Y, Z), empty where the header does not tell.
+        description: DICOM's SeriesDescription: free text that may name a patient; only to be shown, not stored.
+        shape: (X, Y, Z) in voxels, empty if the header does not state it.
+        spacing_mm: (X, Y, Z), empty if the header does not state it.
         skipped: why :func:`find_scans` leaves it out, or an empty string.
-        warnings: what was set aside beside it, or is odd.
+        warnings: files that were left out beside it, and other findings.
         warning_codes: one per warning, keys of :data:`monai_zsad.data.REPAIRS`.
         study: StudyInstanceUID, or an empty string.
-        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``, the anatomical plane nearest to the slices; empty where
-            the header does not tell.
+        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``, the anatomical plane nearest to the slices; empty if
+            the header does not state it.
     """
 
     path: Path
@@ -66,10 +64,10 @@ class FoundSeries:
 
 
 def find_studies(path: str | os.PathLike[str], series: str | int | None = None) -> list[FoundSeries]:
-    """Describe every series, volume file and picture at a path, those that are left out too.
+    """Describe every series, volume file and 2D image at a path, also those that are left out.
 
-    :func:`find_scans` lists what is screened, without texts that may name a patient; this is for choosing. Of a
-    DICOMweb query only the server's list is read, no image.
+    This is for choosing; :func:`find_scans` lists the scans that are screened, without texts that may name a patient.
+    For a DICOMweb query, only the list of the server is read, and no image is retrieved.
 
     Args:
         path: file, folder, zip archive, CSV or JSON list, or DICOMweb query, as for :func:`find_scans`.
@@ -80,8 +78,8 @@ def find_studies(path: str | os.PathLike[str], series: str | int | None = None) 
         Descriptions in the order of their paths.
 
     Raises:
-        InputError: if the path does not exist, holds not the chosen series, or is an archive, a list or a query that
-            cannot be used.
+        InputError: if the path does not exist, does not hold the chosen series, or is an archive, a list or a query
+            that cannot be used.
 
     Example:
         >>> import tempfile, nibabel
@@ -146,12 +144,12 @@ def _look_into_all(images: Sequence[Path]) -> Contents:
 def _describe(contents: Contents) -> list[FoundSeries]:
     beside = "picture beside scans" if contents.volumes or contents.series else ""
     found = [_describe_file(file, contents) for file in contents.volumes]
-    found += [_describe_file(file, contents, beside) for file in contents.pictures]
+    found += [_describe_file(file, contents, beside) for file in contents.images]
     found += [FoundSeries(contents.shown(file), skipped="segmentation of 3D Slicer") for file in contents.segmentations]
     found += [
         _describe_file(file, contents, "looks like a mask, by its name and few whole values")
         for file in contents.masks
-        if file not in (*contents.volumes, *contents.pictures)
+        if file not in (*contents.volumes, *contents.images)
     ]
     found += [_describe_series(one, contents) for one in contents.series]
     found += [_describe_series(one, contents, reason) for one, reason in contents.skipped]
@@ -165,9 +163,9 @@ def _describe_file(file: Path, contents: Contents, skipped: str = "") -> FoundSe
     repairs = [] if skipped or file not in contents.masks else [MASK_WARNING]
     shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
-    if not name.endswith(PICTURE_SCAN_SUFFIXES):
+    if not name.endswith(SLICE_SUFFIXES):
         try:
-            shape, spacing = (nifti_geometry if name.endswith((".nii", ".nii.gz")) else itk_geometry)(file)
+            shape, spacing = (nifti_geometry if name.endswith(NIFTI_SUFFIXES) else itk_geometry)(file)
         except READ_ERRORS as error:
             return FoundSeries(path, skipped=f"its header cannot be read ({type(error).__name__})")
     sentences, codes = _noted(repairs)

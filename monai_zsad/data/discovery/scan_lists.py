@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monai_zsad.data.codes import refusal
 from monai_zsad.errors import ConfigurationError, InputError
 
 __all__ = ["LIST_SUFFIXES", "ListedScan", "read_scan_list"]
@@ -16,7 +17,7 @@ __all__ = ["LIST_SUFFIXES", "ListedScan", "read_scan_list"]
 LIST_SUFFIXES = (".csv", ".tsv", ".json", ".parquet")
 """Endings (lower case) of files that list scans."""
 
-_EXPECTED = 'a column or key "image" (a path), and if wanted "case" and "modality"'
+_EXPECTED = 'a column or key "image" (a path), and optionally "case" and "modality"'
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,19 @@ class ListedScan:
 
 
 def read_scan_list(path: Path) -> list[ListedScan]:
-    r"""Read a CSV file with a header line, a JSON list of objects (or an object that holds one list), or Parquet.
+    r"""Read a CSV file with a header line, a JSON list of objects (or an object with one list), or a Parquet file.
 
     A Parquet file needs pyarrow.
 
     Args:
-        path: of the list; relative paths in it start from its folder.
+        path: of the list; relative paths in it are relative to its folder.
 
     Returns:
         Its entries, in order.
 
     Raises:
         ConfigurationError: if the list is a Parquet file and pyarrow is not installed.
-        InputError: naming the row or entry that cannot be used.
+        InputError: naming the entry that cannot be used.
 
     Example:
         >>> import tempfile
@@ -79,10 +80,9 @@ def _parquet_rows(path: Path) -> list[Any]:
         from pyarrow import parquet
     except ImportError as error:
         raise ConfigurationError(
-            f"{path}: Parquet needs pyarrow: pip install 'monai-zsad[parquet]', or give a CSV or JSON list"
+            f"{path}: a Parquet file needs pyarrow; run pip install 'monai-zsad[parquet]', or give a CSV or JSON list"
         ) from error
-    # Of this one file: a folder's name such as "year=2024" would become a column. What is damaged is an ArrowInvalid, a
-    # ValueError.
+    # `read_table` would add a column for a folder such as "year=2024". Damaged files raise ArrowInvalid, a ValueError.
     table = parquet.ParquetFile(path).read()
     return [{str(key).strip().lower(): value for key, value in row.items()} for row in table.to_pylist()]
 
@@ -112,7 +112,7 @@ def _entry(row: Any, name: str, path: Path) -> ListedScan:
     if isinstance(row, str):
         row = {"image": row}
     if not isinstance(row, Mapping):
-        raise _unusable(path, f"{name} is no object")
+        raise _unusable(path, f"{name} is not an object")
     given = row.get("image")
     listed: list[Any] = given if isinstance(given, list) else [given]
     images = [image.strip() for image in listed if isinstance(image, str) and image.strip()]
@@ -124,4 +124,4 @@ def _entry(row: Any, name: str, path: Path) -> ListedScan:
 
 
 def _unusable(path: Path, reason: str) -> InputError:
-    return InputError(f"{path}: cannot be used as a list of scans ({reason}); give {_EXPECTED}", code="bad-datalist")
+    return refusal(path, "bad-datalist", f"cannot be used as a list of scans ({reason})", f"give {_EXPECTED}")

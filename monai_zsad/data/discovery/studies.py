@@ -1,4 +1,4 @@
-"""Finding scans: one record per volume file, picture and DICOM series below a path, in an archive or in a list."""
+"""Finding scans: one record per volume file, 2D image and DICOM series below a path, in an archive or in a list."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_zsad.data.codes import Repair
-from monai_zsad.data.dicom.series import Series, closest
+from monai_zsad.data.codes import Repair, refusal
+from monai_zsad.data.dicom import Series, closest
 from monai_zsad.data.discovery.archives import extract_archive, is_archive
 from monai_zsad.data.discovery.case_ids import safe_id, unique_ids
-from monai_zsad.data.discovery.contents import IMAGE_SUFFIXES, Contents, list_files, look_into
+from monai_zsad.data.discovery.contents import Contents, list_files, look_into
 from monai_zsad.data.discovery.dicomweb import Retrieved, retrieve
 from monai_zsad.data.discovery.dicomweb_query import DicomwebLogin, is_query
 from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, ListedScan, read_scan_list
-from monai_zsad.data.image_files import PICTURE_SCAN_SUFFIXES
-from monai_zsad.errors import InputError
+from monai_zsad.data.formats import IMAGE_SUFFIXES, SLICE_SUFFIXES
 
-__all__ = ["IMAGE_SUFFIXES", "find_scans"]
+__all__ = ["find_scans"]
 
 _logger = logging.getLogger(__name__)
 _ACCEPTED = (
-    f"a {', '.join((*IMAGE_SUFFIXES, *PICTURE_SCAN_SUFFIXES))} file, a folder with one DICOM series, a folder or zip "
-    f"archive of such, a list of them ({', '.join(LIST_SUFFIXES)}), or a DICOMweb query"
+    f"a {', '.join((*IMAGE_SUFFIXES, *SLICE_SUFFIXES))} file, a folder with one DICOM series, a folder or zip "
+    f"archive of these, a list of them ({', '.join(LIST_SUFFIXES)}), or a DICOMweb query"
 )
 
 
 @dataclass
 class _Scan:
-    """A scan before it has a case id; ``parts`` are the path below the searched folder, the base name last."""
+    """A scan before it has a case id; ``parts`` is its path below the searched folder."""
 
     image: str | list[str]
     parts: tuple[str, ...]
@@ -54,40 +53,41 @@ def find_scans(
     download: str | os.PathLike[str] | None = None,
     login: DicomwebLogin | None = None,
 ) -> list[dict[str, Any]]:
-    """List the scans at a path: a volume file, a picture, a DICOM series, or a folder, archive or list of such.
+    """List the scans at a path: a volume file, a 2D image, a DICOM series, or a folder, archive or list of these.
 
-    DICOM files are recognised by content and grouped by SeriesInstanceUID; several volumes under one series (echoes,
-    time points) and several X-rays are one case each. Localizers, secondary captures and what is no image (SEG, SR,
-    parametric maps, DICOMDIR) are left out and logged; other files are ignored. Hidden files and folders are not
-    looked at. Pictures in a folder are scans only where it holds nothing else: beside volumes they are previews.
-    Results of an earlier run below ``path`` and segmentations of 3D Slicer (``.seg.nrrd``) are no scans, and so are
-    masks: what has a name such as ``anna_mask.nii.gz``, or lies in a folder such as ``labels``, and holds few whole
-    values. A mask that is given by its own path is a scan with a warning.
+    DICOM files are recognised by content and grouped by SeriesInstanceUID. Several volumes under one series (echoes,
+    time points) and several X-rays are one case each. Localizers, secondary captures and objects that are not images
+    (SEG, SR, parametric maps, DICOMDIR) are left out and logged. Other files, and hidden files and folders, are
+    ignored. 2D images are scans only in a folder without volumes: beside volumes they are previews.
+
+    Results of an earlier run below ``path``, segmentations of 3D Slicer (``.seg.nrrd``) and masks are left out. A file
+    counts as a mask if it has a name such as ``anna_mask.nii.gz``, or lies in a folder such as ``labels``, and holds
+    few different integers. A mask whose own path is given is read as a scan, with a warning.
 
     Args:
         path: file or folder; a zip archive, which is unpacked into a temporary folder until Python ends; or a CSV or
-            JSON list with ``image`` and, if wanted, ``case`` and ``modality``, whose images may be files or folders
+            JSON list with ``image`` and optionally ``case`` and ``modality``, whose images may be files or folders
             with one series; or a DICOMweb query such as ``https://host/dicom-web/series?Modality=MR&PatientID=7`` or
             ``https://host/dicom-web/studies/UID`` (``dicomweb://`` means ``https://``), whose series are retrieved.
-            Archives inside a folder are looked into as if they were folders.
-        exclude: folder that is not looked into, for results that lie beside the scans.
+            Archives inside a folder are searched like folders.
+        exclude: folder that is left out, for example one with results beside the scans.
         series: choice of DICOM series, by SeriesInstanceUID, number, modality, or part of the description, in this
             order; everything else is left out.
-        download: folder that keeps what a query retrieves, one folder per study and series, so that another run does
-            not retrieve it again; None makes a temporary one, which is removed when Python ends.
-        login: for a query's server; None takes it from the environment, see
+        download: folder for the retrieved series of a query, one folder per study and series; another run does not
+            retrieve them again. None makes a temporary folder, which is removed when Python ends.
+        login: for the server of a query; None takes it from the environment, see
             :class:`~monai_zsad.data.DicomwebLogin`.
 
     Returns:
-        Records in the order of their paths (of a list: in its order), ready for :class:`monai.data.Dataset`:
+        Records in the order of their paths (for a list: in its order), ready for :class:`monai.data.Dataset`:
 
         - ``image``: the file's path, or the sorted list of a DICOM series' files (for :class:`ScanReader`)
         - ``case``: id that is unique in the list and safe as a file name: the file's stem or the folder's name,
-          preceded by parent folders where two would be equal, followed by the series number where a folder holds
-          several series
-        - ``modality``: DICOM's code (``"CT"``, ``"MR"``), and ``""`` where it is unknown (every other format; not None
+          preceded by parent folders if two would be equal, followed by the series number if a folder holds several
+          series
+        - ``modality``: DICOM's code (``"CT"``, ``"MR"``), or ``""`` if it is unknown (every other format; not None,
           because a DataLoader cannot collate None)
-        - ``warnings`` and ``warning_codes``, joined by line breaks, only where something was left out beside the scan
+        - ``warnings`` and ``warning_codes``, joined by line breaks, only if something was left out beside the scan
 
     Raises:
         InputError: if the path does not exist, holds no scan or not the chosen series, is an archive, list or query
@@ -106,7 +106,7 @@ def find_scans(
         return _retrieved(retrieve(str(path), download, series, login))
     root = Path(path).expanduser()
     if not root.exists():
-        raise InputError(f"{root} does not exist: give {_ACCEPTED}", code="missing-file")
+        raise refusal(root, "missing-file", "does not exist", f"give {_ACCEPTED}")
     if root.is_file() and root.name.lower().endswith(LIST_SUFFIXES):
         return _listed(root, series)
     archive = root if root.is_file() and is_archive(root) else None
@@ -121,18 +121,18 @@ def _found(
     exclude: str | os.PathLike[str] | None = None,
     archive: Path | None = None,
 ) -> list[_Scan]:
-    """Scans at a path, or of what was unpacked there of an archive."""
+    """Scans at a path; ``archive`` was unpacked there, if it is given."""
     files = list_files(root, exclude)
     if not files:
-        what = f"{root} is an empty folder" if archive is None else f"{archive} is empty"
-        raise InputError(f"{what}: give {_ACCEPTED}", code="no-scan")
+        finding = "is an empty folder" if archive is None else "is empty"
+        raise refusal(archive or root, "no-scan", finding, f"give {_ACCEPTED}")
     base = root.parent if root.is_file() else root
     contents = look_into(base, files, archives=archive is None, named=root.is_file())
     return _scans(contents, archive or root, series)
 
 
 def _retrieved(result: Retrieved) -> list[dict[str, Any]]:
-    """Scans of a server; a series that could not be retrieved fails later and alone, as its folder is missing."""
+    """Scans of a server; a series that could not be retrieved fails later, because its folder is missing."""
     scans = [_Scan(str(folder), folder.parts[-2:]) for folder in result.failed]
     if result.files:
         scans += _scans(look_into(result.folder, result.files, archives=False), "what was retrieved", None)
@@ -140,33 +140,33 @@ def _retrieved(result: Retrieved) -> list[dict[str, Any]]:
     return [scan.record(case) for scan, case in zip(scans, cases, strict=True)]
 
 
-def _scans(contents: Contents, where: object, series: str | int | None) -> list[_Scan]:
-    found, volumes, pictures = contents.series, contents.volumes, contents.pictures
+def _scans(contents: Contents, where: Path | str, series: str | int | None) -> list[_Scan]:
+    found, volumes, images = contents.series, contents.volumes, contents.images
     if series is not None:
-        volumes, pictures = [], []
+        volumes, images = [], []
         chosen = closest([one.header for one in found], series, where)
         found = [one for one, wanted in zip(found, chosen, strict=True) if wanted]
-    elif pictures and (volumes or found):
-        _logger.info("left out %d pictures beside the scans in %s", len(pictures), where)
-        pictures = []
+    elif images and (volumes or found):
+        _logger.info("left out %d 2D images beside the scans in %s", len(images), where)
+        images = []
     if contents.segmentations:
         _logger.info("left out %d segmentations of 3D Slicer in %s", len(contents.segmentations), where)
-    scans = [_file_scan(file, contents.parts(file)) for file in [*volumes, *pictures]]
+    scans = [_file_scan(file, contents.parts(file)) for file in [*volumes, *images]]
     scans += _series_scans(found, contents)
     if not scans:
         what = f"{contents.files} other files{contents.left_out()}"
-        raise InputError(f"{where} holds no scan ({what}): give {_ACCEPTED}", code="no-scan")
+        raise refusal(where, "no-scan", f"holds no scan ({what})", f"give {_ACCEPTED}")
     return sorted(scans, key=lambda scan: _first(scan, contents))
 
 
 def _first(scan: _Scan, contents: Contents) -> str:
-    """Place of the first file, which is the same wherever an archive was unpacked."""
+    """Path of the first file below the searched folder, independent of where an archive was unpacked."""
     image = scan.image if isinstance(scan.image, str) else scan.image[0]
     return "/".join(contents.parts(Path(image)))
 
 
 def _file_scan(file: Path, parts: tuple[str, ...]) -> _Scan:
-    endings = (*IMAGE_SUFFIXES, *PICTURE_SCAN_SUFFIXES)
+    endings = (*IMAGE_SUFFIXES, *SLICE_SUFFIXES)
     suffix = max((end for end in endings if file.name.lower().endswith(end)), key=len)
     return _Scan(str(file), (*parts[:-1], file.name[: -len(suffix)]))
 
@@ -177,7 +177,7 @@ def _series_scans(series: Sequence[Series], contents: Contents) -> list[_Scan]:
         together[one.folder].append(one)
     scans = []
     for folder, members in together.items():
-        # The searched folder's own name stands for a series that lies directly in it.
+        # A series directly in the searched folder is named after this folder.
         name = contents.parts(folder) or (contents.base.resolve().name or "series",)
         several = len({one.header.uid for one in members}) > 1
         for rank, one in enumerate(members, start=1):
@@ -195,25 +195,23 @@ def _listed(path: Path, series: str | int | None) -> list[dict[str, Any]]:
     given = [safe_id(entry.case).casefold() for entry in entries if entry.case]
     if len(set(given)) < len(given):
         twice = next(case for case, count in Counter(given).items() if count > 1)
-        raise InputError(f"{path}: the case {twice!r} is listed twice; give every case its own id", code="bad-datalist")
+        raise refusal(path, "bad-datalist", f"lists the case {twice!r} twice", "give every case its own id")
     cases = unique_ids([scan.parts for scan in scans])
     return [scan.record(case) for scan, case in zip(scans, cases, strict=True)]
 
 
 def _listed_scan(entry: ListedScan, path: Path, series: str | int | None) -> _Scan:
-    """What an entry names; a file that cannot be read, or is missing, fails later and alone."""
+    """The scan of an entry; an unreadable or missing file does not stop the others, and fails when it is read."""
     image = entry.images[0]
     if len(entry.images) > 1:
         scan = _Scan([str(file) for file in entry.images], image.parent.parts[-2:])
     elif image.is_dir():
         scans = _found(image, series)
         if len(scans) > 1:
-            raise InputError(
-                f"{path}: {image} holds {len(scans)} scans; list each of them, or choose one with series=",
-                code="bad-datalist",
-            )
+            finding = f"{image} holds {len(scans)} scans"
+            raise refusal(path, "bad-datalist", finding, "list each of them, or choose one with series=")
         scan = scans[0]
-    elif image.name.lower().endswith((*IMAGE_SUFFIXES, *PICTURE_SCAN_SUFFIXES)):
+    elif image.name.lower().endswith((*IMAGE_SUFFIXES, *SLICE_SUFFIXES)):
         scan = _file_scan(image, (image.parent.name, image.name))
     else:
         scan = _Scan(str(image), (image.parent.name, image.stem))

@@ -11,7 +11,7 @@ from monai.data import DataLoader, Dataset
 from monai.transforms import Compose
 
 from monai_zsad.data.benchmarks import get_benchmark, read_benchmark
-from monai_zsad.data.images import LoadMaskd, LoadPictured
+from monai_zsad.data.benchmarks.transforms import LoadMaskd, LoadPictured
 from monai_zsad.errors import ConfigurationError, InputError
 from tests.data.benchmarks.miniature import MAKERS, anomalous, bmad_repackaged, normal, save, write_meta
 from tests.data.labelled import make_decathlon, make_mvtec, make_volumes

@@ -118,9 +118,9 @@ def test_a_damaged_slice_stays_with_its_series(tmp_path):
 
 
 def test_nothing_to_read_is_refused(tmp_path):
-    with pytest.raises(InputError, match="gone does not exist: give a"):
+    with pytest.raises(InputError, match=r"gone: .*; give a \.nii"):
         find_scans(tmp_path / "gone")
-    with pytest.raises(InputError, match="is an empty folder: give a"):
+    with pytest.raises(InputError, match=r"; give a \.nii"):
         find_scans(tmp_path)
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(InputError, match=r"holds no scan \(1 other files\)"):
@@ -228,8 +228,9 @@ def test_a_file_that_is_none_is_listed_and_left_to_the_reader(tmp_path, content)
     assert cases(path) == ["a_mask"]
     (found,) = find_studies(path)
     assert content == "cut" or found.skipped.startswith("its header cannot be read")
-    with pytest.raises(InputError, match="damaged or no NIfTI"):
+    with pytest.raises(InputError) as caught:
         ScanReader().get_data([path])
+    assert caught.value.code == "damaged"
 
 
 def test_masks_among_pictures_are_left_out(tmp_path):
@@ -440,7 +441,7 @@ def test_archives_are_bounded_together_and_not_nested(tmp_path, monkeypatch, cap
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("a.tar.gz", "is no zip archive: unpack it"), ("a.mgz", "has a format that is not read: convert it to NIfTI")],
+    [("a.tar.gz", "is not a zip archive: unpack it"), ("a.mgz", "has a format that is not read: convert it to NIfTI")],
 )
 def test_what_is_not_read_is_listed(tmp_path, caplog, name, reason):
     write_nifti(tmp_path / "scan.nii")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from monai_zsad.data.images import (
+from monai_zsad.data.benchmarks.transforms import (
     LoadMask,
     LoadMaskd,
     LoadPicture,
