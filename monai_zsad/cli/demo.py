@@ -1,4 +1,4 @@
-"""``python -m monai_zsad demo``: the main job, from a sample scan to a map, scores and a picture."""
+"""``monai-zsad demo``: from a sample scan to an anomaly map, scores, a preview and a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from monai_zsad.errors import ZsadError
 
 __all__ = ["demo"]
 
-# What the sample is; without them the model looks for anything.
+# Anatomy and modality of the sample scan.
 _OVERRIDES = {"anatomy": "brain", "modality": "FLAIR"}
 
 
@@ -24,9 +24,9 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the sample scan and the results.")] = Path(
         "demo_output"
     ),
-    bundle: Annotated[str, typer.Option(help="A bundle's folder or name.")] = "tiny_screening",
+    bundle: Annotated[str, typer.Option(help="Folder or name of a bundle.")] = "tiny_screening",
 ) -> None:
-    """Make a sample scan with a known lesion, screen it with a bundle and say what was found, and where it is.
+    """Make a sample scan with a known lesion, screen it, and compare the findings with the lesion.
 
     The results of an earlier demo in the same folder are replaced.
 
@@ -46,7 +46,7 @@ def demo(
     command += [word for key, value in _OVERRIDES.items() for word in (f"--{key}", value)]
     print(f"Running: {shlex.join(['python', *command[1:]])}\n", flush=True)
     if subprocess.run(command, check=False).returncode:
-        raise ZsadError("the demo's run failed; its messages stand above")
+        raise ZsadError("the run of the demo failed: correct the error that is printed above")
     _report(results, truth)
 
 
@@ -59,19 +59,19 @@ def _report(results: Path, truth: dict[str, Any]) -> None:
     print(f"Anomaly map: {anomaly_map}   (float32, on the scan's grid)")
     print(f"Findings:    {findings}")
     print(f"Report:      {folder / files['report']}   (open it in a browser)")
-    print(f"Picture:     {folder / files['preview']}")
+    print(f"Preview:     {folder / files['preview']}")
     print(f"Volume score {content['volume_score']:.3f}, {len(candidates)} candidates above {_threshold(content)}")
     center, radius = truth["lesion_center_ras_mm"], truth["lesion_radius_mm"]
     for found in candidates[:3]:
         away = math.dist(found["peak_ras_mm"], center)
         where = "inside the lesion" if away <= radius else f"{away:.0f} mm from the lesion's centre"
-        peak, volume = _text(found["peak_ras_mm"]), found["volume_mm3"]
-        print(f"  {found['id']}: peak {found['peak_score']:.3f} at {peak} mm in RAS, {volume:.0f} mm3, {where}")
-    place, value = _peak(anomaly_map)
-    print(f"Highest value {value:.3f} at {_text(place)} mm in RAS")
+        point, volume = _text(found["peak_ras_mm"]), found["volume_mm3"]
+        print(f"  {found['id']}: peak {found['peak_score']:.3f} at {point} mm in RAS, {volume:.0f} mm3, {where}")
+    peak, value = _peak(anomaly_map)
+    print(f"Highest value {value:.3f} at {_text(peak)} mm in RAS")
     print(f"The scan's lesion: centre {_text(center)} mm, radius {radius:.1f} mm")
-    away = math.dist(place, center)
-    inside = "inside the lesion" if away <= radius else "outside of the lesion"
+    away = math.dist(peak, center)
+    inside = "inside the lesion" if away <= radius else "outside the lesion"
     print(f"\nThe highest value lies {away:.1f} mm from the lesion's centre, {inside}.")
 
 
@@ -90,5 +90,5 @@ def _peak(path: Path) -> tuple[list[float], float]:
     return (image.affine @ [*index, 1])[:3].tolist(), float(values[index])
 
 
-def _text(place: list[float]) -> str:
-    return "(" + ", ".join(f"{mm:.1f}" for mm in place) + ")"
+def _text(point: list[float]) -> str:
+    return "(" + ", ".join(f"{mm:.1f}" for mm in point) + ")"

@@ -1,14 +1,13 @@
 """The command line: ``monai-zsad`` or ``python -m monai_zsad``.
 
-Another group of commands is one ``typer.Typer`` in its own module and one line here. Such a module imports heavy
-packages inside its commands only, so that ``--help`` answers at once. MONAI's own command line,
-``python -m monai.bundle``, stays the way to run a bundle; nothing here wraps it.
+Each group of commands has one module, and is registered here. Such a module imports heavy packages inside its
+commands only, so that ``--help`` answers at once. ``python -m monai.bundle``, MONAI's own command line, runs the same
+bundles.
 """
 
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -17,16 +16,15 @@ from typing import Annotated
 import typer
 
 from monai_zsad._version import __version__
-from monai_zsad.cli import bundle, datasets, prompts, weights
+from monai_zsad.cli import bundles, evaluation, prompts, weights
+from monai_zsad.cli.bundles import convert
 from monai_zsad.cli.compare import compare
-from monai_zsad.cli.convert import convert
 from monai_zsad.cli.demo import demo
-from monai_zsad.cli.label import label_bundle, label_server
+from monai_zsad.cli.evaluation import score
+from monai_zsad.cli.integrations import label_bundle, label_server, slicer
 from monai_zsad.cli.results import calibrate, info, report
-from monai_zsad.cli.score import score
 from monai_zsad.cli.screen import screen
-from monai_zsad.cli.slicer import slicer
-from monai_zsad.errors import ZsadError
+from monai_zsad.errors import ZsadError, show_tracebacks
 
 __all__ = ["app", "main"]
 
@@ -38,13 +36,13 @@ app = typer.Typer(
 )
 for command in (calibrate, compare, convert, demo, info, label_bundle, label_server, report, score, screen, slicer):
     app.command()(command)
-app.add_typer(bundle.app, name="bundle")
-app.add_typer(datasets.app, name="datasets")
+app.add_typer(bundles.app, name="bundle")
+app.add_typer(evaluation.app, name="datasets")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(weights.app, name="weights")
 for group in (app, *(added.typer_instance for added in app.registered_groups)):
     for info_of in group.registered_commands if group else ():
-        # Else the lines of a docstring are broken where the source breaks them, and at the terminal's width, too.
+        # Otherwise the help breaks its lines where the source breaks them, and again at the terminal's width.
         info_of.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(info_of.callback) or "")
 
 
@@ -66,16 +64,17 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process.
 
-    The exit status is 0, or 1 for an error with a remedy (one sentence on stderr; ``MONAI_ZSAD_TRACEBACK=1`` shows its
-    traceback too), or 2 for wrong usage. Any other exception is a defect and keeps its traceback.
+    The exit status is 0 for success, 1 for an error that the user can correct, and 2 for wrong usage. Such an error is
+    one message on stderr; with ``MONAI_ZSAD_TRACEBACK=1`` it keeps its traceback. Any other exception is a defect of
+    the package and keeps its traceback too.
 
     Args:
-        arguments: without the program's name; ``None`` for those of the process.
+        arguments: arguments without the program's name; ``None`` for those of the process.
     """
     try:
         app(args=None if arguments is None else list(arguments))
     except ZsadError as error:
-        if os.environ.get("MONAI_ZSAD_TRACEBACK", "") not in ("", "0"):
+        if show_tracebacks():
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)

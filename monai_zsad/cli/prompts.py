@@ -1,28 +1,29 @@
-"""``monai-zsad prompts``: which words there are, and the sentences that a choice of them yields."""
+"""``monai-zsad prompts``: the known prompt sets, anatomies, modalities and states, and the prompts of a choice."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monai_zsad.cli.printing import JsonOption, print_json, print_table
+
 if TYPE_CHECKING:
     from monai_zsad.prompts import PromptEnsemble
 
 __all__ = ["app"]
 
-# `list --json` has all of a longer list.
+# Longer lists would fill the table; `list --json` prints them.
 _LISTED = 4
 
-app = typer.Typer(help="Prompts: list the words, show the sentences that a set yields.", no_args_is_help=True)
+app = typer.Typer(help="Prompts: list the sets, show the prompts of a set.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_prompts(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List sets, anatomies, modalities and states. A set's own file is written by `prompts show SET --yaml`.
+def list_prompts(as_json: JsonOption = False) -> None:
+    """List the prompt sets, anatomies, modalities and states. `prompts show SET --yaml` prints a set as a file.
 
     Example: python -m monai_zsad prompts list
     """
@@ -54,24 +55,24 @@ def list_prompts(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
                 for key, word in states().items()
             },
         }
-        typer.echo(json.dumps(content, indent=2))
+        print_json(content)
         return
-    _table(
-        ("SET", "SENTENCES", "WHAT"),
+    print_table(
+        ("SET", "PROMPTS", "WHAT"),
         [(name, str(len(ensemble.sentences)), ensemble.description) for name, ensemble in sets.items()],
     )
     typer.echo()
-    _table(
-        ("ANATOMY", "IN A SENTENCE", "ALSO CALLED"),
+    print_table(
+        ("ANATOMY", "IN A PROMPT", "ALSO CALLED"),
         [(key, word.noun, ", ".join(word.aliases)) for key, word in anatomies().items()],
     )
     typer.echo()
-    _table(
-        ("MODALITY", "IN A SENTENCE", "ALSO CALLED"),
+    print_table(
+        ("MODALITY", "IN A PROMPT", "ALSO CALLED"),
         [(key, ", ".join(word.images), ", ".join(word.aliases)) for key, word in modalities().items()],
     )
     typer.echo()
-    _table(
+    print_table(
         ("STATE", "OF", "IN", "ABNORMAL"),
         [
             (key, _some(word.anatomies, "anatomies"), _some(word.modalities, "modalities"), ", ".join(word.abnormal))
@@ -83,24 +84,33 @@ def list_prompts(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
 @app.command()
 def show(
     set_name: Annotated[
-        str | None, typer.Argument(metavar="SET", help="A set as `prompts list` prints it; or give --file.")
+        str | None, typer.Argument(metavar="SET", help="Name of a set, as `prompts list` prints it; or give --file.")
     ] = None,
-    file: Annotated[Path | None, typer.Option("--file", help="A set of your own, in YAML.")] = None,
-    anatomy: Annotated[str | None, typer.Option("--anatomy", help="Such as brain.")] = None,
-    modality: Annotated[str | None, typer.Option("--modality", help="Such as flair, or DICOM's CT.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="What the states are about, in the set's place.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="YAML file with your own set.")] = None,
+    anatomy: Annotated[str | None, typer.Option("--anatomy", help="Anatomy, such as brain.")] = None,
+    modality: Annotated[str | None, typer.Option("--modality", help="Modality, such as flair, or DICOM's CT.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Noun that the states describe, instead of the set's own.")
+    ] = None,
     state: Annotated[
         list[str] | None,
-        typer.Option("--state", help="A state in place of the set's; again for more; findings: all that fit."),
+        typer.Option(
+            "--state", help="State instead of the set's own; `findings` means all states that match. Repeatable."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    as_yaml: Annotated[bool, typer.Option("--yaml", help="Print a YAML file to start an own set from.")] = False,
+    as_json: JsonOption = False,
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="Print the set as a YAML file, to change it.")] = False,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=3, help="Tokens that fit the text tower; 77 for CLIP.", show_default=False),
+        typer.Option(
+            "--limit",
+            min=3,
+            help="Longest prompt that the text tower takes, in tokens; 77 for CLIP.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Print the sentences that a set yields, with their tokens; the exit status is 1 if one is too long.
+    """Print the prompts of a set with their number of tokens; the exit status is 1 if one is too long.
 
     Example: python -m monai_zsad prompts show medical --anatomy brain --modality FLAIR
     """
@@ -118,48 +128,37 @@ def show(
     from monai_zsad.backbones.tokenizer import CONTEXT_LENGTH, count_tokens
 
     limit = CONTEXT_LENGTH if limit is None else limit
-    counts = {sentence: count_tokens(sentence) for sentence in ensemble.sentences}
+    counts = {prompt: count_tokens(prompt) for prompt in ensemble.sentences}
     if as_json:
-        typer.echo(json.dumps(_facts(ensemble, counts, limit), indent=2, ensure_ascii=False))
+        print_json(_facts(ensemble, counts, limit))
     else:
-        _print(ensemble, counts, limit)
+        _print_prompts(ensemble, counts, limit)
     ensemble.check_lengths(counts.__getitem__, limit)
 
 
 def _facts(ensemble: PromptEnsemble, counts: Mapping[str, int], limit: int) -> dict[str, Any]:
-    def told(sentences: Sequence[str]) -> list[dict[str, Any]]:
-        return [
-            {"text": sentence, "tokens": counts[sentence], "fits": counts[sentence] <= limit} for sentence in sentences
-        ]
+    def lengths(prompts: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"text": prompt, "tokens": counts[prompt], "fits": counts[prompt] <= limit} for prompt in prompts]
 
     return {
         "set": ensemble.source,
         "description": ensemble.description,
         "name": ensemble.name,
         "limit": limit,
-        "normal": told(ensemble.normal),
-        "abnormal": told(ensemble.abnormal),
+        "normal": lengths(ensemble.normal),
+        "abnormal": lengths(ensemble.abnormal),
     }
 
 
-def _print(ensemble: PromptEnsemble, counts: Mapping[str, int], limit: int) -> None:
+def _print_prompts(ensemble: PromptEnsemble, counts: Mapping[str, int], limit: int) -> None:
     typer.echo(ensemble.describe())
-    for kind, sentences in (("normal", ensemble.normal), ("abnormal", ensemble.abnormal)):
+    for kind, prompts in (("normal", ensemble.normal), ("abnormal", ensemble.abnormal)):
         typer.echo(f"\n{kind}:")
-        for sentence in sentences:
-            mark = "  TOO LONG" if counts[sentence] > limit else ""
-            typer.echo(f"{counts[sentence]:>4}  {sentence}{mark}")
-    typer.echo(f"\n{len(counts)} sentences; the longest has {max(counts.values())} tokens, {limit} fit")
+        for prompt in prompts:
+            mark = "  TOO LONG" if counts[prompt] > limit else ""
+            typer.echo(f"{counts[prompt]:>4}  {prompt}{mark}")
+    typer.echo(f"\n{len(counts)} prompts; the longest has {max(counts.values())} tokens; at most {limit} are allowed")
 
 
 def _some(keys: Sequence[str], kind: str) -> str:
     return ", ".join(keys) if 0 < len(keys) <= _LISTED else f"{len(keys) or 'all'} {kind}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    lines = [head, *rows]
-    # The last column is as long as it is: only the others are padded.
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head) - 1)]
-    for line in lines:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-        typer.echo("  ".join([*cells, line[-1]]).rstrip())

@@ -1,4 +1,4 @@
-"""``monai-zsad info``, ``calibrate`` and ``report``: what lies in a folder of scans, and what a run has left."""
+"""``monai-zsad info``, ``calibrate`` and ``report``: the series in a folder of scans, and the results of a run."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["calibrate", "info", "report"]
 def info(
     path: Annotated[
         str,
-        typer.Argument(help="A volume file, a folder of any nesting, a zip, a CSV or JSON list, or a DICOMweb query."),
+        typer.Argument(help="Volume file, folder with any subfolders, zip, CSV or JSON list, or DICOMweb query."),
     ],
     series: Annotated[
-        str | None, typer.Option(help="Choose DICOM series: UID, number, modality, or part of the description.")
+        str | None, typer.Option(help="Choose DICOM series by UID, number, modality, or part of the description.")
     ] = None,
 ) -> None:
-    """List what lies at a path: each series with modality, size and spacing, and why one is left out.
+    """List the series at a path with modality, size and spacing, and the reason if one cannot be screened.
 
-    Descriptions are those of the files and may name a patient; `screen` writes none of them.
+    The descriptions are those in the files and may name a patient. `screen` writes none of them.
 
     Example: python -m monai_zsad info SCANS --series FLAIR
     """
@@ -47,23 +47,25 @@ def info(
 
 
 def calibrate(
-    results: Annotated[Path, typer.Argument(help="Output folder of `screen` over scans that are taken as normal.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, such as normal.json.")],
-    bundle: Annotated[str | None, typer.Option(help="Name of the bundle that made them, for the reader.")] = None,
+    results: Annotated[Path, typer.Argument(help="Output folder of `screen` for scans that count as normal.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write, such as normal.json.")],
+    bundle: Annotated[str | None, typer.Option(help="Name of the bundle, kept as a note in the file.")] = None,
     alpha: Annotated[
-        list[float] | None, typer.Option(help="Print the threshold of this false-positive rate per scan. Repeat.")
+        list[float] | None,
+        typer.Option(help="Print the threshold for this rate of normal scans with a candidate. Repeatable."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Make a calibration from scans taken as normal: with it `screen --calibration` gives p-values.
+    """Write a calibration file from normal scans; `screen --calibration` then adds p-values.
 
-    A p-value of 0.05 or less comes up in at most one of 20 normal scans of the same kind (split conformal). Screen the
-    reference scans first, as the others will be, with a low --threshold, so that their candidates are all there.
+    On average at most one of 20 normal scans of the same kind gets a p-value of 0.05 or less (split conformal
+    prediction). First screen the normal scans with the options of the later runs, and with a low --threshold, so that
+    their weak candidates are in the results too.
 
     Example: python -m monai_zsad calibrate RESULTS -o normal.json --alpha 0.05
     """
     if output.exists() and not overwrite:
-        raise OutputError(f"{output} exists: add --overwrite to replace it, or give another --output")
+        raise OutputError(f"{output} exists: add --overwrite to replace it, or choose another --output")
 
     from monai_zsad.workflow.calibration import collect
 
@@ -72,7 +74,7 @@ def calibrate(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{output.parent}: cannot be made ({error.strerror}); give another --output") from error
+        raise OutputError(f"{output.parent} cannot be created ({error.strerror}): choose another --output") from error
     made.save(output)
     typer.echo(f"{made.n} reference scans, smallest p-value {1 / (made.n + 1):.3g}: {output}")
     for rate, threshold in wanted:
@@ -82,14 +84,14 @@ def calibrate(
 
 def report(
     results: Annotated[Path, typer.Argument(help="Output folder of `screen`.")],
-    title: Annotated[str, typer.Option(help="Of the page.")] = "Anomaly screening",
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "Anomaly screening",
 ) -> None:
-    """Write index.html anew: all cases of a results folder, most suspicious first, with links to their reports.
+    """Write the page index.html again, with all cases of a results folder, the most suspicious ones first.
 
     Example: python -m monai_zsad report RESULTS --title "Night list"
     """
     from monai_zsad.writers import write_index
 
     if not title.strip():
-        raise ConfigurationError("--title is empty: give a text")
+        raise ConfigurationError("--title is empty: give a title")
     typer.echo(str(write_index(results, title)))

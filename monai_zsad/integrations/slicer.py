@@ -1,4 +1,4 @@
-"""Results of a case in 3D Slicer without a server: a scene to drag and drop, and sending it to a Slicer that runs."""
+"""Results of a case in 3D Slicer, without a server: a scene to drag into it, or to send to a running Slicer."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _HEAT, _SEGMENTATION, _TABLE, _SCENE = "anomaly", "candidates", "heat", "slicer"
 
 
 def write_colour_table(path: str | os.PathLike[str]) -> Path:
-    """Write a colour table for heat maps: black over violet and orange to yellow, more opaque the hotter.
+    """Write a colour table for heat maps, from transparent black over violet and orange to opaque yellow.
 
-    Slicer's own tables are opaque, so that a heat map would hide the scan below it.
+    Slicer's own colour tables are opaque: a heat map would hide the scan below it.
 
     Args:
-        path: ends in ``.ctbl``, by which Slicer knows what it is.
+        path: file to write. Its name ends in ``.ctbl``, the ending of Slicer's colour tables.
 
     Returns:
         ``path``.
 
     Raises:
-        ConfigurationError: if the name ends otherwise.
+        ConfigurationError: if the name has another ending.
         OutputError: if the file cannot be written.
 
     Example:
@@ -41,7 +41,7 @@ def write_colour_table(path: str | os.PathLike[str]) -> Path:
 
     target = Path(path)
     if target.suffix != ".ctbl":
-        raise ConfigurationError(f"path is {str(path)!r}; 3D Slicer knows colour tables by the ending .ctbl")
+        raise ConfigurationError(f"path={str(path)!r}: the name of a colour table must end in .ctbl")
     lines = [f"# Color table file {target.name}", f"# {_COLOURS} values"]
     for index in range(_COLOURS):
         share = index / (_COLOURS - 1)
@@ -55,16 +55,17 @@ def write_colour_table(path: str | os.PathLike[str]) -> Path:
 def write_scene(folder: str | os.PathLike[str], scan: str | os.PathLike[str] | None = None) -> Path:
     """Write ``<case>_slicer.mrml`` and ``<case>_heat.ctbl`` into the folder of a case.
 
-    Dragged into Slicer, the scene shows the scan, the heat map over it in a fixed scale from 0 to 1, and the
-    candidates as a segmentation, if the case has one.
+    Drag the scene into Slicer. It shows the scan, the heat map over it with colours from 0 to 1, and the candidates as
+    a segmentation, if the case has one.
 
     Args:
-        folder: of a case, as ``screen`` writes it, with ``<case>_anomaly.nii.gz`` and, by ``--set seg_nrrd=true``,
-            ``<case>_candidates.seg.nrrd``. The scene names files beside it, so the folder can be moved.
-        scan: volume file to show below; its place is kept as an absolute path.
+        folder: folder of a case, as ``screen`` writes it. It holds ``<case>_anomaly.nii.gz`` and, with
+            ``--set seg_nrrd=true``, ``<case>_candidates.seg.nrrd``. The scene names these files by relative paths, so
+            that the folder can be moved.
+        scan: volume file to show below the heat map. The scene keeps its absolute path.
 
     Returns:
-        The scene.
+        The file of the scene.
 
     Raises:
         InputError: if the heat map or the scan is missing.
@@ -72,7 +73,7 @@ def write_scene(folder: str | os.PathLike[str], scan: str | os.PathLike[str] | N
     """
     files = _files(folder)
     if scan is not None and not Path(scan).is_file():
-        raise InputError(f"{scan} is no file: give the volume that was screened")
+        raise InputError(f"{scan} is not a file: give the volume that was screened")
     write_colour_table(files[_TABLE])
     scene = ElementTree.Element("MRML", version="Slicer5", userTags="")
     _node(scene, "ColorTableStorage", "vtkMRMLColorTableStorageNode901", fileName=files[_TABLE].name)
@@ -88,8 +89,8 @@ def write_scene(folder: str | os.PathLike[str], scan: str | os.PathLike[str] | N
     heat = _volume(scene, 902, files[_HEAT].name, f"{_case(folder)} anomaly", colour=colours, window="1", level="0.5")
     shown = {"foregroundVolume": heat}
     if scan is not None:
-        place = str(Path(scan).resolve())
-        shown = {"backgroundVolume": _volume(scene, 903, place, _case(folder)), **shown}
+        source = str(Path(scan).resolve())
+        shown = {"backgroundVolume": _volume(scene, 903, source, _case(folder)), **shown}
     if files[_SEGMENTATION].is_file():
         _segmentation(scene, files[_SEGMENTATION].name, f"{_case(folder)} candidates")
     for view in ("Red", "Yellow", "Green"):
@@ -112,15 +113,17 @@ def write_scene(folder: str | os.PathLike[str], scan: str | os.PathLike[str] | N
 def send_case(
     folder: str | os.PathLike[str], scan: str | os.PathLike[str] | None = None, *, port: int = 2016
 ) -> list[str]:
-    """Load heat map and candidates of a case into a 3D Slicer that runs on this machine, by slicerio's server.
+    """Load heat map and candidates of a case into a 3D Slicer that runs on this machine.
+
+    The package slicerio sends the files to Slicer's module "Web Server".
 
     Args:
-        folder: of a case, as for :func:`write_scene`.
+        folder: folder of a case, as for :func:`write_scene`.
         scan: volume file to load first.
-        port: of Slicer's web server (module "Web Server", with the Slicer API enabled).
+        port: port of the module "Web Server"; its Slicer API must be enabled.
 
     Returns:
-        Ids of the nodes that Slicer made.
+        Ids of the nodes in Slicer.
 
     Raises:
         ConfigurationError: if slicerio is not installed.
@@ -129,16 +132,16 @@ def send_case(
     try:
         from slicerio import server
     except ImportError as error:
-        raise ConfigurationError("slicerio is not installed: pip install slicerio") from error
+        raise ConfigurationError("slicerio is not installed: run `pip install slicerio`") from error
     files = _files(folder)
     if scan is not None and not Path(scan).is_file():
-        raise InputError(f"{scan} is no file: give the volume that was screened")
+        raise InputError(f"{scan} is not a file: give the volume that was screened")
     write_colour_table(files[_TABLE])
     before, server.SERVER_PORT = server.SERVER_PORT, port
     try:
         if not server.is_server_running():
             raise InputError(
-                f"no 3D Slicer answers on port {port}: open its module Web Server, enable Slicer API and start it"
+                f"no 3D Slicer answers on port {port}: open its module Web Server, enable the Slicer API and start it"
             )
         made: list[str] = []
         if scan is not None:
@@ -158,7 +161,7 @@ def _load(server: Any, path: Path, kind: str, **properties: str) -> list[str]:
     try:
         return list(server.file_load(str(path.resolve()), kind, properties or None, auto_start=False) or [])
     except (RuntimeError, OSError) as error:
-        raise InputError(f"{path}: 3D Slicer could not load it ({error}); see its error log") from error
+        raise InputError(f"3D Slicer cannot load {path} ({error}): see Slicer's error log") from error
 
 
 def _case(folder: str | os.PathLike[str]) -> str:
@@ -166,7 +169,6 @@ def _case(folder: str | os.PathLike[str]) -> str:
 
 
 def _files(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Files of a case; the heat map exists."""
     own = Path(folder).resolve()
     endings = {_HEAT: ".nii.gz", _SEGMENTATION: ".seg.nrrd", _TABLE: ".ctbl", _SCENE: ".mrml"}
     files = {what: CaseLayout(own.parent, what, ending).filename(subject=own.name) for what, ending in endings.items()}

@@ -76,8 +76,8 @@ def test_long_sentences_are_flagged(tmp_path: Path, capsys: pytest.CaptureFixtur
         main(["prompts", "show", "--file", str(path), *(["--json"] if as_json else [])])
     assert stopped.value.code == 1
     out, err = capsys.readouterr()
-    assert "1 of 3 sentences are longer than 77 tokens: 'very very" in err
-    assert "(84 tokens)" in err
+    assert "84 tokens" in err
+    assert "'very very" in err
     if as_json:
         assert [entry["fits"] for entry in json.loads(out)["abnormal"]] == [False, True]
     else:

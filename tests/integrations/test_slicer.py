@@ -38,7 +38,7 @@ def test_every_colour_is_there_and_hot_is_opaque(tmp_path: Path) -> None:
     assert (np.diff(colours[:, 3]) >= 0).all()
     assert colours[0, 3] == 0
     assert colours[-1, 3] == 255
-    with pytest.raises(ConfigurationError, match=r"ending \.ctbl"):
+    with pytest.raises(ConfigurationError, match=r"\.ctbl"):
         write_colour_table(tmp_path / "heat.txt")
 
 
@@ -70,9 +70,9 @@ def test_a_scene_may_lack_scan_and_segments(case: Path) -> None:
 
 
 def test_missing_files_are_named(case: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nothing\.nii is no file"):
+    with pytest.raises(InputError, match=r"nothing\.nii"):
         write_scene(case, tmp_path / "nothing.nii")
-    with pytest.raises(InputError, match=r"results_anomaly\.nii\.gz is missing"):
+    with pytest.raises(InputError, match=r"results_anomaly\.nii\.gz"):
         write_scene(case.parent)
 
 

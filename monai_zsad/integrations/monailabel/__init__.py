@@ -1,1 +1,1 @@
-"""Screening inside MONAI Label's clients; only ``adapter`` needs MONAI Label itself."""
+"""Screening in the clients of MONAI Label. Only ``adapter`` imports MONAI Label itself."""

@@ -1,4 +1,4 @@
-"""Levels of suspicion: candidates as a label map with few, named values."""
+"""Levels of suspicion: a label map with few named values for all candidates."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ LEVELS = {"low suspicion": 1, "moderate suspicion": 2, "high suspicion": 3}
 
 
 def level_of(peak_score: float, options: RequestOptions) -> int:
-    """1, 2 or 3, by the peak score of a candidate."""
+    """Return the level of a candidate, 1, 2 or 3, from its peak score."""
     return 1 + (peak_score >= options.level_moderate) + (peak_score >= options.level_high)
 
 
 def level_labels(
     labels: np.ndarray, candidates: Sequence[Any], options: RequestOptions, *, compact: bool = False
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Every voxel's level in place of its candidate's id.
+    """Replace the id of each candidate by its level of suspicion.
 
     Args:
-        labels: ids of candidates, 0 for none, of any shape.
-        candidates: ``LesionCandidate`` of every id.
-        options: where the levels begin.
-        compact: number the levels that occur from 1 without gaps.
+        labels: ids of candidates, 0 for the background, of any shape.
+        candidates: the ``LesionCandidate`` of every id.
+        options: the scores at which the levels begin.
+        compact: number the levels that occur from 1 to their number, without gaps.
 
     Returns:
-        uint8 of the shape of ``labels``, and the value of each level's name in it.
+        The levels, uint8 in the shape of ``labels``, and the value of each level by its name.
 
     Example:
         >>> from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What a client of MONAI Label may choose for one request: its options panel, and the values that come back."""
+"""Options of one request: the panel that a client of MONAI Label shows, and the values that it sends back."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ __all__ = ["LABEL_VALUES", "PLANES", "RequestOptions", "default_levels", "panel"
 
 PLANES = ("axial", "coronal", "sagittal", "acquisition")
 LABEL_VALUES = ("auto", "fixed", "compact")
-"""How levels are numbered: see :attr:`RequestOptions.label_values`."""
+"""Ways to number the levels: see :attr:`RequestOptions.label_values`."""
 
-_WORDS = ("prompt_set", "anatomy", "modality")
+_PROMPTS = ("prompt_set", "anatomy", "modality")
 _NUMBERS = ("candidate_threshold", "min_volume_mm3", "border_mm", "max_candidates")
 _LEVELS = {"level_moderate": 0.65, "level_high": 0.8}
 _ANY = "any"
-# MONAI's configuration runs a text that starts with $ as Python and resolves @ and %: no such text may come from afar.
+# MONAI runs a text that starts with $ as Python, and resolves @ and %. A client must not be able to send such a text.
 _HARMLESS = re.compile(r"[\w .,\-\[\]]*", re.ASCII)
 
 
 @dataclass(frozen=True)
 class RequestOptions:
-    """The values of one request, checked.
+    """The checked values of one request.
 
     Attributes:
-        overrides: values by id of the bundle's ``inference.yaml``.
-        level_moderate: a candidate whose peak score reaches it is of level 2.
-        level_high: a candidate whose peak score reaches it is of level 3.
-        label_values: ``"fixed"``: 1 low, 2 moderate, 3 high suspicion; ``"compact"``: the levels that occur, numbered
-            without gaps, since 3D Slicer's plugin names segments by their order; ``"auto"``: compact where the client
-            forces ``uint8``, as only that plugin does.
+        overrides: values by their id in the bundle's ``inference.yaml``.
+        level_moderate: a candidate with this peak score or a higher one has level 2.
+        level_high: a candidate with this peak score or a higher one has level 3.
+        label_values: how levels are numbered. ``"fixed"``: 1 low, 2 moderate, 3 high suspicion. ``"compact"``: the
+            levels that occur, without gaps; 3D Slicer's plugin needs this, because it names segments by their order.
+            ``"auto"``: compact if the client asks for ``uint8``, as only that plugin does, else fixed.
     """
 
     overrides: Mapping[str, Any]
@@ -46,10 +46,10 @@ class RequestOptions:
 
 
 def panel(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a client shows for a bundle: a list is a choice whose first item is the default.
+    """Return the options that a client shows for a bundle. A list is a choice; its first item is the default.
 
     Args:
-        config: content of the bundle's ``inference.yaml``; options that it lacks are left out.
+        config: content of the bundle's ``inference.yaml``. Options that it does not have are left out.
 
     Example:
         >>> panel({"plane": "axial", "candidate_threshold": 0.4})["plane"]
@@ -75,16 +75,16 @@ def panel(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def default_levels() -> RequestOptions:
-    """Where the levels begin if nobody chooses."""
+    """Return the scores at which the levels begin by default."""
     return RequestOptions({}, _LEVELS["level_moderate"], _LEVELS["level_high"], "fixed")
 
 
 def read_options(request: Mapping[str, Any], shown: Mapping[str, Any]) -> RequestOptions:
-    """The options in a client's request; what it leaves out has the panel's default, other keys are not looked at.
+    """Read the options from a client's request. A missing option has the panel's default; other keys are ignored.
 
     Args:
-        request: parameters as the client sent them: numbers may be texts, a choice may be the panel's whole list.
-        shown: from :func:`panel`.
+        request: parameters as the client sent them. A number may be a text, and a choice may be the panel's list.
+        shown: options of the panel, from :func:`panel`.
 
     Raises:
         ConfigurationError: if a value cannot be used.
@@ -95,9 +95,9 @@ def read_options(request: Mapping[str, Any], shown: Mapping[str, Any]) -> Reques
     """
     values = {key: _first(request.get(key, default)) for key, default in shown.items()}
     overrides: dict[str, Any] = {}
-    for key in (*_WORDS, "plane", "label_values"):
+    for key in (*_PROMPTS, "plane", "label_values"):
         if key in values:
-            values[key] = _known_word(key, values[key])
+            values[key] = _known_key(key, values[key])
             _check_choice(key, values[key], shown[key])
             overrides[key] = None if values[key] == _ANY and key != "prompt_set" else values[key]
     for key in (*_NUMBERS, *_LEVELS):
@@ -111,7 +111,9 @@ def read_options(request: Mapping[str, Any], shown: Mapping[str, Any]) -> Reques
     label_values = str(overrides.pop("label_values"))
     moderate, high = (overrides.pop(key) for key in _LEVELS)
     if moderate is None or high is None or moderate > high:
-        raise ConfigurationError(f"level_moderate={moderate} and level_high={high}: give two scores, the lower first")
+        raise ConfigurationError(
+            f"level_moderate={moderate}, level_high={high}: give the lower score first"
+        )
     return RequestOptions(overrides, moderate, high, label_values)
 
 
@@ -119,9 +121,9 @@ def _first(value: Any) -> Any:
     return value[0] if isinstance(value, list) and value else value
 
 
-def _known_word(key: str, value: Any) -> Any:
-    """The panel's own name of an anatomy or modality that is written otherwise, such as FLAIR, or DICOM's MR."""
-    # What is unknown is left to the check of the panel's choices, which names them.
+def _known_key(key: str, value: Any) -> Any:
+    """Return the panel's name of an anatomy or modality that has other names, such as FLAIR or DICOM's MR."""
+    # The check of the panel's choices reports unknown names, with the known ones.
     with contextlib.suppress(ConfigurationError):
         if key == "anatomy":
             return library.find(library.anatomies(), value, key, "").key
@@ -143,14 +145,14 @@ def _number(key: str, value: Any) -> float | int | None:
     except (TypeError, ValueError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
-        raise ConfigurationError(f"{key}={value!r} is no number")
+        raise ConfigurationError(f"{key}={value!r} is not a number: give a number, such as 0.5")
     return int(number) if key == "max_candidates" and number.is_integer() else number
 
 
 def _text(key: str, value: Any) -> str:
     text = "" if value is None else str(value).strip()
     if not _HARMLESS.fullmatch(text):
-        raise ConfigurationError(f"{key}={text!r}: only letters, digits, spaces and . , - _ [ ] are accepted")
+        raise ConfigurationError(f"{key}={text!r}: use only letters, digits, spaces and . , - _ [ ]")
     return text
 
 

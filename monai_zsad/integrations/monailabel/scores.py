@@ -1,4 +1,4 @@
-"""Volume scores that stay: which study is the most anomalous is asked often and computed once."""
+"""Volume scores of studies, computed once and kept, and the order of the studies by their scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Score", "ScoreStore", "image_stamp", "next_image"]
 
 @dataclass(frozen=True)
 class Score:
-    """Of one image: the volume score, or why there is none."""
+    """The volume score of one image, or ``None`` and the reason."""
 
     volume_score: float | None
     reason: str = ""
@@ -25,11 +25,11 @@ class Score:
 class ScoreStore:
     """Scores by image in a JSON file that several processes may read and write.
 
-    MONAI Label keeps such facts in its data store's file, which the server's process writes whole: what a scoring
-    process wrote meanwhile would be lost.
+    MONAI Label's own data store was not enough: the server's process overwrites its file, and the scores of another
+    process would be lost.
 
     Args:
-        path: of the file; it need not exist.
+        path: the JSON file, which may not exist yet.
 
     Example:
         >>> import tempfile
@@ -43,17 +43,17 @@ class ScoreStore:
         self.path = path
 
     def get(self, image: str, key: str) -> Score | None:
-        """The score of ``image``, if it was computed under the same ``key``."""
+        """Return the score of ``image`` if it was computed with the same ``key``, else ``None``."""
         return self.among([(image, key)]).get(image)
 
     def among(self, images: Iterable[tuple[str, str]]) -> dict[str, Score]:
-        """Scores of those images (with their keys) that have one."""
+        """Return the scores of the given images, pairs of image and key, as far as they are known."""
         content = self._read()
         found = {image: content.get(image) for image, key in images if content.get(image, {}).get("key") == key}
         return {image: Score(entry["volume_score"], entry["reason"]) for image, entry in found.items() if entry}
 
     def put(self, image: str, key: str, score: Score) -> None:
-        """Keep the score of ``image``.
+        """Write the score of ``image`` to the file.
 
         Raises:
             OutputError: if the file cannot be written.
@@ -76,7 +76,10 @@ class ScoreStore:
 
 
 def image_stamp(path: Path | None) -> str:
-    """Changes when the file, or one in the folder, does; empty for ``None``, an image that is known by its UID."""
+    """Return a text that changes when the file, or a file in the folder, changes.
+
+    It is empty for ``None``, an image on a DICOMweb server.
+    """
     if path is None:
         return ""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -87,14 +90,18 @@ def image_stamp(path: Path | None) -> str:
 def next_image(
     images: Iterable[str], scores: Mapping[str, Score], shown: Callable[[str], float]
 ) -> tuple[str, Score | None] | None:
-    """The image to look at next: of those shown longest ago or never, the one with the largest volume score.
+    """Choose the image to look at next.
 
-    Images without a score come after those with one, images that could not be scored last, each by name.
+    Images that were never shown come first, then those that were shown the longest time ago. Among them, the largest
+    volume score comes first, then images without a score, then images that cannot be scored, both by name.
 
     Args:
-        images: that are to be looked at.
-        scores: where they are known.
-        shown: when an image was shown last, in seconds; 0 for never.
+        images: names of the images to look at.
+        scores: the known scores by image.
+        shown: function that returns when an image was shown last, in seconds; 0 for never.
+
+    Returns:
+        The image and its score, which may be unknown; ``None`` if there are no images.
 
     Example:
         >>> next_image(["a", "b", "c"], {"a": Score(0.2), "b": Score(0.9)}, lambda image: 0.0)

@@ -1,4 +1,4 @@
-"""One request: a scan through a bundle to levels, heat map and findings."""
+"""One request: a bundle screens a scan and returns levels of suspicion, heat map and findings."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _TABLE = ("id", "centroid_ras_mm", "volume_mm3", "peak_score", "mean_score", "sl
 
 @dataclass(frozen=True)
 class Screened:
-    """What a request found.
+    """The result of a request.
 
     Attributes:
         heat_map: (X, Y, Z) float32 in [0, 1], on the scan's grid.
-        labels: (X, Y, Z), ids of candidates, 0 for none.
-        candidates: ``LesionCandidate``, most suspicious first.
-        affine: (4, 4), index to mm in RAS.
-        options: of the request.
+        labels: (X, Y, Z), ids of candidates, 0 for the background.
+        candidates: each ``LesionCandidate``, the most suspicious one first.
+        affine: (4, 4), from index to mm in RAS.
+        options: options of the request.
         params: plain values for the client.
     """
 
@@ -45,7 +45,7 @@ class Screened:
     params: dict[str, Any]
 
     def levels(self, *, compact: bool = False) -> tuple[np.ndarray, dict[str, int]]:
-        """Label map of levels and the values of their names, by :func:`level_labels`."""
+        """Return the label map of levels and the value of each level, from :func:`level_labels`."""
         return level_labels(self.labels, self.candidates, self.options, compact=compact)
 
 
@@ -57,14 +57,14 @@ def screen_image(
     case: str = "image",
     device: str | None = None,
 ) -> Screened:
-    """Screen one scan. May run in several threads at once.
+    """Screen one scan. Several threads may call this function at the same time.
 
     Args:
-        bundle: whose steps are run.
-        image: a volume file or a folder with a DICOM series.
+        bundle: the bundle that screens.
+        image: a volume file or a folder with one DICOM series.
         request: the client's parameters; see :func:`~monai_zsad.integrations.monailabel.options.read_options`.
-        case: its name in the findings.
-        device: ``None`` for the bundle's default.
+        case: name of the case in the findings.
+        device: device of the network; ``None`` for the bundle's default.
 
     Raises:
         ConfigurationError: if an option cannot be used.
@@ -85,7 +85,7 @@ def screen_image(
         computed = time.perf_counter()
         data = steps.postprocessing(data)
     except RuntimeError as error:
-        # What a transform or a configuration item raises reaches here inside of MONAI's own error.
+        # MONAI wraps the errors of transforms and configuration items in its own.
         if found := find_user_error(error):
             raise found from error
         raise
@@ -109,12 +109,12 @@ def screen_image(
 
 
 def _record(image: Path) -> dict[str, Any]:
-    """What the reader takes: a file, or the files of a folder's one series."""
+    """Return the input of the reader: a file, or the files of the one series in a folder."""
     if not image.is_dir():
         return {"image": str(image)}
     records = find_scans(image)
     if len(records) != 1:
-        raise InputError(f"{image} holds {len(records)} series: give a folder with one")
+        raise InputError(f"{image} holds {len(records)} series: give a folder with one series")
     return dict(records[0])
 
 
@@ -152,9 +152,9 @@ def write_volume(values: np.ndarray, affine: np.ndarray, path: Path, *, compress
 
     Args:
         values: (X, Y, Z).
-        affine: (4, 4), index to mm in RAS.
-        path: ends in ``.nii.gz``, ``.nii`` or ``.nrrd``.
-        compress: of ``.nrrd``; OHIF reads only what is not compressed.
+        affine: (4, 4), from index to mm in RAS.
+        path: file to write; its name ends in ``.nii.gz``, ``.nii`` or ``.nrrd``.
+        compress: compress an ``.nrrd`` file. OHIF reads only files without compression.
 
     Raises:
         ConfigurationError: for another ending.
@@ -162,10 +162,10 @@ def write_volume(values: np.ndarray, affine: np.ndarray, path: Path, *, compress
     from monai.data import ITKWriter, NibabelWriter
 
     if not path.name.endswith(EXTENSIONS):
-        raise ConfigurationError(f"result_extension={path.suffix!r}: choose {', '.join(EXTENSIONS)}")
+        raise ConfigurationError(f"result_extension={path.suffix!r} is not supported: choose {', '.join(EXTENSIONS)}")
     nrrd = path.name.endswith(".nrrd")
     writer = (ITKWriter if nrrd else NibabelWriter)(output_dtype=values.dtype)
-    # MONAI's writers drop the last axis of a volume of one slice, unless a channel stands behind it.
+    # MONAI's writers drop the last axis of a volume with one slice, unless a channel axis follows it.
     writer.set_data_array(values[..., None], channel_dim=-1, squeeze_end_dims=False)
     writer.set_metadata({"affine": affine, "original_affine": affine, "spatial_shape": values.shape}, resample=False)
     if nrrd:

@@ -26,7 +26,7 @@ def test_writers_do_not_lose_each_other_s_scores(tmp_path: Path) -> None:
     assert len(ScoreStore(file).among(images)) == 30
 
 
-def test_a_damaged_file_is_begun_anew(tmp_path: Path) -> None:
+def test_a_damaged_file_is_replaced(tmp_path: Path) -> None:
     store = ScoreStore(tmp_path / "scores.json")
     store.path.write_text("{")
     assert store.get("a", "key") is None
@@ -51,7 +51,7 @@ def test_the_stamp_follows_what_is_in_a_file_or_folder(tmp_path: Path) -> None:
     st.dictionaries(st.sampled_from("abcdefgh"), st.one_of(st.none(), st.floats(0, 1)), max_size=8),
     st.sets(st.sampled_from("abcdefgh")),
 )
-def test_next_sample_walks_from_the_most_suspicious_to_the_unknown(known: dict, scored: set) -> None:
+def test_next_sample_goes_from_the_most_suspicious_to_the_unknown(known: dict, scored: set) -> None:
     scores = {image: Score(value) for image, value in known.items() if image in scored}
     shown: dict[str, float] = {}
     walked = []

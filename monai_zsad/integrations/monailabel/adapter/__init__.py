@@ -1,1 +1,1 @@
-"""The app for MONAI Label: the only modules that import it."""
+"""The app for MONAI Label. Only these modules import MONAI Label."""

@@ -1,6 +1,6 @@
-"""The app: which models, strategies and scoring methods the server offers, and how it answers a request."""
+"""The app: the models, strategies and scoring methods of the server, and its answer to a request."""
 
-# MONAI Label and what it brings are in an environment of their own, where no type is checked.
+# MONAI Label has its own environment; mypy runs in one without it.
 # mypy: disable-error-code="import-not-found"
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ class ScreeningApp(MONAILabelApp):
     """Zero-shot screening for MONAI Label's clients.
 
     Args:
-        app_dir: folder of the server, for logs and scores.
+        app_dir: folder of the server for logs and scores.
         studies: folder of volumes, or address of a DICOMweb server.
-        conf: ``bundles`` (a bundle's folder, a folder of bundles, or the name of a bundle of this project),
-            ``score_model`` (the bundle whose scores order the studies), ``score_at_most`` (studies per scoring run),
-            ``at_once`` (requests that are computed at the same time, 1; others wait).
+        conf: settings by name. ``bundles``: a bundle's folder, a folder of bundles, or the name of a bundle of this
+            project. ``score_model``: the bundle whose scores order the studies. ``score_at_most``: studies per scoring
+            run. ``at_once``: number of requests that are computed at the same time, by default 1; others wait.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
         self.bundles, name = usable_bundles(conf.get("bundles") or DEFAULT_BUNDLE, conf.get("score_model"))
         scores = Path(app_dir) / "scores" / f"{hashlib.sha256(studies.encode()).hexdigest()[:16]}.json"
         most = int(conf.get("score_at_most") or _MOST_SCORED)
-        self._places = threading.BoundedSemaphore(int(conf.get("at_once") or 1))
+        self._slots = threading.BoundedSemaphore(int(conf.get("at_once") or 1))
         self.scoring_method = VolumeScoring(self.bundles[name], ScoreStore(scores), most)
         super().__init__(
             app_dir=app_dir,
@@ -67,25 +67,25 @@ class ScreeningApp(MONAILabelApp):
         )
 
     def init_infers(self) -> dict[str, InferTask]:
-        """Two models for each bundle: levels of suspicion, and ``<name>_heatmap``."""
+        """Return two models for each bundle: ``<name>`` for levels of suspicion, and ``<name>_heatmap``."""
         levels = {name: LevelsTask(bundle) for name, bundle in self.bundles.items()}
         return {**levels, **{f"{name}_heatmap": HeatMapTask(bundle) for name, bundle in self.bundles.items()}}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        """Most anomalous first, and MONAI Label's random order."""
+        """Return the order of suspicion, and MONAI Label's random order."""
         return {"most_anomalous_first": MostAnomalousFirst(self.scoring_method), "random": Random()}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
-        """The volume scores."""
+        """Return the method that computes the volume scores."""
         return {_SCORING: self.scoring_method}
 
     def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
         """Answer a request for one image.
 
         Args:
-            request: ``model``, ``image`` (id in the data store, or a file that was sent), ``save_label``,
+            request: ``model``, ``image`` (id in the data store, or a file that the client sent), ``save_label``,
                 ``label_tag``, and the parameters of the task.
-            datastore: ``None`` for the app's own.
+            datastore: ``None`` for the data store of the app.
 
         Raises:
             ConfigurationError: if the model is unknown or an option cannot be used.
@@ -99,7 +99,7 @@ class ScreeningApp(MONAILabelApp):
         image = str(request.get("image") or "")
         sent = is_upload(image)
         source = Path(image) if sent else find_source(image, store)
-        with self._places:
+        with self._slots:
             file, params = task({**copy.deepcopy(dict(request)), "image": str(source), "image_id": source.name})
         if not sent and model == self.scoring_method.bundle.name and self._usual(params):
             self.scoring_method.store.put(image, self.scoring_method.key(image, store), Score(params["volume_score"]))
@@ -110,17 +110,17 @@ class ScreeningApp(MONAILabelApp):
         return {"label": label, "tag": DefaultLabelTag.ORIGINAL, "file": file, "params": params}
 
     def _usual(self, params: Mapping[str, Any]) -> bool:
-        """Whether a request had the options that scores are computed with."""
+        """Whether a request had the default options, so that its score may order the studies."""
         from monai_zsad.integrations.monailabel.options import read_options
 
         shown = self.scoring_method.bundle.panel
         return bool(params["options"] == dict(read_options({}, shown).overrides))
 
     def batch_infer(self, request: Mapping[str, Any], datastore: Any = None) -> Any:
-        """Infer for many images; one that fails has its reason in its place."""
+        """Screen many images. An image that fails has an ``error`` with the reason in its place."""
         request = dict(request)
         if not torch.cuda.is_available():
-            # MONAI Label divides the images among its GPUs, and by zero where there is none.
+            # MONAI Label divides the number of images by the number of GPUs, which is zero here.
             request["multi_gpu"] = False
 
         def one(single: Mapping[str, Any], store: Any) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class ScreeningApp(MONAILabelApp):
         return self._batch_infer(request, datastore or self.datastore(), one)
 
     def async_scoring(self, method: str | None, params: Mapping[str, Any] | None = None) -> Any:
-        """Start the scoring process, unless no score is missing or one is at work already."""
+        """Start the scoring process, unless all scores are known or such a process already runs."""
         if self._server_mode and method is None:
             running, _ = AsyncTask.status("scoring", check_if_running=True)
             if running or not self.scoring_method.missing(self.datastore()):

@@ -1,4 +1,4 @@
-"""Without MONAI Label, which has an environment of its own, there is nothing here that a test run can import."""
+"""pytest skips this folder if MONAI Label is not installed; it has its own environment."""
 
 from importlib.util import find_spec
 

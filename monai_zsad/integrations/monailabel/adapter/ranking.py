@@ -1,6 +1,6 @@
-"""Studies in the order of suspicion: the scoring method that fills the scores, and the strategy that uses them."""
+"""Studies in the order of suspicion: a method that computes the scores, and a strategy that uses them."""
 
-# MONAI Label and what it brings are in an environment of their own, where no type is checked.
+# MONAI Label has its own environment; mypy runs in one without it.
 # mypy: disable-error-code="import-not-found"
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _logger = logging.getLogger(__name__)
 
 
 class VolumeScoring(ScoringMethod):
-    """Fills the volume scores of all studies that have none, with the bundle's own options.
+    """Compute the missing volume scores of all studies, with the default options of a bundle.
 
     Args:
-        bundle: that scores.
-        store: where scores are kept.
-        most: the most studies that are scored in one run; the next one goes on.
+        bundle: the bundle that computes the scores.
+        store: file that keeps the scores.
+        most: largest number of studies in one run. The next run continues.
     """
 
     def __init__(self, bundle: ServedBundle, store: ScoreStore, most: int) -> None:
@@ -42,23 +42,23 @@ class VolumeScoring(ScoringMethod):
         self.most = most
 
     def key(self, image: str, datastore: Datastore) -> str:
-        """What a score holds for: the bundle as it is, and the image as it is."""
-        # A series keeps its UID; to look at its files it would have to be fetched.
+        """Return a text that changes when the bundle or the image changes; the score is then computed again."""
+        # A series on a server keeps its UID. To look at its files, all of them would have to be retrieved.
         remote = isinstance(datastore, DICOMWebDatastore)
         stamp = image_stamp(None if remote else Path(datastore.get_image_uri(image)))
         return f"{self.bundle.name}:{self.bundle.fingerprint()}:{stamp}"
 
     def known(self, datastore: Datastore) -> dict[str, Score]:
-        """The scores that there are."""
+        """Return the known scores by image."""
         return self.store.among([(image, self.key(image, datastore)) for image in datastore.list_images()])
 
     def missing(self, datastore: Datastore) -> list[str]:
-        """Images without a score."""
+        """Return the images without a score."""
         known = self.known(datastore)
         return sorted(image for image in datastore.list_images() if image not in known)
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Score what is missing; an image that fails is noted with its reason and does not end the run."""
+        """Compute the missing scores. An image that fails is recorded with the reason; the run goes on."""
         if request.get("background"):
             os.nice(10)
         found: dict[str, Any] = {}
@@ -66,27 +66,27 @@ class VolumeScoring(ScoringMethod):
             try:
                 screened = screen_image(self.bundle, find_source(image, datastore), case=image)
                 score = Score(screened.params["volume_score"])
-            except Exception as error:  # noqa: BLE001 - one study that fails must not keep the others from their place
+            except Exception as error:  # noqa: BLE001 - a study that fails must not stop the others
                 score = Score(None, explain(error))
-                _logger.warning("%s: not scored: %s", image, score.reason)
+                _logger.warning("%s has no score: %s", image, score.reason)
             self.store.put(image, self.key(image, datastore), score)
             found[image] = vars(score)
         return found
 
 
 class MostAnomalousFirst(Strategy):
-    """Next Sample: the unlabelled study with the largest volume score that was not shown yet.
+    """Strategy of *Next Sample*: the unlabelled study with the largest volume score that was not shown yet.
 
     Args:
-        scoring: knows the scores.
+        scoring: method that knows the scores.
     """
 
     def __init__(self, scoring: VolumeScoring) -> None:
-        super().__init__("Most anomalous first: by the volume score, studies not yet scored after the others")
+        super().__init__("Most anomalous first, by volume score; studies without a score come last")
         self.scoring = scoring
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
-        """The study to look at, with its score; None where all are labelled."""
+        """Return the next study and its score, or ``None`` if all studies have a label."""
         name = request.get("strategy")
 
         def shown(image: str) -> float:

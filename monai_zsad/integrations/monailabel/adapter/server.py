@@ -1,6 +1,6 @@
-"""MONAI Label's web application: it goes on answering while it computes, and its errors are JSON with a sentence."""
+"""MONAI Label's web application. It answers other requests while it computes, and its errors are JSON."""
 
-# MONAI Label and what it brings are in an environment of their own, where no type is checked.
+# MONAI Label has its own environment; mypy runs in one without it.
 # mypy: disable-error-code="import-not-found"
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from monai_zsad.integrations.monailabel.compatibility import ORIGINS_VARIABLE
 __all__ = ["app"]
 
 _logger = logging.getLogger(__name__)
-# What the request is to blame for.
-_MINE = (ConfigurationError, InputError, MONAILabelException, json.JSONDecodeError)
+# Errors of the request.
+_REQUEST_ERRORS = (ConfigurationError, InputError, MONAILabelException, json.JSONDecodeError)
 _router = APIRouter(prefix=f"{settings.MONAI_LABEL_API_STR}/infer", include_in_schema=False)
 
 
@@ -42,27 +42,27 @@ def infer(
     label: Annotated[UploadFile | None, File()] = None,
     output: ResultType | None = None,
 ) -> Any:
-    """MONAI Label's inference in a thread of its own; there it keeps the whole server from answering."""
+    """Run MONAI Label's inference in another thread. Its own route blocks the server until the result is there."""
     del user
     return run_inference(background_tasks, model, image, session_id, params, file, label, output)
 
 
 def _answer(request: Request, error: Exception) -> JSONResponse:
-    status = 400 if isinstance(error, _MINE) else 500
+    status = 400 if isinstance(error, _REQUEST_ERRORS) else 500
     sentence = error.msg if isinstance(error, MONAILabelException) else explain(error)
     if isinstance(error, json.JSONDecodeError):
-        sentence = f"the request's params are no JSON: {error}"
+        sentence = f"params of the request is not JSON ({error}): send a JSON object"
     _logger.log(logging.WARNING if status == 400 else logging.ERROR, "%s: %s", request.url.path, sentence)
     return JSONResponse({"detail": sentence}, status_code=status)
 
 
 app.include_router(_router)
-# The first route that fits is taken.
+# FastAPI takes the first route that matches.
 app.router.routes.insert(0, app.router.routes.pop())
-for _kind in (*_MINE, Exception):
+for _kind in (*_REQUEST_ERRORS, Exception):
     app.add_exception_handler(_kind, _answer)
 
-# MONAI Label lets every web page that the user happens to open call the server.
+# MONAI Label lets every web page in the user's browser call the server.
 app.user_middleware[:] = [middleware for middleware in app.user_middleware if middleware.cls is not CORSMiddleware]
 app.add_middleware(
     CORSMiddleware,

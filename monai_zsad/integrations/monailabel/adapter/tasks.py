@@ -1,6 +1,6 @@
-"""Inference tasks of MONAI Label: one for levels of suspicion, one for the heat map."""
+"""Inference tasks for MONAI Label: one for levels of suspicion, one for the heat map."""
 
-# MONAI Label and what it brings are in an environment of their own, where no type is checked.
+# MONAI Label has its own environment; mypy runs in one without it.
 # mypy: disable-error-code="import-not-found"
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _SEGMENTATION = ".seg.nrrd"
 
 
 class _ScreeningTask(InferTask):
-    """What both tasks share. MONAI Label's ``BasicInferTask`` keeps one network and one set of transforms for all."""
+    """Base of both tasks.
+
+    MONAI Label's ``BasicInferTask`` was not enough: all requests share one network and one set of transforms.
+    """
 
     def __init__(self, bundle: ServedBundle, kind: InferType, labels: dict[str, int], description: str) -> None:
         super().__init__(
@@ -39,16 +42,16 @@ class _ScreeningTask(InferTask):
         self.bundle = bundle
 
     def is_valid(self) -> bool:
-        """Whether a request can be answered without a download."""
+        """Whether the task can answer a request without a download."""
         return self.bundle.has_weights()
 
     def get_path(self, validate: bool = True) -> str | None:
-        """The converted weights, for MONAI Label's model endpoint."""
+        """Return the file of converted weights, which MONAI Label's model endpoint serves."""
         file = self.bundle.folder / "models" / "model.pt"
         return str(file) if file.is_file() or not validate else None
 
     def info(self) -> dict[str, Any]:
-        """As MONAI Label shows it, with the bundle's version."""
+        """Return MONAI Label's description of the task, with the bundle's version."""
         return {**super().info(), "version": self.bundle.metadata.get("version")}
 
     def __call__(self, request: Mapping[str, Any], callbacks: Any = None) -> tuple[str, dict[str, Any]]:
@@ -57,10 +60,10 @@ class _ScreeningTask(InferTask):
         Args:
             request: ``image``, ``device``, the options of the panel, and MONAI Label's ``result_extension``,
                 ``result_dtype`` and ``result_compress``.
-            callbacks: not used; they are for tasks that are chained.
+            callbacks: not used; MONAI Label needs them for chains of tasks.
 
         Returns:
-            File of the result, and what the client gets as parameters.
+            The file of the result, and the parameters for the client.
         """
         del callbacks
         image = Path(request["image"])
@@ -75,20 +78,24 @@ class _ScreeningTask(InferTask):
         return str(target), {**screened.params, "label_names": names}
 
     def check_extension(self, extension: str) -> None:
-        """Refuse a format that cannot be written, before anything is computed."""
+        """Check, before the computation, that the result can be written in this format.
+
+        Raises:
+            ConfigurationError: if it cannot.
+        """
         if extension not in EXTENSIONS:
-            raise ConfigurationError(f"result_extension={extension!r}: choose {', '.join(EXTENSIONS)}")
+            raise ConfigurationError(f"result_extension={extension!r} is not supported: choose {', '.join(EXTENSIONS)}")
 
     @abstractmethod
     def write(self, screened: Screened, target: Path, request: Mapping[str, Any]) -> dict[str, int]:
-        """Write the result and return the values of the labels' names."""
+        """Write the result. Returns the value of each label by its name."""
 
 
 class LevelsTask(_ScreeningTask):
-    """Candidates as a label map of their levels, or with the ending ``.seg.nrrd`` as one segment each.
+    """Candidates as a label map of their levels; with the ending ``.seg.nrrd``, one segment for each candidate.
 
     Args:
-        bundle: that is served.
+        bundle: the bundle that the server offers.
     """
 
     def __init__(self, bundle: ServedBundle) -> None:
@@ -96,7 +103,7 @@ class LevelsTask(_ScreeningTask):
         super().__init__(bundle, InferType.SEGMENTATION, dict(LEVELS), description.strip())
 
     def check_extension(self, extension: str) -> None:
-        """Candidates can be written as a segmentation, too."""
+        """Check the format. Candidates can also be written as ``.seg.nrrd``."""
         if extension != _SEGMENTATION:
             super().check_extension(extension)
 
@@ -113,14 +120,14 @@ class LevelsTask(_ScreeningTask):
 
 
 class HeatMapTask(_ScreeningTask):
-    """The anomaly map itself in float32, whatever type the client asks for: in ``uint8`` nothing would be left of it.
+    """The anomaly map in float32, even if the client asks for ``uint8``: its values lie between 0 and 1.
 
     Args:
-        bundle: that is served.
+        bundle: the bundle that the server offers.
     """
 
     def __init__(self, bundle: ServedBundle) -> None:
-        description = "Anomaly map in [0, 1] as a volume of floats."
+        description = "Anomaly map with float values in [0, 1]."
         super().__init__(bundle, InferType.OTHERS, {}, description)
 
     def write(self, screened: Screened, target: Path, request: Mapping[str, Any]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""``label-server`` where MONAI Label is absent, and the environment it makes; the server itself is in integration/."""
+"""``label-server`` without MONAI Label, and the environment that it makes; tests/integration/ runs the server."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from monai_zsad.cli.label import label_server
+from monai_zsad.cli.main import app
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.integrations.monailabel.compatibility import ORIGINS_VARIABLE, alias_pydicom, server_environment
-
-APP = typer.Typer()
-APP.command()(label_server)
 
 
 @pytest.mark.skipif(find_spec("monailabel") is not None, reason="MONAI Label is installed here")
 def test_the_environment_that_is_needed_is_named(tmp_path: Path) -> None:
-    result = CliRunner().invoke(APP, ["--studies", str(tmp_path)])
+    result = CliRunner().invoke(app, ["label-server", "--studies", str(tmp_path)])
     assert isinstance(result.exception, ConfigurationError)
     assert "pip install 'monai-zsad[label]'" in str(result.exception)
 

@@ -1,6 +1,6 @@
-"""``monai-zsad label-server`` and ``label-bundle``: MONAI Label for 3D Slicer and OHIF."""
+"""``monai-zsad label-server``, ``label-bundle`` and ``slicer``: MONAI Label, 3D Slicer and OHIF."""
 
-# MONAI Label and what it brings are in an environment of their own, where no type is checked.
+# MONAI Label has its own environment; mypy runs in one without it.
 # mypy: disable-error-code="import-not-found"
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import typer
 
 from monai_zsad.errors import ConfigurationError, InputError
 
-__all__ = ["label_bundle", "label_server"]
+__all__ = ["label_bundle", "label_server", "slicer"]
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -26,54 +26,56 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def label_server(
     studies: Annotated[str, typer.Option(help="Folder of volumes (.nii.gz, .nii, .nrrd), or a DICOMweb address.")],
     bundles: Annotated[
-        str, typer.Option("--bundles", "-b", help="A bundle's folder or name, or a folder of bundles.")
+        str, typer.Option("--bundles", "-b", help="Folder or name of a bundle, or a folder of bundles.")
     ] = "tiny_screening",
-    host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine alone.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. With the default, only this machine can connect.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     modality: Annotated[
-        list[str] | None, typer.Option(help="Modalities of the series that a DICOMweb server offers. Repeat.")
+        list[str] | None, typer.Option(help="Modality of the series that a DICOMweb server offers. Repeatable.")
     ] = None,
     score_model: Annotated[
-        str | None, typer.Option(help="Bundle whose scores order the studies; the first one by default.")
+        str | None, typer.Option(help="Bundle whose scores order the studies. Default: the first one.")
     ] = None,
     scores: Annotated[bool, typer.Option(help="Compute volume scores in the background.")] = True,
     origin: Annotated[
-        list[str] | None, typer.Option(help="Web page that may call the server, such as http://ohif:3000. Repeat.")
+        list[str] | None,
+        typer.Option(help="Address of a web page that may call the server, such as http://ohif:3000. Repeatable."),
     ] = None,
-    ssl_keyfile: Annotated[Path | None, typer.Option(help="Key, to serve https.")] = None,
-    ssl_certfile: Annotated[Path | None, typer.Option(help="Certificate, to serve https.")] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(help="Key file, to serve https.")] = None,
+    ssl_certfile: Annotated[Path | None, typer.Option(help="Certificate file, to serve https.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for logs, scores and cached series.")] = None,
     app: Annotated[
-        Path | None, typer.Option(help="Folder of another MONAI Label app, such as monaibundle, in place of ours.")
+        Path | None, typer.Option(help="Folder of another MONAI Label app to serve, such as monaibundle.")
     ] = None,
-    conf: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A value for the app's configuration. Repeat.")
-    ] = None,
+    conf: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Setting of the app. Repeatable.")] = None,
 ) -> None:
-    """Serve scans to 3D Slicer and OHIF through MONAI Label, with candidates and an order of suspicion.
+    """Start a MONAI Label server that shows lesion candidates in 3D Slicer and OHIF, most suspicious studies first.
 
-    Needs an environment with MONAI Label (the `label` extra). User and password of a DICOMweb server are read from
-    MONAI_LABEL_DICOMWEB_USERNAME and MONAI_LABEL_DICOMWEB_PASSWORD. Nothing is fetched from the internet.
+    Needs an environment with MONAI Label (the `label` extra). MONAI_LABEL_DICOMWEB_USERNAME and
+    MONAI_LABEL_DICOMWEB_PASSWORD hold user and password of a DICOMweb server. The server downloads nothing.
 
     Example: python -m monai_zsad label-server --studies SCANS --bundles tiny_screening
     """
     if importlib.util.find_spec("monailabel") is None:
         raise ConfigurationError(
-            f"MONAI Label is not installed for {sys.executable}: it needs an environment of its own, made with "
-            "`python -m venv label-env` and `label-env/bin/pip install 'monai-zsad[label]'`; then run "
+            f"MONAI Label is not installed for {sys.executable}. It needs its own environment: run "
+            "`python -m venv label-env` and `label-env/bin/pip install 'monai-zsad[label]'`, then "
             "`label-env/bin/python -m monai_zsad label-server ...`"
         )
     remote = studies.startswith(("http://", "https://"))
     if not remote and not Path(studies).is_dir():
-        raise InputError(f"{studies} is no folder: give the folder of the volumes, or the address of a DICOMweb server")
+        raise InputError(f"--studies {studies} is not a folder: give the folder of the volumes, or a DICOMweb address")
     if host not in _LOOPBACK:
         typer.echo(
-            f"warning: listening on {host}: whoever reaches port {port} can read and change the studies; see "
-            "'Authentication and exposure' in the app's README",
+            f"warning: the server listens on {host}. Everyone who reaches port {port} can read and change the studies. "
+            "See 'Authentication and exposure' in the README of monai_zsad/integrations/monailabel.",
             err=True,
         )
 
-    from monai_zsad.backbones.weights_fetch import weights_folder
+    from monai_zsad.backbones.weights import weights_folder
+    from monai_zsad.integrations import monailabel
     from monai_zsad.integrations.monailabel.compatibility import STARTUP_CODE, alias_pydicom, server_environment
     from monai_zsad.integrations.monailabel.served import usable_bundles
     from monai_zsad.workflow.bundles import find_bundle
@@ -83,13 +85,13 @@ def label_server(
     (folder / "startup").mkdir(parents=True, exist_ok=True)
     (folder / "startup" / "sitecustomize.py").write_text(STARTUP_CODE, encoding="utf-8")
     if app is None:
-        # Said here, since MONAI Label would say it with a traceback.
+        # MONAI Label would report a missing bundle with a traceback.
         _, scorer = usable_bundles(bundles, score_model)
-        place = Path(bundles) if Path(bundles).is_dir() else find_bundle(bundles)
-        pairs = {"bundles": str(place.resolve()), "score_model": scorer, **pairs}
+        served = Path(bundles) if Path(bundles).is_dir() else find_bundle(bundles)
+        pairs = {"bundles": str(served.resolve()), "score_model": scorer, **pairs}
         app = folder / "app"
         app.mkdir(exist_ok=True)
-        shutil.copyfile(Path(__file__).parent / "monailabel" / "adapter" / "main.py", app / "main.py")
+        shutil.copyfile(Path(monailabel.__path__[0]) / "adapter" / "main.py", app / "main.py")
     with tempfile.TemporaryDirectory(prefix="monai-zsad-label-") as temporary:
         os.environ.update(
             server_environment(
@@ -113,12 +115,12 @@ def label_server(
 
 
 def label_bundle(
-    bundle: Annotated[str, typer.Argument(help="A bundle's folder or name.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make, below the app's `model`.")],
+    bundle: Annotated[str, typer.Argument(help="Folder or name of a bundle.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make, in the folder `model` of the app.")],
 ) -> None:
     """Write a copy of a bundle that MONAI Label's sample app monaibundle can serve.
 
-    It is `label-server`'s model without its options, heat map and order of suspicion.
+    The app then shows the candidates of `label-server`, without its options, heat map and order of the studies.
 
     Example: python -m monai_zsad label-bundle crane -o app/model/crane
     """
@@ -126,6 +128,26 @@ def label_bundle(
     from monai_zsad.workflow.bundles import find_bundle
 
     typer.echo(str(write_label_view(find_bundle(bundle), output)))
+
+
+def slicer(
+    case: Annotated[Path, typer.Argument(help="Folder of one case in the output of `screen`.")],
+    scan: Annotated[Path | None, typer.Option(help="Volume that was screened, to show below the heat map.")] = None,
+    send: Annotated[bool, typer.Option("--send", help="Also load the scene into a running 3D Slicer.")] = False,
+    port: Annotated[int, typer.Option(help="Port of Slicer's module Web Server.")] = 2016,
+) -> None:
+    """Write a scene to drag into 3D Slicer: heat map in colour, candidates as segments, the scan below.
+
+    For the segments, screen with --set seg_nrrd=true. For --send, open Slicer's module Web Server, enable the Slicer
+    API and start it.
+
+    Example: python -m monai_zsad slicer RESULTS/anna --scan anna.nii.gz
+    """
+    from monai_zsad.integrations.slicer import send_case, write_scene
+
+    typer.echo(f"drag into 3D Slicer: {write_scene(case, scan)}")
+    if send:
+        typer.echo(f"loaded: {', '.join(send_case(case, scan, port=port))}")
 
 
 def _pairs(given: list[str]) -> dict[str, str]:
@@ -139,8 +161,9 @@ def _pairs(given: list[str]) -> dict[str, str]:
 
 
 def _serve(words: list[str]) -> None:
-    """Run MONAI Label's own start command in this process until it is told to end."""
-    # Uvicorn hands the signal on when it has shut down; without a handler that would end the process on the spot.
+    """Run MONAI Label's own start command in this process, until a signal ends it."""
+    # Uvicorn sends the signal again after its shutdown. Without a handler, that would end the process before the
+    # background processes are stopped.
     signal.signal(signal.SIGTERM, _leave)
     from monailabel.main import Main
 
@@ -157,7 +180,7 @@ def _leave(number: int, frame: Any) -> NoReturn:
 
 
 def _stop_background() -> None:
-    """End the processes of scoring and batch inference, which the interpreter would wait for."""
+    """End the processes of scoring and batch inference; otherwise the interpreter waits for them."""
     from monailabel.utils.async_tasks.utils import background_executors, background_processes, stop_background_task
 
     for method, executor in background_executors.items():

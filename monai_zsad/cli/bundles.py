@@ -1,0 +1,143 @@
+"""``monai-zsad bundle`` and ``convert``: the bundles of the package, copies of them, and their weights as one file."""
+
+from __future__ import annotations
+
+import shlex
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monai_zsad import bundles
+from monai_zsad.cli.printing import file_size
+from monai_zsad.errors import ConfigurationError
+
+__all__ = ["app", "convert"]
+
+app = typer.Typer(help="The bundles that come with the package: list, path, copy, update.", no_args_is_help=True)
+
+_Name = Annotated[str, typer.Argument(help="Name of a bundle, as `bundle list` prints it.")]
+_SOURCE = "a name of `weights list`, a file, or seed:N (random)"
+
+
+class _Activation(str, Enum):
+    quick_gelu = "quick_gelu"
+    gelu = "gelu"
+
+
+@app.command("list")
+def list_bundles() -> None:
+    """List the names of the bundles, one per line.
+
+    Example: python -m monai_zsad bundle list
+    """
+    for name in bundles.names():
+        typer.echo(name)
+
+
+@app.command("path")
+def print_path(name: _Name) -> None:
+    """Print the folder of a bundle, for the option --bundle_root of `python -m monai.bundle run`.
+
+    Example: python -m monai_zsad bundle path crane
+    """
+    typer.echo(str(bundles.path(name)))
+
+
+@app.command("copy")
+def copy_bundle(
+    name: _Name,
+    folder: Annotated[Path, typer.Argument(help="Folder for the copy, which keeps the name of the bundle.")],
+) -> None:
+    """Copy a bundle, to change it or to convert weights into it, and print the folder of the copy.
+
+    An existing copy is not replaced.
+
+    Example: python -m monai_zsad bundle copy crane my_bundles
+    """
+    typer.echo(str(bundles.copy(name, folder)))
+
+
+@app.command("update")
+def update_bundles(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of bundles.")],
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 if a file would change.")] = False,
+) -> None:
+    """Write the part of inference.yaml that all bundles share again, as this release has it.
+
+    The part of the bundle itself, at the top of the file, is kept. Use it after an update of this package, or after a
+    change of the table of options.
+
+    Example: python -m monai_zsad bundle update my_bundles/crane
+    """
+    from monai_zsad.workflow.bundles.shared_part import update_bundle
+
+    changed = [folder for folder in folders if update_bundle(folder, write=not check)]
+    for folder in changed:
+        typer.echo(f"{folder / 'configs' / 'inference.yaml'}: {'out of date' if check else 'updated'}")
+    if check and changed:
+        raise typer.Exit(1)
+
+
+def convert(
+    bundle: Annotated[str, typer.Argument(help="Folder or name of a bundle.")],
+    weights: Annotated[
+        list[str] | None,
+        typer.Option("--weights", "-w", metavar="PART=SOURCE", help=f"Source of a part: {_SOURCE}. Repeatable."),
+    ] = None,
+    clip: Annotated[str | None, typer.Option(metavar="SOURCE", help="Short for --weights clip=SOURCE.")] = None,
+    prompts: Annotated[str | None, typer.Option(metavar="SOURCE", help="Short for --weights prompts=SOURCE.")] = None,
+    prior: Annotated[str | None, typer.Option(metavar="SOURCE", help="Short for --weights prior=SOURCE.")] = None,
+    activation: Annotated[
+        _Activation | None,
+        typer.Option(help="Activation function of a CLIP file, if the file does not name it."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write. Default: models/model.pt of the bundle.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write all weights of a bundle's network into its models/model.pt.
+
+    MONAI Label and other programs load a bundle from this one file. A run of the bundle then uses it too. Parts
+    without a source get the released weights of the bundle, which are downloaded if necessary.
+
+    Example: python -m monai_zsad convert bundles/crane --weights clip=ViT-L-14-336px.pt
+    """
+    # Wrong arguments are reported at once: importing torch takes seconds.
+    sources = _sources(weights or [], clip=clip, prompts=prompts, prior=prior)
+
+    from monai_zsad.workflow import bundles as bundle_weights
+
+    folder = bundle_weights.find_bundle(bundle)
+    file = bundle_weights.convert(
+        folder, sources, output, activation=activation.value if activation else None, overwrite=overwrite
+    )
+    records = bundle_weights.read_records(file)
+    typer.echo(f"wrote {file} ({file_size(file.stat().st_size)})")
+    for part, record in records.items():
+        typer.echo(f"  {part}: {record.summary()}")
+    if any(record.meaningless for record in records.values()):
+        typer.echo("warning: some weights are random: use this file for tests only, its results mean nothing", err=True)
+    config = folder / "configs" / "inference.yaml"
+    command = ["python", "-m", "monai.bundle", "run", "--config_file", str(config), "--bundle_root", str(folder)]
+    if output is not None:
+        command += ["--checkpoint", str(file)]
+    typer.echo(f"run it:\n  {shlex.join(command)} --dataset_dir SCANS --output_dir RESULTS")
+
+
+def _sources(pairs: list[str], **short: str | None) -> dict[str, str]:
+    """Sources by part, from ``PART=SOURCE`` and from the short options."""
+    given = [(f"--{part}", part, source) for part, source in short.items() if source is not None]
+    for pair in pairs:
+        part, _, source = pair.partition("=")
+        given.append((f"--weights {pair}", part, source))
+    sources: dict[str, str] = {}
+    for option, part, source in given:
+        if not (part and source):
+            raise ConfigurationError(f"{option}: give a part and a source, such as --weights clip=seed:0")
+        if part in sources:
+            raise ConfigurationError(f"{option}: {part} has two sources; give one")
+        sources[part] = source
+    return sources
