@@ -13,7 +13,7 @@ from monai.engines import SupervisedEvaluator
 from monai_zsad.data import explain, failure_code
 from monai_zsad.errors import show_tracebacks
 from monai_zsad.flags import parse_flag
-from monai_zsad.workflow.cases.redaction import hide, hides_tracebacks
+from monai_zsad.workflow.cases.redaction import hides_tracebacks, redact
 from monai_zsad.workflow.determinism import check_workspace, determinism
 
 __all__ = ["ScreeningEvaluator", "guarded"]
@@ -87,7 +87,7 @@ def guarded(engine: Any, batchdata: Mapping[str, Any], iteration: Callable[[Any,
 
 def _failed(engine: Any, case: str, reason: str, code: str) -> list[dict[str, str]]:
     # The log line and the tables begin with the case's name already.
-    reason = hide(reason).removeprefix(f"{case}: ").removeprefix(f"{case}, ")
+    reason = redact(reason).removeprefix(f"{case}: ").removeprefix(f"{case}, ")
     engine.state.batch = [{"case": case}]
     _logger.error("%s failed: %s", case, reason)
     return [{"case": case, "status": "failed", "reason": reason, "code": code}]

@@ -29,7 +29,7 @@ from monai.transforms import (
 from monai_zsad.data import ScanReader, ScreeningDataset, find_scans
 from monai_zsad.errors import InputError, OutputError
 from monai_zsad.workflow import ScreeningEvaluator, ScreeningRun, Settings, friendly_errors
-from monai_zsad.workflow.cases.redaction import conceal
+from monai_zsad.workflow.cases.redaction import redact_cases
 from monai_zsad.workflow.evaluator import guarded
 from monai_zsad.workflow.run import check_output
 from monai_zsad.writers import SaveCased, SavePreviewd, SaveScoresd
@@ -45,13 +45,13 @@ class Brightness(torch.nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def _nothing_concealed():
+def _nothing_redacted():
     """Private cases of an earlier run in this process keep tracebacks out of the log."""
-    conceal([], [])
+    redact_cases([], [])
 
 
 def test_a_private_case_is_named_once_in_its_line(caplog):
-    conceal([{"case": "case-1f", "image": ["/pacs/DOE_J/1.dcm", "/pacs/DOE_J/2.dcm"]}], [True])
+    redact_cases([{"case": "case-1f", "image": ["/pacs/DOE_J/1.dcm", "/pacs/DOE_J/2.dcm"]}], [True])
     engine = Engine(lambda engine, batch: guarded(engine, batch, lambda *_: []))
     engine.run([{"case": "case-1f", "error": "/pacs/DOE_J: slices are missing; export it again"}])
     assert engine.state.output[0]["reason"] == "slices are missing; export it again"

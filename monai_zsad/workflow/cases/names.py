@@ -16,7 +16,7 @@ from monai_zsad.data.discovery import LIST_SUFFIXES, hashed_id, read_scan_list, 
 from monai_zsad.data.formats import SLICE_SUFFIXES
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.errors import ConfigurationError, OutputError
-from monai_zsad.workflow.cases.redaction import conceal, quiet_search
+from monai_zsad.workflow.cases.redaction import redact_cases, redacted_search
 from monai_zsad.writers import atomic_path, without_paths
 
 __all__ = ["CASE_NAMES", "ORDERS", "SALT_VARIABLE", "find_cases", "ordered"]
@@ -91,10 +91,10 @@ def find_cases(
         records = find_scans(path, output_dir, series, download)
         private = [False] * len(records)
     else:
-        with quiet_search(root):
+        with redacted_search(root):
             records = find_scans(path, output_dir, series, download)
         records, private = _named(records, _own_ids(root, len(records)), names, Path(output_dir).expanduser())
-    conceal(records, private)
+    redact_cases(records, private)
     if key_file is not None:
         _write_key(Path(key_file).expanduser(), records)
     return ordered(records, order)

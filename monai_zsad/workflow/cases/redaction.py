@@ -1,4 +1,4 @@
-"""Sentences about scans whose files and folders must not be named: failures and logs of a run."""
+"""Redaction of paths: log lines and errors of a run do not name the files and folders of private cases."""
 
 from __future__ import annotations
 
@@ -11,113 +11,120 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_zsad.errors import show_tracebacks
 from monai_zsad.writers import without_paths
 
-__all__ = ["conceal", "concealed", "hide", "hides_tracebacks", "quiet_search"]
+__all__ = ["hides_tracebacks", "is_redacting", "redact", "redact_cases", "redacted_search"]
 
-# What logs the path of a scan while it is read.
+# These loggers write the path of a scan while it is read.
 _READING = ("monai_zsad.data.reader", "monai_zsad.data.dataset")
 _DATA = "monai_zsad.data."
 
 
-class _Concealer(logging.Filter):
-    """Cases whose files are not named, by folder, and the files that may be."""
+class _Redaction(logging.Filter):
+    """The private cases by folder, and the files of all other cases."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cases: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
-        self.open: frozenset[str] = frozenset()
+        self.public: frozenset[str] = frozenset()
 
     def set(self, records: Iterable[Mapping[str, Any]], private: Sequence[bool]) -> None:
         found: defaultdict[str, list[tuple[str, tuple[str, ...]]]] = defaultdict(list)
-        named: list[str] = []
+        public: list[str] = []
         for record, is_private in zip(records, private, strict=True):
             files = (record["image"],) if isinstance(record["image"], str) else tuple(record["image"])
             if is_private:
                 for folder in {os.path.dirname(file) for file in files}:
                     found[folder].append((str(record["case"]), files))
             else:
-                named += files
-        # The innermost folder first, as its path begins with those of the others.
+                public += files
+        # The path of an inner folder begins with the paths of the outer folders. So inner folders come first.
         self.cases = dict(sorted(found.items(), key=lambda item: -len(item[0])))
-        self.open = frozenset(named)
+        self.public = frozenset(public)
 
-    def hide(self, text: str) -> str:
-        if not self.cases or any(file in text for file in self.open):
+    def redact(self, text: str) -> str:
+        if not self.cases or any(file in text for file in self.public):
             return text
         for folder, cases in self.cases.items():
             if folder in text:
-                # Of several series in a folder, the one whose file is named.
+                # A folder can hold several series. The text may name a file of one of them.
                 best = next((case for case in cases if any(file in text for file in case[1])), cases[0])
                 text = without_paths(text, best[1], best[0])
         return text
 
     def filter(self, record: logging.LogRecord) -> bool:
         if self.cases:
-            record.msg, record.args = self.hide(record.getMessage()), None
+            record.msg, record.args = self.redact(record.getMessage()), None
             if hides_tracebacks():
                 record.exc_info = record.exc_text = None
         return True
 
 
 class _SearchFilter(logging.Filter):
+    """Removes all paths from log lines, except the path that the user gave."""
+
     def __init__(self, root: Path) -> None:
         super().__init__()
         self.root = root
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
-            record.args = tuple(self._quiet(arg) for arg in record.args)
+            record.args = tuple(self._redacted(arg) for arg in record.args)
         return True
 
-    def _quiet(self, arg: object) -> object:
+    def _redacted(self, arg: object) -> object:
         if isinstance(arg, Path):
             return arg if arg == self.root else "(name not shown)"
-        # What an archive's refusal quotes.
+        # An error about an archive quotes the name of a file in it.
         return re.sub(r"member '[^']*'", "member", arg) if isinstance(arg, str) else arg
 
 
-_concealer = _Concealer()
+_redaction = _Redaction()
 
 
-def conceal(records: Sequence[Mapping[str, Any]], private: Sequence[bool]) -> None:
-    """From now on, name the files of private cases by their case and their place in it, in logs and failures.
+def redact_cases(records: Sequence[Mapping[str, Any]], private: Sequence[bool]) -> None:
+    """Start the redaction of private cases. It replaces the redaction of an earlier call.
 
-    Logs of reading are changed where they arise. A later call replaces an earlier one.
+    From now on, :func:`redact` and the log lines about reading a scan show the name of the case instead of its path.
+    They show the number of a file in the case instead of its name.
 
     Args:
-        records: of :func:`~monai_zsad.data.find_scans`, with their final case ids.
-        private: for each, whether its files must not be named.
+        records: records of :func:`~monai_zsad.data.find_scans` with their final case names.
+        private: for each record, whether its files must not be named. To end the redaction, give two empty lists.
 
     Example:
-        >>> conceal([{"case": "case-1f", "image": ["/pacs/DOE_J/1.dcm", "/pacs/DOE_J/2.dcm"]}], [True])
-        >>> hide("/pacs/DOE_J: slices are missing"), hide("/pacs/DOE_J/2.dcm: has no pixel data")
+        >>> redact_cases([{"case": "case-1f", "image": ["/pacs/DOE_J/1.dcm", "/pacs/DOE_J/2.dcm"]}], [True])
+        >>> redact("/pacs/DOE_J: slices are missing"), redact("/pacs/DOE_J/2.dcm: has no pixel data")
         ('case-1f: slices are missing', 'case-1f, file 2 of 2: has no pixel data')
-        >>> conceal([], [])
+        >>> redact_cases([], [])
     """
-    _concealer.set(records, private)
+    _redaction.set(records, private)
     for name in _READING:
-        logging.getLogger(name).addFilter(_concealer)
+        logging.getLogger(name).addFilter(_redaction)
 
 
-def concealed() -> bool:
-    """Whether any case is private."""
-    return bool(_concealer.cases)
+def is_redacting() -> bool:
+    """Whether any case of the run is private."""
+    return bool(_redaction.cases)
 
 
-def hide(text: str) -> str:
-    """A sentence without paths of private cases."""
-    return _concealer.hide(text)
+def redact(text: str) -> str:
+    """Return the text without paths of private cases."""
+    return _redaction.redact(text)
 
 
 def hides_tracebacks() -> bool:
-    """Whether tracebacks, which quote paths, stay out of the log."""
-    return concealed() and os.environ.get("MONAI_ZSAD_TRACEBACK") != "1"
+    """Whether the log must not show tracebacks, because they quote paths of private cases.
+
+    The user can still ask for tracebacks, see :func:`monai_zsad.errors.show_tracebacks`.
+    """
+    return is_redacting() and not show_tracebacks()
 
 
 @contextlib.contextmanager
-def quiet_search(root: Path) -> Iterator[None]:
-    """Within the block, the search for scans logs no path but the one that the user gave."""
+def redacted_search(root: Path) -> Iterator[None]:
+    """Within the block, the search for scans logs no path except ``root``, which the user gave."""
     own = _SearchFilter(root)
     loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith(_DATA)]
     for logger in loggers:

@@ -22,7 +22,7 @@ from monai_zsad.data import ScanReader
 from monai_zsad.data.discovery.case_ids import hashed_id
 from monai_zsad.errors import ConfigurationError, InputError, OutputError
 from monai_zsad.workflow.cases.names import CASE_NAMES, SALT_VARIABLE, find_cases
-from monai_zsad.workflow.cases.redaction import conceal, hide
+from monai_zsad.workflow.cases.redaction import redact, redact_cases
 from tests.bundles.runs import ROOT, run_small
 from tests.data.samples import CAPTURE, write_nifti, write_series
 from tests.writers.dicom.test_conformance import text_keywords
@@ -31,10 +31,10 @@ HASHED = r"case-[0-9a-f]{16}"
 
 
 @pytest.fixture(autouse=True)
-def nothing_concealed(monkeypatch: pytest.MonkeyPatch) -> Any:
+def nothing_redacted(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.delenv(SALT_VARIABLE, raising=False)
     yield
-    conceal([], [])
+    redact_cases([], [])
 
 
 def cases(folder: Path, output: Path, *arguments: Any) -> dict[str, str]:
@@ -118,7 +118,7 @@ def test_a_lists_own_id_is_kept(mixed: Path, tmp_path: Path) -> None:
     rows = [{"image": series, "case": "study 7"}, {"image": str(mixed / "anna.nii.gz")}]
     listed.write_text(json.dumps(rows))
     assert [record["case"] for record in find_cases(listed, tmp_path / "out")] == ["study-7", "anna"]
-    assert "DOE" not in hide(f"{series}: slices are missing")
+    assert "DOE" not in redact(f"{series}: slices are missing")
     assert all(re.fullmatch(HASHED, record["case"]) for record in find_cases(listed, tmp_path / "out", "hash"))
 
 
@@ -185,13 +185,13 @@ def test_logs_of_reading_name_the_case(tmp_path: Path, caplog: pytest.LogCapture
     assert "dropped" in meta["warnings"]
     assert f"{case}: 1 identical" in caplog.text
     assert "ZQ" not in caplog.text
-    assert hide(f"{tmp_path / 'anna.nii.gz'}: damaged") == f"{tmp_path / 'anna.nii.gz'}: damaged"
+    assert redact(f"{tmp_path / 'anna.nii.gz'}: damaged") == f"{tmp_path / 'anna.nii.gz'}: damaged"
 
 
 def test_names_of_files_are_shown_where_asked_for(mixed: Path, tmp_path: Path) -> None:
     find_cases(mixed, tmp_path / "out")
     find_cases(mixed, tmp_path / "out", "files")
-    assert hide(f"{mixed / 'DOE^JANE'}: damaged") == f"{mixed / 'DOE^JANE'}: damaged"
+    assert redact(f"{mixed / 'DOE^JANE'}: damaged") == f"{mixed / 'DOE^JANE'}: damaged"
 
 
 def planted_series(folder: Path, **options: Any) -> list[Path]:
@@ -278,7 +278,7 @@ def test_what_lies_in_an_archive_is_not_named(tmp_path: Path, caplog: pytest.Log
         for record in records:
             with caplog.at_level(logging.DEBUG), pytest.raises(InputError) as caught:
                 ScanReader().get_data(record["image"])
-            assert "ZQXQZ" not in hide(str(caught.value))
+            assert "ZQXQZ" not in redact(str(caught.value))
             assert "ZQXQZ" not in record.get("warnings", "")
         assert "ZQXQZ" not in caplog.text.replace(str(tmp_path / "ZQXQZ1.zip"), "")
 
