@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 from matplotlib.figure import Figure
 
-from monai_zsad.writers.drawing import (
+from monai_zsad.writers.figures.drawing import (
     BACKGROUND,
     INK,
     View,

@@ -72,7 +72,7 @@ from monai.transforms import LoadImage
 from monai_zsad.synthesis import phantom_head, write_phantom
 from monai_zsad.workflow.bundles import find_bundle
 from monai_zsad.writers import comparison_figure
-from monai_zsad.writers.drawing import draw_contours, draw_slice, grey_range, make_view, map_range, slice_label
+from monai_zsad.writers.figures.drawing import draw_contours, draw_slice, grey_range, make_view, map_range, slice_label
 
 logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
 plt.rcParams["figure.dpi"] = 80

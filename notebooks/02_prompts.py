@@ -68,7 +68,7 @@ from monai_zsad.prompts import PromptEnsemble, anatomies, modalities, set_names,
 from monai_zsad.synthesis import phantom_head, write_phantom
 from monai_zsad.workflow.bundles import find_bundle
 from monai_zsad.writers import comparison_figure
-from monai_zsad.writers.drawing import draw_contours, make_view
+from monai_zsad.writers.figures.drawing import draw_contours, make_view
 
 logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
 plt.rcParams["figure.dpi"] = 80

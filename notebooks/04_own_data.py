@@ -90,7 +90,7 @@ from monai_zsad.transforms import BodyMask, ScanIntensityd, UprightOrientationd
 from monai_zsad.workflow.bundles import bundle_network, find_bundle, load_weights, read_bundle
 from monai_zsad.workflow.calibration import collect
 from monai_zsad.writers import comparison_figure
-from monai_zsad.writers.drawing import draw_contours, draw_slice, grey_range, make_view, slice_label
+from monai_zsad.writers.figures.drawing import draw_contours, draw_slice, grey_range, make_view, slice_label
 
 logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
 logging.disable(logging.INFO)  # trainers tell of every step

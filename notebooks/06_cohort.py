@@ -66,7 +66,7 @@ from monai.transforms import LoadImage
 from monai_zsad.metrics import auroc, bootstrap_interval
 from monai_zsad.synthesis import phantom_head, write_phantom
 from monai_zsad.workflow.bundles import find_bundle
-from monai_zsad.writers.drawing import draw_contours, draw_slice, grey_range, make_view, slice_label
+from monai_zsad.writers.figures.drawing import draw_contours, draw_slice, grey_range, make_view, slice_label
 
 logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
 logging.getLogger("monai_zsad").setLevel(logging.CRITICAL)  # a refused scan is told by the run's table

@@ -12,7 +12,7 @@ import numpy as np
 
 from monai_zsad.evaluation.metrics.estimates import MEAN, POOLED, CaseSummary, Curve
 from monai_zsad.evaluation.predictions import Prediction, load_prediction
-from monai_zsad.writers.views import upright
+from monai_zsad.writers.figures.views import upright
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

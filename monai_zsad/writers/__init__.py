@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from monai_zsad.writers.base import CaseWriter, RunSettings
-from monai_zsad.writers.comparison import comparison_figure, save_comparison_figure, suspicious_slices
 from monai_zsad.writers.dicom import SaveDicom, SaveDicomD, SaveDicomd, SaveDicomDict
 from monai_zsad.writers.facts import SEEDED_WARNING, is_seeded, without_paths
-from monai_zsad.writers.files import CaseLayout, atomic_path
-from monai_zsad.writers.findings import (
+from monai_zsad.writers.figures.comparison import comparison_figure, save_comparison_figure, suspicious_slices
+from monai_zsad.writers.figures.preview import (
+    SavePreviewD,
+    SavePreviewd,
+    SavePreviewDict,
+    most_suspicious,
+    save_preview,
+)
+from monai_zsad.writers.files import CaseLayout, atomic_path, clean_temporaries
+from monai_zsad.writers.labels import SaveLabelsD, SaveLabelsd, SaveLabelsDict, save_segmentation
+from monai_zsad.writers.nifti import AtomicNibabelWriter, SaveCase, SaveCaseD, SaveCased, SaveCaseDict
+from monai_zsad.writers.pages.index import write_index
+from monai_zsad.writers.pages.report import SaveReportD, SaveReportd, SaveReportDict, report
+from monai_zsad.writers.records.findings import (
     FINDINGS_COLUMNS,
     FINDINGS_SCHEMA_VERSION,
     SaveFindingsD,
@@ -17,30 +28,22 @@ from monai_zsad.writers.findings import (
     findings_rows,
     findings_schema,
 )
-from monai_zsad.writers.labels import SaveLabelsD, SaveLabelsd, SaveLabelsDict, save_segmentation
-from monai_zsad.writers.manifest import (
-    Fingerprint,
+from monai_zsad.writers.records.fingerprint import Fingerprint, content_hash, fingerprint
+from monai_zsad.writers.records.manifest import (
     SaveManifestD,
     SaveManifestd,
     SaveManifestDict,
-    clean_temporaries,
-    content_hash,
-    fingerprint,
     is_complete,
     verify_manifest,
 )
-from monai_zsad.writers.nifti import AtomicNibabelWriter, SaveCase, SaveCaseD, SaveCased, SaveCaseDict
-from monai_zsad.writers.pages.index import write_index
-from monai_zsad.writers.preview import SavePreviewD, SavePreviewd, SavePreviewDict, most_suspicious, save_preview
-from monai_zsad.writers.report import SaveReportD, SaveReportd, SaveReportDict, report
-from monai_zsad.writers.results import SaveResultsD, SaveResultsd, SaveResultsDict
-from monai_zsad.writers.scores import (
+from monai_zsad.writers.records.scores import (
     SCHEMA_VERSION,
     SaveScoresD,
     SaveScoresd,
     SaveScoresDict,
     scores,
 )
+from monai_zsad.writers.results import SaveResultsD, SaveResultsd, SaveResultsDict
 
 __all__ = [
     "AtomicNibabelWriter",

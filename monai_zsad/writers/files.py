@@ -10,9 +10,9 @@ from pathlib import Path
 from monai.data import FolderLayoutBase
 
 from monai_zsad.errors import OutputError
-from monai_zsad.result_files import temporary_name
+from monai_zsad.result_files import final_name, temporary_name
 
-__all__ = ["CaseLayout", "atomic_path"]
+__all__ = ["CaseLayout", "atomic_path", "clean_temporaries"]
 
 
 class CaseLayout(FolderLayoutBase):
@@ -92,6 +92,48 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _cannot_write(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clean_temporaries(output_dir: str | os.PathLike[str]) -> list[Path]:
+    """Remove what a killed run left under temporary names, in the folder and in those of its cases.
+
+    Call it before a run starts, when no other run writes to the folder.
+
+    Args:
+        output_dir: folder of the run.
+
+    Returns:
+        the files that were removed.
+
+    Raises:
+        OutputError: if one cannot be removed.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / ".0123abcd.summary.json").touch()
+        >>> [path.name for path in clean_temporaries(folder)]
+        ['.0123abcd.summary.json']
+    """
+    folder = Path(output_dir).expanduser()
+    removed = []
+    try:
+        parents = [folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.is_symlink())]
+        for parent in parents if folder.is_dir() else []:
+            for path in sorted(parent.iterdir()):
+                name = final_name(path.name)
+                # In a case's folder, only what this package names so.
+                ours = name and (parent == folder or name.startswith(f"{parent.name}_"))
+                if ours and path.is_file() and not path.is_symlink():
+                    path.unlink(missing_ok=True)
+                    removed.append(path)
+    except FileNotFoundError:
+        return removed
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or folder}: left by an interrupted run, cannot be removed ({error.strerror}); remove it"
+        ) from error
+    return removed
 
 
 def _sync_folder(folder: Path) -> None:

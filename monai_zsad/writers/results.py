@@ -13,13 +13,13 @@ from monai_zsad.flags import parse_flag
 from monai_zsad.writers.base import CaseWriter, RunSettings
 from monai_zsad.writers.dicom import SaveDicomd
 from monai_zsad.writers.facts import Meta
-from monai_zsad.writers.findings import SaveFindingsd
+from monai_zsad.writers.figures.preview import SavePreviewd
 from monai_zsad.writers.labels import SaveLabelsd
-from monai_zsad.writers.manifest import SaveManifestd
 from monai_zsad.writers.nifti import SaveCased
-from monai_zsad.writers.preview import SavePreviewd
-from monai_zsad.writers.report import SaveReportd
-from monai_zsad.writers.scores import SaveScoresd
+from monai_zsad.writers.pages.report import SaveReportd
+from monai_zsad.writers.records.findings import SaveFindingsd
+from monai_zsad.writers.records.manifest import SaveManifestd
+from monai_zsad.writers.records.scores import SaveScoresd
 
 __all__ = ["SaveResultsD", "SaveResultsDict", "SaveResultsd"]
 

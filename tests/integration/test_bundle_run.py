@@ -17,7 +17,7 @@ import torch
 from nibabel.affines import apply_affine
 
 from monai_zsad.networks import Crane
-from monai_zsad.writers.scores import SCHEMA_VERSION, SEEDED_WARNING
+from monai_zsad.writers import SCHEMA_VERSION, SEEDED_WARNING
 from tests.bundles.runs import BUNDLES, ROOT, config_file, run_small, seeded
 from tests.data.samples import write_series
 from tests.integration.scans import body, turned, write_nrrd

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai_zsad.errors import ConfigurationError, OutputError
 from monai_zsad.transforms import LesionCandidates
 from monai_zsad.writers import SaveLabelsd, save_segmentation
-from monai_zsad.writers.drawing import suspicion_colours
+from monai_zsad.writers.figures.drawing import suspicion_colours
 from tests.writers.screened import screened
 
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -17,7 +17,7 @@ from monai.transforms import Orientation
 
 from monai_zsad.errors import ConfigurationError, OutputError
 from monai_zsad.writers import SavePreviewd, most_suspicious, save_preview
-from monai_zsad.writers.drawing import draw_contours, draw_slice, make_view, slice_label, upright
+from monai_zsad.writers.figures.drawing import draw_contours, draw_slice, make_view, slice_label, upright
 
 RAS = np.array([[1.0, 0, 0, -10], [0, 1, 0, -12], [0, 0, 4, -16], [0, 0, 0, 1]])
 

@@ -16,9 +16,9 @@ from monai.transforms import SpatialPad, SpatialResample
 
 from monai_zsad.errors import ConfigurationError, OutputError
 from monai_zsad.writers import SEEDED_WARNING, SavePreviewd, SaveReportd
-from monai_zsad.writers.drawing import draw_contours, draw_slice
-from monai_zsad.writers.key_slices import key_slices
-from monai_zsad.writers.views import make_view, on_grid, upright
+from monai_zsad.writers.figures.drawing import draw_contours, draw_slice
+from monai_zsad.writers.figures.key_slices import key_slices
+from monai_zsad.writers.figures.views import make_view, on_grid, upright
 from tests.writers.browser import opened, pictured
 from tests.writers.screened import SETTINGS, screened
 

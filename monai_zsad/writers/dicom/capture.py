@@ -12,7 +12,7 @@ from monai.config import NdarrayOrTensor
 
 from monai_zsad.writers.dicom.identity import identity, remarks
 from monai_zsad.writers.dicom.source import SourceSeries, header_errors
-from monai_zsad.writers.preview import save_preview
+from monai_zsad.writers.figures.preview import save_preview
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -22,8 +22,8 @@ from monai_zsad.writers.dicom.report import dicom_report
 from monai_zsad.writers.dicom.segmentation import Candidate, dicom_segmentation
 from monai_zsad.writers.dicom.source import SourceSeries, header_errors, read_source
 from monai_zsad.writers.facts import Meta, described
+from monai_zsad.writers.figures.views import on_grid
 from monai_zsad.writers.files import CaseLayout, atomic_path
-from monai_zsad.writers.views import on_grid
 
 if TYPE_CHECKING:
     from pydicom import Dataset

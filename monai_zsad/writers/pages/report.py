@@ -1,32 +1,151 @@
-"""The report of a case as one HTML page, from its findings and figures."""
+"""The report of a case: one HTML page for a person, from the findings and the figures of key slices."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from monai_zsad.writers.drawing import suspicion_colours
-from monai_zsad.writers.facts import SEEDED_WARNING
-from monai_zsad.writers.key_slices import KeySlices
-from monai_zsad.writers.pages.values import NOTHING, TIMES, decimal, render, shown
+from monai.config import KeysCollection
 
-__all__ = ["report_page"]
+from monai_zsad.errors import ConfigurationError
+from monai_zsad.result_files import CASE_FILES
+from monai_zsad.writers.base import CaseWriter
+from monai_zsad.writers.facts import SEEDED_WARNING, Meta, require
+from monai_zsad.writers.figures.drawing import suspicion_colours
+from monai_zsad.writers.figures.key_slices import KeySlices, key_slices
+from monai_zsad.writers.figures.views import PLANES, make_view, on_grid
+from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.pages.values import NOTHING, TIMES, decimal, render, shown
+from monai_zsad.writers.records.findings import findings
+
+__all__ = ["SaveReportD", "SaveReportDict", "SaveReportd", "report"]
 
 # Columns of the table of candidates, after the candidate itself.
 _COLUMNS = ("peak score", "mean score", "p-value", "volume, mm³", "centre RAS, mm", "centre LPS, mm", "slices")
 
 
-def report_page(content: Mapping[str, Any], slices: KeySlices) -> str:
-    """The page.
+def report(
+    data: Mapping[Hashable, Any],
+    content: Mapping[str, Any],
+    key: str = "pred",
+    image_key: str = "image",
+    plane: str | None = None,
+    pictures: int = 6,
+    limits: tuple[float, float] | None = None,
+) -> str:
+    """The report of a case as one HTML page, which loads nothing: style and pictures (PNG) are part of it.
 
     Args:
-        content: of :func:`~monai_zsad.writers.findings`.
-        slices: figures of the key slices.
+        data: with the scan, the map and the candidates' labels under ``<key>_labels``.
+        content: of :func:`~monai_zsad.writers.findings` for the same data.
+        key: the anomaly map (1, X, Y, Z), affine in RAS, mm.
+        image_key: the scan (C, X, Y, Z), of which the first channel is shown; where it lies on another grid, as after
+            the preprocessing, it is resampled to that of the map.
+        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None is that of the scan's own slices.
+        pictures: how many key slices at most.
+        limits: map values where the colours begin and end; None as for :func:`~monai_zsad.writers.save_preview`.
 
     Returns:
-        The HTML.
+        The page's HTML.
+
+    Raises:
+        ConfigurationError: an unknown plane, or labels on another grid.
+        OutputError: if something is missing, or the map is not finite.
+
+    Example:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> pred = MetaTensor(torch.rand(1, 12, 12, 5), affine=torch.eye(4))
+        >>> data = {"case": "anna", "pred": pred, "image": pred, "volume_score": 0.5}
+        >>> data = {**data, "pred_labels": torch.zeros(1, 12, 12, 5), "pred_candidates": []}
+        >>> page = report(data, findings(data), pictures=1)
+        >>> "<h1>anna</h1>" in page, "http:" in page
+        (True, False)
     """
+    require(data, {image_key: "what loads the scan", f"{key}_labels": "LesionCandidatesd"})
+    view = make_view(on_grid(data[image_key], data[key]), data[key], None, plane, data[f"{key}_labels"])
+    return _page(content, key_slices(view, content["candidates"], pictures, limits))
+
+
+class SaveReportd(CaseWriter):
+    """Write ``<output_dir>/<case>/<case>_report.html``, by :func:`findings` and :func:`report`.
+
+    MONAI writes no documents; its ``blend_images`` and ``matshow3d`` make pictures without sides, scale or numbers.
+    It stands behind ``LesionCandidatesd``, before :class:`~monai_zsad.writers.SaveFindingsd`.
+
+    Args:
+        keys: the anomaly map, on the scan's grid.
+        output_dir: folder of the run.
+        meta: the bundle's description of its model, as for :class:`~monai_zsad.writers.SaveScoresd`; random weights in
+            it are said in red.
+        settings: see :func:`~monai_zsad.writers.findings`.
+        image_key: see :func:`report`.
+        plane: see :func:`report`.
+        pictures: see :func:`report`.
+        limits: see :func:`report`.
+        output_postfix: of the page.
+        allow_missing_keys: do nothing where the data have no such key.
+
+    Raises:
+        ConfigurationError: an unknown plane, or less than one picture.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> pred = MetaTensor(torch.rand(1, 12, 12, 5), affine=torch.eye(4))
+        >>> data = {"case": "anna", "pred": pred, "image": pred, "volume_score": 0.5}
+        >>> data = {**data, "pred_labels": torch.zeros(1, 12, 12, 5), "pred_candidates": []}
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = SaveReportd(output_dir=folder, pictures=1)(data)
+        >>> [file.name for file in Path(folder, "anna").iterdir()]
+        ['anna_report.html']
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "pred",
+        output_dir: str | os.PathLike[str] = "./",
+        meta: Meta = None,
+        settings: Mapping[str, Any] | None = None,
+        image_key: str = "image",
+        plane: str | None = None,
+        pictures: int = 6,
+        limits: tuple[float, float] | None = None,
+        output_postfix: str = CASE_FILES["report"].postfix,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, meta, allow_missing_keys)
+        if plane is not None and plane not in PLANES:
+            raise ConfigurationError(f"plane is {plane!r}; give one of {', '.join(PLANES)}, or None for the scan's own")
+        if isinstance(pictures, bool) or not isinstance(pictures, int) or pictures < 1:
+            raise ConfigurationError(f"pictures={pictures!r} must be a whole number from 1")
+        self.settings = settings
+        self.image_key = image_key
+        self.plane = plane
+        self.pictures = pictures
+        self.limits = limits
+        self.layout = CaseLayout(output_dir, output_postfix, ".html", makedirs=True)
+
+    def write(self, data: Mapping[Hashable, Any], key: str) -> None:
+        """Write the page for one key.
+
+        Raises:
+            OutputError: see :func:`findings` and :func:`report`; or if the file cannot be written.
+        """
+        content = findings(data, key, self.model, self.settings)
+        html = report(data, content, key, self.image_key, self.plane, self.pictures, self.limits)
+        with atomic_path(self.layout.filename(subject=content["case"])) as temporary:
+            temporary.write_text(html, encoding="utf-8")
+
+
+SaveReportD = SaveReportDict = SaveReportd
+
+
+def _page(content: Mapping[str, Any], slices: KeySlices) -> str:
     candidates, warnings = content["candidates"], content["warnings"]
     colours = suspicion_colours([found["peak_score"] for found in candidates])
     values = {

@@ -11,7 +11,7 @@ import numpy as np
 from monai.config import NdarrayOrTensor
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.writers.drawing import (
+from monai_zsad.writers.figures.drawing import (
     BACKGROUND,
     INK,
     SAVED_AS,
@@ -21,9 +21,9 @@ from monai_zsad.writers.drawing import (
     headline,
     slice_label,
 )
+from monai_zsad.writers.figures.preview import most_suspicious
+from monai_zsad.writers.figures.views import View, make_view
 from monai_zsad.writers.files import atomic_path
-from monai_zsad.writers.preview import most_suspicious
-from monai_zsad.writers.views import View, make_view
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

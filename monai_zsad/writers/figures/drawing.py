@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_zsad.writers.views import View, make_view, upright
+from monai_zsad.writers.figures.views import View, make_view, upright
 
 __all__ = [
     "BACKGROUND",

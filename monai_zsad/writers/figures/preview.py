@@ -12,7 +12,8 @@ from monai.config import KeysCollection, NdarrayOrTensor
 
 from monai_zsad.result_files import CASE_FILES
 from monai_zsad.writers.base import CaseWriter
-from monai_zsad.writers.drawing import (
+from monai_zsad.writers.facts import SEEDED_WARNING, Meta, is_seeded
+from monai_zsad.writers.figures.drawing import (
     BACKGROUND,
     INK,
     SAVED_AS,
@@ -25,9 +26,8 @@ from monai_zsad.writers.drawing import (
     map_range,
     slice_label,
 )
-from monai_zsad.writers.facts import SEEDED_WARNING, Meta, is_seeded
+from monai_zsad.writers.figures.views import make_view, on_grid
 from monai_zsad.writers.files import CaseLayout, atomic_path
-from monai_zsad.writers.views import make_view, on_grid
 
 __all__ = ["SavePreviewD", "SavePreviewDict", "SavePreviewd", "most_suspicious", "save_preview"]
 

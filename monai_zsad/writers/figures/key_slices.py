@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_zsad.writers.drawing import (
+from monai_zsad.writers.figures.drawing import (
     BACKGROUND,
     SAVED_AS,
     View,
@@ -21,7 +21,7 @@ from monai_zsad.writers.drawing import (
     slice_label,
     suspicion_colours,
 )
-from monai_zsad.writers.preview import most_suspicious
+from monai_zsad.writers.figures.preview import most_suspicious
 
 __all__: list[str] = []
 

@@ -79,7 +79,7 @@ def findings_schema() -> dict[str, Any]:
     """
     from importlib.resources import files
 
-    text = (files("monai_zsad") / "writers" / "data" / "findings.schema.json").read_text(encoding="utf-8")
+    text = (files("monai_zsad") / "writers" / "records" / "findings.schema.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import os
 import time
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,17 +16,14 @@ from monai.data import MetaTensor
 from monai_zsad.errors import OutputError
 from monai_zsad.result_files import CASE_FILES, final_name
 from monai_zsad.writers.base import CaseWriter
-from monai_zsad.writers.facts import Meta, described, plain, require, software
+from monai_zsad.writers.facts import Meta, require, software
 from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.records.fingerprint import Fingerprint, file_hash, fingerprint
 
 __all__ = [
-    "Fingerprint",
     "SaveManifestD",
     "SaveManifestDict",
     "SaveManifestd",
-    "clean_temporaries",
-    "content_hash",
-    "fingerprint",
     "is_complete",
     "verify_manifest",
 ]
@@ -39,65 +34,6 @@ SCHEMA_VERSION = 1
 _FILE = CASE_FILES["manifest"]
 # The coarsest time stamps of a file system in use (FAT).
 _GRAIN_NS = 2_000_000_000
-_BLOCK = 1 << 20
-
-_logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What decides a case's result; two cases with the same one have the same result.
-
-    Attributes:
-        model: SHA-256 of the model's description.
-        configuration: SHA-256 of the run's settings.
-        input: SHA-256 over those of the scan's files, whatever their order and names; ``None`` if they are not known.
-    """
-
-    model: str
-    configuration: str
-    input: str | None
-
-
-def fingerprint(
-    model: Meta = None,
-    settings: Mapping[str, Any] | None = None,
-    source_files: str | Sequence[str | os.PathLike[str]] | None = None,
-) -> Fingerprint:
-    """The fingerprint of a case, before or after it is run.
-
-    Args:
-        model: the bundle's description of its model, or a function that returns it, once its weights are loaded.
-        settings: what else decides the result: plane, window, thresholds and so on, not folders.
-        source_files: paths of the files that the scan is read from, as a list or joined by line breaks.
-
-    Returns:
-        Hashes of model, settings and input.
-
-    Example:
-        >>> fingerprint({"method": "crane"}) == fingerprint(lambda: {"method": "crane"}, {})
-        True
-        >>> fingerprint({"method": "crane"}).input is None
-        True
-    """
-    return Fingerprint(content_hash(described(model)), content_hash(settings or {}), _input_hash(source_files))
-
-
-def content_hash(content: Mapping[str, Any]) -> str:
-    """SHA-256 of plain values, whatever the order of their keys.
-
-    Args:
-        content: numbers, texts, lists and dictionaries of such.
-
-    Returns:
-        The hash in hexadecimal digits.
-
-    Example:
-        >>> content_hash({"a": 1, "b": (2, 3)}) == content_hash({"b": [2, 3], "a": 1})
-        True
-    """
-    text = json.dumps(plain(content, "content"), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class SaveManifestd(CaseWriter):
@@ -213,48 +149,6 @@ def is_complete(output_dir: str | os.PathLike[str], case: str, fingerprint: Fing
     return not problems and fingerprint.input is not None and content.get("fingerprint") == asdict(fingerprint)
 
 
-def clean_temporaries(output_dir: str | os.PathLike[str]) -> list[Path]:
-    """Remove what a killed run left under temporary names, in the folder and in those of its cases.
-
-    Call it before a run starts, when no other run writes to the folder.
-
-    Args:
-        output_dir: folder of the run.
-
-    Returns:
-        the files that were removed.
-
-    Raises:
-        OutputError: if one cannot be removed.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> (folder / ".0123abcd.summary.json").touch()
-        >>> [path.name for path in clean_temporaries(folder)]
-        ['.0123abcd.summary.json']
-    """
-    folder = Path(output_dir).expanduser()
-    removed = []
-    try:
-        parents = [folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.is_symlink())]
-        for parent in parents if folder.is_dir() else []:
-            for path in sorted(parent.iterdir()):
-                name = final_name(path.name)
-                # In a case's folder, only what this package names so.
-                ours = name and (parent == folder or name.startswith(f"{parent.name}_"))
-                if ours and path.is_file() and not path.is_symlink():
-                    path.unlink(missing_ok=True)
-                    removed.append(path)
-    except FileNotFoundError:
-        return removed
-    except OSError as error:
-        raise OutputError(
-            f"{error.filename or folder}: left by an interrupted run, cannot be removed ({error.strerror}); remove it"
-        ) from error
-    return removed
-
-
 def _verified(output_dir: str | os.PathLike[str], case: str) -> tuple[dict[str, Any], list[str]]:
     path = CaseLayout(output_dir, _FILE.postfix, _FILE.extension).filename(subject=case)
     try:
@@ -290,7 +184,7 @@ def _difference(folder: Path, name: str, facts: Any) -> str | None:
         size = path.stat().st_size
         if size != facts.get("bytes"):
             return f"has {size} bytes, not {facts.get('bytes')}"
-        found = _sha256(path)
+        found = file_hash(path)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return None if found == facts.get("sha256") else f"has the SHA-256 {found}, not {facts.get('sha256')}"
@@ -308,26 +202,4 @@ def _written(manifest: Path, since: int) -> list[str]:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-
-
-def _input_hash(source_files: str | Sequence[str | os.PathLike[str]] | None) -> str | None:
-    names = source_files.split("\n") if isinstance(source_files, str) else source_files or []
-    try:
-        hashes = sorted(_sha256(Path(name).expanduser()) for name in names if str(name))
-    except OSError as error:
-        _logger.warning(
-            "the scan's files cannot be read again (%s): the manifest tells no input, and the case will not count as "
-            "complete",
-            error.strerror,
-        )
-        return None
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
