@@ -1,4 +1,4 @@
-"""Synthetic scans and lesions of known truth, and the slices for training and validation made with them."""
+"""Synthetic scans and lesions with known masks, and slices with them for training and validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Volumes of real or synthetic anatomy, prepared for painting lesions into them."""
+"""Volumes of real or synthetic anatomy, prepared for painting lesions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _ABDOMEN_GRID = ((220, 170, 56), (1.7, 1.7, 4.0))
 
 
 class Anatomy(NamedTuple):
-    """A volume that lesions can be painted into.
+    """A volume into which lesions can be painted.
 
     Attributes:
-        volume: (C + 3, P, L, S), float32: C registered images in [0, 1], then masks of 0 and 1: the body, where lesions
-            may have their centre, and what may be a lesion already and is neither.
+        volume: (C + 3, P, L, S), float32: C registered images in [0, 1], then three masks of 0 and 1: the body, the
+            places for the centres of lesions, and doubtful voxels, which may already belong to a lesion.
         spacing: mm along each axis.
     """
 
@@ -38,16 +38,17 @@ class Anatomy(NamedTuple):
 
 
 class PrepareAnatomy(Transform):
-    """Find in a volume the body, places for lesions, and what may be a lesion already.
+    """Find the body, the places for lesions and doubtful voxels of a volume.
 
-    MONAI has no transform for this. A volume without labels is taken as normal, but for what is told or looks
-    suspicious: with ``bright_limit``, voxels brighter than the median of the places by so many robust standard
-    deviations (as unlabelled lesions on FLAIR are) count neither as normal nor as abnormal.
+    MONAI has no transform for this. A volume is taken as normal, except for known lesions and, with ``bright_limit``,
+    bright voxels. A voxel is bright if it exceeds the median of the places by this number of robust standard
+    deviations, as unlabelled lesions on FLAIR do. Doubtful voxels count neither as normal nor as abnormal.
 
     Args:
-        depth_mm: distance of lesions' centres from the body's surface; 14 leaves out scalp and skull.
-        bright_limit: see above; ``None`` for images where bright voxels are nothing special.
-        threshold: the body is brighter than this on the first image.
+        depth_mm: smallest distance between the centre of a lesion and the surface of the body; 14 excludes scalp and
+            skull.
+        bright_limit: see above; ``None`` for images in which bright voxels are normal.
+        threshold: value of the first image above which a voxel belongs to the body.
 
     >>> anatomy = PrepareAnatomy(depth_mm=2)(MetaTensor(torch.ones(1, 12, 12, 6)))
     >>> anatomy.volume.shape, float(anatomy.volume[2].mean()) < 1
@@ -63,7 +64,7 @@ class PrepareAnatomy(Transform):
         """Prepare a volume.
 
         Args:
-            images: (C, P, L, S) in [0, 1], axes towards posterior, left, superior; a MetaTensor tells the spacing.
+            images: (C, P, L, S) in [0, 1], axes towards posterior, left, superior; a MetaTensor has its spacing.
             lesions: (1, P, L, S), above 0 where there is a known lesion; a margin of 2 voxels is added.
 
         Raises:
@@ -73,8 +74,8 @@ class PrepareAnatomy(Transform):
         array = np.asarray(images, dtype=np.float32)
         body = _body(array[0] > self.threshold)
         if not body.any():
-            raise InputError("the volume holds no body: is its intensity scaled to [0, 1]?")
-        # A border of background, so that the volume's faces are surface too.
+            raise InputError("no body was found in the volume: scale its intensities to [0, 1]")
+        # With a border of background, the faces of the volume count as surface, too.
         padded = np.pad(body, 1)
         depth = ndimage.distance_transform_edt(padded, sampling=spacing)[1:-1, 1:-1, 1:-1]
         places = depth > self.depth_mm
@@ -97,8 +98,8 @@ class PrepareAnatomyd(MapTransform):
     Args:
         keys: keys of registered images, in their order; missing ones are left out.
         lesion_key: key of known lesions; may be missing.
-        depth_mm: see :class:`PrepareAnatomy`; an entry ``depth_mm`` of the item comes first.
-        bright_limit: see :class:`PrepareAnatomy`; an entry ``bright_limit`` of the item comes first.
+        depth_mm: see :class:`PrepareAnatomy`; an entry ``depth_mm`` of the item has priority.
+        bright_limit: see :class:`PrepareAnatomy`; an entry ``bright_limit`` of the item has priority.
     """
 
     def __init__(
@@ -140,19 +141,19 @@ def anatomies(
     phantom_frequency: float = 1.0,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Prepared volumes of scans, and of phantoms beside them.
+    """Prepared volumes of scans and of phantoms.
 
     Args:
-        records: of each scan: files by key, relative to ``folder``, and settings such as ``depth_mm`` or ``frequency``.
-        folder: where the files are.
+        records: one per scan: files by key, relative to ``folder``, and settings such as ``depth_mm`` or ``frequency``.
+        folder: of the files.
         preparation: transforms that end with :class:`PrepareAnatomyd`.
-        heads: number of head phantoms without lesions, each of a random contrast.
-        abdomens: likewise of the abdomen.
-        phantom_frequency: of each phantom, as of a record.
-        seed: of the first phantom; the others follow.
+        heads: number of head phantoms without lesions, each with a random contrast.
+        abdomens: number of abdomen phantoms, in the same way.
+        phantom_frequency: ``frequency`` of each phantom.
+        seed: seed of the first phantom; the others count up from it.
 
     Returns:
-        The records with ``anatomy`` in place of the files. Thick slices are cut axially only.
+        The records, with ``anatomy`` in place of the files. Volumes with thick slices are cut in axial planes only.
 
     Raises:
         InputError: if a file is missing.
@@ -165,7 +166,7 @@ def anatomies(
         }
         if missing := [str(path) for path in files.values() if not path.is_file()]:
             raise InputError(
-                f"{missing[0]} is missing: the data that this training needs are listed in the bundle's docs"
+                f"{missing[0]} is missing: get the data that the docs of the bundle list for this training"
             )
         found.append(preparation(dict(record) | {key: str(path) for key, path in files.items()}))
     prepare = PrepareAnatomy(depth_mm=6)
@@ -174,7 +175,7 @@ def anatomies(
         phantom_abdomen(*_ABDOMEN_GRID, seed=seed + n, lesion=None, contrast="random") for n in range(abdomens)
     ]
     for phantom in phantoms:
-        # From axes towards right, anterior, superior.
+        # The axes of a phantom point to right, anterior, superior.
         image = torch.from_numpy(np.ascontiguousarray(phantom.image[::-1, ::-1].transpose(1, 0, 2)))
         low, high = np.percentile(phantom.image, (0.5, 99.5))
         scaled = ((image - low) / (high - low)).clamp(0, 1).unsqueeze(0)

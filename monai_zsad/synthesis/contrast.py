@@ -1,9 +1,11 @@
-"""Random contrasts of real anatomy, so that what is learned is not tied to one sequence."""
+"""Random contrasts of real anatomy, so that a network does not learn one sequence only."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+
+from monai_zsad.synthesis.lesions.shapes import waves
 
 __all__ = ["degrade", "random_contrast", "vary_tissue"]
 
@@ -11,18 +13,18 @@ __all__ = ["degrade", "random_contrast", "vary_tissue"]
 def random_contrast(
     channels: np.ndarray, rng: np.random.Generator, strength: float = 1.0, flair: float = 0.0
 ) -> np.ndarray:
-    """One image in [0, 1] with a contrast of its own, from registered ones of the same anatomy.
+    """One image in [0, 1] with a random contrast, from registered images of the same anatomy.
 
-    A smooth function of the channels' values changes tissues as a whole, as another sequence would. With T1 and T2
-    (the first two channels) a part of the results looks like FLAIR: fluid dark, grey matter brighter than white.
-    ``flair`` adds to that part; half of what it adds has nearly uniform tissue, as after a correction of the coil's
-    profile, in which lesions stand out by little else than their brightness.
+    A smooth function of the channels' values changes each tissue as a whole, as another sequence would. With T1 and T2
+    (the first two channels) a part of the results looks like FLAIR: fluid is dark, grey matter is brighter than white
+    matter. ``flair`` increases that part. Half of the added images have nearly uniform tissue, as after a correction of
+    the coil's profile, so that lesions differ by little more than their brightness.
 
     Args:
         channels: (C, ...), float32 in about [0, 1].
-        rng: source of randomness.
-        strength: 0 leaves the first channel's contrast alone but for a mild gamma; 1 draws from all.
-        flair: fraction that looks like FLAIR whatever ``strength`` says; of a single channel, nothing does.
+        rng: random generator.
+        strength: 0 keeps the contrast of a channel, apart from a mild gamma; 1 draws from all contrasts.
+        flair: fraction that looks like FLAIR, independent of ``strength``; without effect for a single channel.
 
     Returns:
         (...), float32 in [0, 1].
@@ -66,7 +68,7 @@ def _flair_like(t1: np.ndarray, t2: np.ndarray, rng: np.random.Generator) -> np.
 
 
 def _flatten(image: np.ndarray, tissue: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The tissue's values nearer to their median."""
+    """The values of the tissue, moved towards their median."""
     if not tissue.any():
         return image
     level = np.median(image[tissue])
@@ -80,14 +82,14 @@ def vary_tissue(
     rng: np.random.Generator,
     strength: tuple[float, float] = (0.0, 0.12),
 ) -> np.ndarray:
-    """One tissue brighter here than there, smoothly, as grey matter is on FLAIR: what is normal and no lesion.
+    """Make the brightness of one tissue vary smoothly, as grey matter does on FLAIR: this is normal, not a lesion.
 
     Args:
         image: (rows, columns, slices), float32 in [0, 1].
-        tissue: bool, from which the tissue is drawn: all that is nearly as bright as a voxel of it.
+        tissue: bool; the tissue is all voxels that are nearly as bright as a random voxel of this mask.
         spacing: mm along each axis.
-        rng: source of randomness.
-        strength: range of the change's standard deviation.
+        rng: random generator.
+        strength: range of the standard deviation of the change.
 
     Returns:
         (rows, columns, slices), float32 in [0, 1].
@@ -107,11 +109,11 @@ def vary_tissue(
 
 
 def degrade(image: np.ndarray, rng: np.random.Generator, spacing: tuple[float, ...]) -> np.ndarray:
-    """What scanners add: shading, blur, noise, another scale. Last axis: slices, which are treated alike.
+    """Imitate a scanner: shading, blur, noise and another scale, equal for all slices (the last axis).
 
     Args:
         image: (rows, columns, slices), float32 in about [0, 1].
-        rng: source of randomness.
+        rng: random generator.
         spacing: mm along each axis.
 
     Returns:
@@ -141,8 +143,6 @@ def _coarse_waves(
     count: int = 6,
 ) -> np.ndarray:
     """A smooth field (rows, columns, slices), computed at every ``step``-th pixel only."""
-    from monai_zsad.synthesis.lesions.shapes import waves
-
     rows, columns, slices = (np.arange(n, dtype=np.float32) * s for n, s in zip(shape, spacing, strict=True))
     coarse = np.stack(np.meshgrid(rows[::step], columns[::step], slices, indexing="ij"))
     field = waves(coarse, wavelength_mm, rng, count)

@@ -1,4 +1,4 @@
-"""Slices with synthetic lesions, drawn anew for every index: what a small network is trained on."""
+"""Slices with synthetic lesions for training a small network; every index has its own lesions."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ from monai_zsad.synthesis.slabs import Slab, SlabSettings, cut_slab, extract_sla
 __all__ = ["LesionSlices"]
 
 _SMALL_MM2 = 50.0
-_AIR = 0.03  # what is darker is no tissue
-_CLEAN = 0.9  # of the scans of a brain alone, which come out of other programs with nothing around
+# Darker pixels are not tissue.
+_AIR = 0.03
+# Fraction of the extracted brains with an empty background, as brain extraction programs write it.
+_CLEAN = 0.9
 
 
 class LesionSlices(Dataset):
-    """Windows of slices with synthetic lesions, and where each concept is.
+    """Windows of slices with synthetic lesions, and the masks of each concept.
 
-    MONAI's ``GridPatchDataset`` and ``PatchWSIDataset`` cut patches out of images that are given; here image and label
-    are made for the item, and windows are places in a slice that stays whole.
+    MONAI's ``GridPatchDataset`` and ``PatchWSIDataset`` were not enough: they cut patches out of given images. Here
+    image and label are made for each item, and a window is a selection of the patches of a complete slice.
 
-    Item ``i`` of epoch ``e`` depends on ``seed``, ``e`` and ``i`` alone, so training can be resumed anywhere and runs
-    the same with any number of workers. Over the first ``easy_items`` items lesions begin large and clear, contrasts
-    near the scan's own, and both widen to what the settings say.
+    Item ``i`` of epoch ``e`` depends only on ``seed``, ``e`` and ``i``. Training can therefore be resumed at any item,
+    and gives the same result with any number of workers. The first ``easy_items`` items get gradually harder: lesions
+    begin large and clear, and contrasts begin near that of the scan.
 
-    An item is a dictionary: ``image`` (3, S, S), a slice in [0, 1] with its neighbours beside it; ``tokens`` (w, T),
-    the patches of each window; ``label`` (w, T, k k, concepts) and ``weight`` (w, T, k k, 1), 0 where a voxel may be a
-    lesion that nobody labelled and, with ``small_weight``, more than 1 in a small lesion, which has few voxels. Two
-    items in a row share the slab that is cut, not what is painted. One window as large as the slice is the slice.
+    An item is a dictionary: ``image`` (3, S, S), a slice in [0, 1] between its neighbours; ``tokens`` (w, T), the
+    patches of each window; ``label`` (w, T, k k, concepts) and ``weight`` (w, T, k k, 1). The weight is 0 where a voxel
+    may belong to an unlabelled lesion and, with ``small_weight``, more than 1 in a small lesion, which has few voxels.
+    Two consecutive items share the slab, but not the lesions. A window as large as the slice is the complete slice.
 
     Args:
-        volumes: items with ``anatomy``, and perhaps ``frequency`` (1 by default), ``planes`` as in
-            :class:`~monai_zsad.synthesis.slabs.SlabSettings`, and ``extracted``, the fraction of slabs (0 by default)
-            of which only the places for lesions are left, as of a head whose brain was extracted; ``bare: true``
-            says that nothing surrounds the body already, so that there is no noise around it either.
+        volumes: items with ``anatomy``, and optionally ``frequency`` (1 by default), ``planes`` as in
+            :class:`~monai_zsad.synthesis.slabs.SlabSettings`, and ``extracted``: the fraction of slabs (0 by default)
+            in which only the places for lesions are kept, as in a head whose brain was extracted. ``bare: true`` says
+            that the background of the volume is empty, so that no noise is added to it.
         length: items in an epoch.
         image_size: S in pixels.
         patch_size: side of a patch in pixels.
@@ -52,17 +54,17 @@ class LesionSlices(Dataset):
         windows: w, windows of each slice.
         window: side of a window in patches; T is its square.
         names: concepts; default: all.
-        seed: of everything drawn.
+        seed: of all random draws.
         easy_items: see above.
-        max_lesions: of a slice.
+        max_lesions: largest number of lesions in a slice.
         empty: fraction of slices without a lesion.
-        small_weight: largest weight of a voxel; 3 is that of lesions of a ninth of 50 square mm or less.
-        background_weight: factor for the weights of patches that are dark all over. Whole slices hold many of them.
-        varied: fraction of slices in which one tissue is brighter here than there (:func:`vary_tissue`).
-        flair: fraction of slices of several sequences that look like FLAIR, beside those that do so anyway
-            (:func:`random_contrast`).
-        lesions: what they look like.
-        slabs: how slices are cut.
+        small_weight: largest weight of a voxel. A lesion of A square mm has the weight sqrt(50 / A), within 1 and this.
+        background_weight: factor for the weights of completely dark patches. Complete slices have many of them.
+        varied: fraction of slices in which the brightness of one tissue varies (:func:`vary_tissue`).
+        flair: fraction of slices of several sequences that look like FLAIR, in addition to those of
+            :func:`random_contrast` without it.
+        lesions: appearance of the lesions.
+        slabs: settings of the cut.
 
     Raises:
         ConfigurationError: if sizes do not fit, there is no volume, or ``names`` holds an unknown concept.
@@ -99,7 +101,7 @@ class LesionSlices(Dataset):
         if image_size % patch_size or patch_size % subpatches or window * patch_size > image_size:
             raise ConfigurationError(
                 f"image_size={image_size}, patch_size={patch_size}, subpatches={subpatches}, window={window}: each "
-                "side must hold whole multiples of the next, and a window must fit into the slice"
+                "size must be a multiple of the next one, and a window must fit into the slice"
             )
         self.volumes = list(volumes)
         if not self.volumes:
@@ -125,7 +127,7 @@ class LesionSlices(Dataset):
         return self.length
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, torch.Tensor]:
-        """Draw the item of ``index``, or of ``(epoch, index)`` as of a :class:`ResumableSampler`, epochs from 0."""
+        """The item of ``index``, or of ``(epoch, index)`` from a :class:`ResumableSampler`, with epochs from 0."""
         epoch, item = index if isinstance(index, tuple) else (0, index)
         if not 0 <= item < self.length:
             raise IndexError(index)
@@ -137,7 +139,7 @@ class LesionSlices(Dataset):
         image = random_contrast(slab.images, rng, 0.4 + 0.6 * eased, self.flair)
         body, places, doubtful = slab.masks
         weights = (places & ~doubtful).astype(np.float32)
-        # Lesions that only a neighbour shows teach that the neighbours' brightness is not the slice's.
+        # Some lesions are only in a neighbour, so that the network learns to ignore bright spots of neighbours.
         weights[..., [0, 2]] *= 0.15
         count = 0 if rng.uniform() < self.empty else int(rng.integers(1, self.max_lesions + 1))
         tissue = body & (image > _AIR)
@@ -164,7 +166,7 @@ class LesionSlices(Dataset):
         return {"image": pixels, "tokens": tokens, "label": label[tokens], "weight": weight[tokens]}
 
     def _slab(self, number: int) -> tuple[Slab, bool]:
-        """The slab of this number, and whether nothing surrounds it; the last one is kept, as cutting takes long."""
+        """The slab of this number, and whether its background is empty. The last slab is kept: cutting is slow."""
         if self._last is None or self._last[0] != number:
             rng = np.random.default_rng([self.seed, 0, number])
             volume = self.volumes[int(rng.choice(len(self.volumes), p=self._chances))]
@@ -177,14 +179,14 @@ class LesionSlices(Dataset):
         return self._last[1:]
 
     def _importance(self, labels: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-        """Weight of each pixel of a slice: 1, or more in small lesions."""
+        """Weight of each pixel of a slice: 1, and more in small lesions."""
         areas = np.bincount(labels.ravel()) * spacing[0] * spacing[1]
         weights = np.sqrt(_SMALL_MM2 / np.maximum(areas, 1e-3)).clip(1, max(1.0, self.small_weight))
         weights[0] = 1
         return weights[labels].astype(np.float32)
 
     def _settings(self, eased: float) -> LesionSettings:
-        """Clear and large at first, as set in the end."""
+        """Settings of the lesions, from easy (``eased`` 0) to those of the user (1)."""
 
         def blend(easy: float, wanted: float) -> float:
             return easy + (wanted - easy) * eased
@@ -200,7 +202,7 @@ class LesionSlices(Dataset):
         return grid.unflatten(1, (side, k)).unflatten(3, (side, k)).permute(1, 3, 2, 4, 0).flatten(2, 3).flatten(0, 1)
 
     def _draw_windows(self, pixels: torch.Tensor, label: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Windows around lesions or anything else of the body, (w, T)."""
+        """Windows around lesions or other parts of the body, (w, T)."""
         side, window = self.side, self.window
         lesion = np.flatnonzero(label[..., 0].amax(-1).numpy() > 0.3)
         body = np.flatnonzero((F.max_pool2d(pixels[None, :1], self.patch)[0, 0].flatten() > 0.08).numpy())

@@ -1,4 +1,4 @@
-"""Slabs: a slice with its neighbours, cut out of a volume at random, as training sees them."""
+"""Slabs: a slice with its neighbours, cut out of a volume at random for training."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from monai_zsad.synthesis.lesions.shapes import waves
 
 __all__ = ["Slab", "SlabSettings", "cut_slab", "extract_slab"]
 
-_WIDE = 0.25  # of the largest area of places for lesions
-_WARP_WAVELENGTH_MM = (50.0, 150.0)  # shorter ones would fold tissue over itself
+# As a fraction of the largest area of places for lesions.
+_WIDE = 0.25
+# Shorter wavelengths would fold tissue over itself.
+_WARP_WAVELENGTH_MM = (50.0, 150.0)
 
-# Axes (row, column, through) of each plane in a volume of axes (posterior, left, superior), upright as one looks at it.
+# (axis, sign) of row, column and slice of each upright plane, in a volume with axes (posterior, left, superior).
 _PLANES = {
     "axial": ((0, 1), (1, 1), (2, 1)),
     "coronal": ((2, -1), (1, 1), (0, 1)),
@@ -28,7 +30,7 @@ _PLANES = {
 
 @dataclass(frozen=True)
 class SlabSettings:
-    """How slabs are cut; pairs are the ends of ranges.
+    """Settings of :func:`cut_slab`; pairs are the ends of ranges.
 
     Args:
         size: rows and columns in pixels.
@@ -38,10 +40,10 @@ class SlabSettings:
         tilt_degrees: rotation about the axes within the plane.
         turn_degrees: rotation within the plane.
         flip: fraction of slabs that are mirrored left to right.
-        warp_mm: standard deviation of a smooth displacement, which makes another patient's anatomy of this one's.
-        stretch: factor by which each axis is longer than it was.
-        central: fraction of slabs that are cut where there are many places for lesions; the others anywhere in the
-            body, the neck included.
+        warp_mm: standard deviation of a smooth displacement, which imitates the anatomy of another patient.
+        stretch: factor by which each axis is made longer.
+        central: fraction of slabs that are cut where there are many places for lesions; the others are cut anywhere in
+            the body, including the neck.
     """
 
     size: int = 192
@@ -57,14 +59,14 @@ class SlabSettings:
 
     def __post_init__(self) -> None:
         if unknown := sorted({name for name, _ in self.planes} - set(_PLANES)):
-            raise ConfigurationError(f"planes name {', '.join(unknown)}: choose from {', '.join(_PLANES)}")
+            raise ConfigurationError(f"planes={unknown!r}: unknown planes; choose from {', '.join(_PLANES)}")
 
 
 class Slab(NamedTuple):
     """A slab.
 
     Attributes:
-        images: (C, rows, columns, 3), float32: the slice in the middle, its neighbours beside it.
+        images: (C, rows, columns, 3), float32: the slice in the middle, between its neighbours.
         masks: (M, rows, columns, 3), bool.
         spacing: mm between rows, columns, slices.
         plane: its plane.
@@ -83,15 +85,15 @@ def cut_slab(
     rng: np.random.Generator,
     settings: SlabSettings | None = None,
 ) -> Slab:
-    """Cut a slab at a random place, in a random plane, turn and size.
+    """Cut a slab at a random position, in a random plane, rotation and size.
 
     Args:
-        volume: (C + M, P, L, S), float32, axes towards posterior, left, superior: C images, which are 0 outside of it,
-            and M masks of 0 and 1, the first of them the body.
-        masks: M; the second, if there is one, of places for lesions.
+        volume: (C + M, P, L, S), float32, axes towards posterior, left, superior: C images and M masks of 0 and 1. The
+            first mask is the body; the second one, if there is one, the places for lesions.
+        masks: M.
         spacing: mm between voxels along P, L, S.
-        rng: source of randomness.
-        settings: how slabs are cut.
+        rng: random generator.
+        settings: see the class; default: its defaults.
 
     >>> slab = cut_slab(torch.ones(2, 20, 20, 9), 1, (2, 2, 5), np.random.default_rng(0), SlabSettings(size=16))
     >>> slab.images.shape, slab.masks.dtype
@@ -104,7 +106,7 @@ def cut_slab(
     steps = np.asarray(spacing, dtype=np.float64)
     shape = np.array(volume.shape[1:])
     body = volume[-masks].numpy()
-    # Every fourth voxel tells the body's box well enough, and quickly.
+    # Every fourth voxel is enough to find the box of the body, and faster.
     occupied = [
         np.flatnonzero(body[tuple(slice(None, None, 1 if a == axis else 4) for a in range(3))].max(others))
         for axis, others in enumerate(((1, 2), (0, 2), (0, 1)))
@@ -144,7 +146,7 @@ def cut_slab(
     points = local @ torch.from_numpy(basis.T.astype(np.float32)) + torch.from_numpy(center.astype(np.float32))
     if settings.warp_mm[1] > 0:
         points = points + _displacement(points, float(rng.uniform(*settings.warp_mm)), rng)
-    # Voxel centres lie half a voxel from the volume's border; grid_sample wants the last axis first.
+    # Voxel centres are half a voxel away from the border of the volume; grid_sample expects the last axis first.
     grid = (2 * points / torch.from_numpy((steps * shape).astype(np.float32)) - 1).flip(-1).unsqueeze(0)
     sampled = F.grid_sample(volume[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0].numpy()
     count = len(volume) - masks
@@ -152,14 +154,15 @@ def cut_slab(
 
 
 def extract_slab(slab: Slab, rng: np.random.Generator) -> Slab:
-    """What is left of a head whose brain was extracted: the places for lesions in a smooth outline, 0 around them.
+    """Imitate an extracted brain: keep the places for lesions within a smooth outline, and set the rest to 0.
 
     Args:
-        slab: with masks of the body, of places for lesions and of what is doubtful.
-        rng: of the outline, which runs a little outside or inside of the places' own.
+        slab: with masks of the body, of the places for lesions, and of doubtful voxels.
+        rng: random generator for the outline, which is a little larger or smaller than that of the places.
 
     Returns:
-        The slab, its images scaled to the 99.5th percentile of what is left; as it was if nothing would be left.
+        The slab, with images scaled to the 99.5th percentile of the remaining voxels; the unchanged slab if no voxels
+        would remain.
 
     >>> masks = np.stack([np.ones((8, 8, 3)), np.zeros((8, 8, 3)), np.zeros((8, 8, 3))]).astype(bool)
     >>> masks[1, 2:6, 2:6] = True
@@ -182,7 +185,7 @@ def extract_slab(slab: Slab, rng: np.random.Generator) -> Slab:
 def _displacement(points: torch.Tensor, strength_mm: float, rng: np.random.Generator) -> torch.Tensor:
     """Smooth displacement at points (rows, columns, slices, 3) of a grid, both in mm."""
     rows, columns = points.shape[:2]
-    # Known at every eighth point, as it bends over many of them.
+    # The field is smooth, so every eighth point is enough.
     lines = [torch.linspace(0, n - 1, max(2, n // 8 + 1)).round().long() for n in (rows, columns)]
     coords = points[lines[0]][:, lines[1]].movedim(-1, 0).numpy()
     fields = torch.from_numpy(np.stack([waves(coords, _WARP_WAVELENGTH_MM, rng, count=3) for _ in range(3)]))

@@ -1,4 +1,4 @@
-"""Slices with lesions of another making than the training's: what the best epoch is chosen on."""
+"""Slices for validation: their lesions come from another generator than those of the training."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _RADIUS_MM = (1.5, 9.0)
 class ValidationSlices(Dataset):
     """Slices with smooth clusters of balls, brighter or darker than the tissue, in contrasts as they were acquired.
 
-    A network that had learned the marks of one generator would fail on another's. The items are the same every time:
-    ``image`` (3, S, S), ``label`` (1, S, S), float32. Every third slice has no lesion,
-    nor has one without a place for it.
+    They are for choosing the best epoch: a network that has only learned the traces of one generator fails on lesions
+    of another. The items are the same every time: ``image`` (3, S, S), ``label`` (1, S, S), float32. Every third slice
+    has no lesion, and also a slice without places for one.
 
     Args:
-        volumes: items with ``anatomy``, none of which is trained on, and perhaps ``extracted`` as of
+        volumes: items with ``anatomy`` that are not used for training, and optionally ``extracted``, see
             :class:`~monai_zsad.synthesis.lesion_slices.LesionSlices`.
         length: number of slices.
         image_size: S in pixels.
-        seed: of everything drawn.
-        slabs: how slices are cut.
+        seed: of all random draws.
+        slabs: settings of the cut.
 
     Raises:
         ConfigurationError: if there are no volumes.
@@ -87,13 +87,13 @@ class ValidationSlices(Dataset):
 def add_balls(
     image: np.ndarray, masks: np.ndarray, spacing: tuple[float, float, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A slab with clusters of balls, and where they are on its middle slice.
+    """A slab with clusters of balls, and their mask on the middle slice.
 
     Args:
         image: (rows, columns, slices) in [0, 1].
-        masks: of a slab: the body, places for lesions, what may be a lesion already.
+        masks: of a slab: the body, the places for lesions, doubtful voxels.
         spacing: mm along each axis.
-        rng: source of randomness.
+        rng: random generator.
     """
     body, places, doubtful = masks
     steps = np.array(spacing)
@@ -116,7 +116,7 @@ def add_balls(
         if not near.any():
             continue
         delta = rng.choice([-1, 1]) * rng.uniform(0.12, 0.35)
-        # The scan's grain stays: a ball of one value would be found by its smoothness.
+        # The fine texture of the scan is kept, because a network could find a smooth ball by its smoothness.
         tissue = gaussian_filter(changed, [1.0 / steps[0], 1.0 / steps[1], 0])
         changed = changed + one * (np.median(image[near]) + delta - tissue)
         share = np.maximum(share, one)

@@ -138,7 +138,7 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     sheared[0, 1] = 3.0
     with pytest.raises(OutputError, match="sheared"):
         write_dicom_series(head._replace(affine=sheared), tmp_path / "series")
-    with pytest.raises(OutputError, match=r"lesion is .*mask\.png"):
+    with pytest.raises(OutputError, match=r"lesion=.*mask\.png"):
         write_phantom(head, tmp_path / "series", lesion=tmp_path / "mask.png")
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()

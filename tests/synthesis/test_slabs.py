@@ -158,7 +158,7 @@ def test_stretch_changes_each_axis() -> None:
 
 
 def test_unknown_plane() -> None:
-    with pytest.raises(ConfigurationError, match="planes name oblique: choose from axial"):
+    with pytest.raises(ConfigurationError, match=r"planes=.*oblique.*choose from axial"):
         SlabSettings(planes=(("oblique", 1.0),))
 
 

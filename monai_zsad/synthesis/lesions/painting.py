@@ -1,130 +1,21 @@
-"""Painting synthetic lesions into an image: shape, intensity relative to the tissue around, mask and words."""
+"""Painting synthetic lesions into an image: shape, intensity relative to the surrounding tissue, and mask."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from monai_zsad.errors import ConfigurationError
+from monai_zsad.synthesis.lesions.model import KINDS, LARGE_MM, SMALL_MM, Lesion, LesionedImage, LesionSettings
 from monai_zsad.synthesis.lesions.shapes import ellipsoid, irregular, lobed, waves
 
-__all__ = ["ATTRIBUTES", "KINDS", "Lesion", "LesionSettings", "LesionedImage", "paint_lesions"]
+__all__ = ["paint_lesions"]
 
-ATTRIBUTES = ("lesion", "hyperintense", "hypointense", "ring", "diffuse", "small", "large", "calcified", "textured")
-"""What is told of a lesion, one bit each, in this order."""
-
-KINDS = ("focal", "lobed", "ring", "diffuse", "multiple", "calcification", "texture")
-"""Kinds of lesions that are painted."""
-
-_SMALL_MM, _LARGE_MM = 4.0, 9.0
-_GRAIN_MM = 1.0  # texture finer than this belongs to the scan, not to the tissue
-
-
-@dataclass(frozen=True)
-class LesionSettings:
-    """What lesions look like; pairs are the ends of ranges from which each lesion draws.
-
-    Args:
-        radius_mm: mean radius. Drawn evenly on a logarithmic scale, so that small ones are common.
-        contrast: difference from the tissue around, as a fraction of the image's range (2nd to 98th percentile).
-        edge_mm: width over which a border fades.
-        kinds: relative frequency of each of :data:`KINDS`.
-        hyperintense: fraction that is brighter than its surroundings.
-        mass_effect: fraction of the lesions of 5 mm or more that push the tissue around aside.
-        texture: strength of the unevenness inside, as a fraction of the contrast.
-        extreme: fraction that is brighter (or darker) than nearly all tissue, wherever it lies, as lesions on FLAIR
-            are, instead of only than the tissue around.
-        grain: how much of the scan's own fine texture is left inside, 1 being all. A lesion smoother than tissue can
-            be would be found by that alone.
-
-    >>> LesionSettings(hyperintense=1.0).radius_mm
-    (1.5, 14.0)
-    """
-
-    radius_mm: tuple[float, float] = (1.5, 14.0)
-    contrast: tuple[float, float] = (0.18, 0.65)
-    edge_mm: tuple[float, float] = (0.6, 2.0)
-    kinds: Mapping[str, float] = field(
-        default_factory=lambda: dict(zip(KINDS, (4.0, 2.0, 1.0, 1.5, 1.0, 0.5, 0.5), strict=True))
-    )
-    hyperintense: float = 0.6
-    mass_effect: float = 0.3
-    texture: tuple[float, float] = (0.05, 0.35)
-    extreme: float = 0.3
-    grain: tuple[float, float] = (0.7, 1.1)
-
-    def __post_init__(self) -> None:
-        for name in ("radius_mm", "contrast", "edge_mm", "texture", "grain"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high or (name not in ("texture", "grain") and low == 0):
-                raise ConfigurationError(f"{name}={(low, high)!r}: give the lower and the upper end, above 0")
-        for name in ("hyperintense", "mass_effect", "extreme"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigurationError(f"{name}={getattr(self, name)!r}: give a fraction within [0, 1]")
-        if unknown := sorted(set(self.kinds) - set(KINDS)):
-            raise ConfigurationError(f"kinds name {', '.join(unknown)}: choose from {', '.join(KINDS)}")
-        if not sum(self.kinds.values()) > 0 or min(self.kinds.values()) < 0:
-            raise ConfigurationError(f"kinds={dict(self.kinds)!r}: give frequencies of at least 0, one above it")
-
-
-@dataclass(frozen=True)
-class Lesion:
-    """One painted lesion.
-
-    Attributes:
-        kind: one of :data:`KINDS`.
-        center: voxel indices of its centre.
-        radius_mm: mean radius in mm.
-        contrast: signed difference from the tissue around, as a fraction of the image's range; an extreme lesion's is
-            at least that.
-        attributes: those of :data:`ATTRIBUTES` that hold.
-    """
-
-    kind: str
-    center: tuple[float, ...]
-    radius_mm: float
-    contrast: float
-    attributes: tuple[str, ...]
-
-    @property
-    def caption(self) -> str:
-        """Words for the lesion, such as "small hyperintense lesion".
-
-        >>> Lesion("ring", (1.0, 2.0), 5.0, 0.4, ("lesion", "hyperintense", "ring")).caption
-        'ring-enhancing lesion'
-        """
-        size = next((word for word in ("small", "large") if word in self.attributes), "")
-        word = {"ring": "ring-enhancing", "calcification": "calcified", "texture": "irregular"}.get(self.kind)
-        if word is None:
-            polarity = "hyperintense" if "hyperintense" in self.attributes else "hypointense"
-            word = f"diffuse {polarity}" if self.kind == "diffuse" else polarity
-        return " ".join(part for part in (size, word, "lesion") if part)
-
-
-class LesionedImage(NamedTuple):
-    """An image with lesions.
-
-    Attributes:
-        image: like the image given, float32.
-        labels: uint8, the number of the lesion at each voxel, from 1; 0 where there is none.
-        lesions: what was painted, in the order of their numbers.
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
-    lesions: tuple[Lesion, ...]
-
-    def attribute_masks(self) -> np.ndarray:
-        """Masks (len(ATTRIBUTES), ...) of bool: where a lesion has the attribute."""
-        table = np.zeros((len(ATTRIBUTES), len(self.lesions) + 1), dtype=bool)
-        for number, lesion in enumerate(self.lesions, start=1):
-            for attribute in lesion.attributes:
-                table[ATTRIBUTES.index(attribute), number] = True
-        return table[:, self.labels]
+# Texture finer than this belongs to the scan, not to the tissue.
+_GRAIN_MM = 1.0
 
 
 def paint_lesions(
@@ -139,17 +30,17 @@ def paint_lesions(
 ) -> LesionedImage:
     """Paint lesions into tissue.
 
-    Every lesion changes the image only inside its own box: its radius, what it pushes aside and its fading border.
-    The mask is where its share of the voxel is at least half of its largest, inside the tissue.
+    A lesion changes the image only inside its own box, which holds the lesion, the tissue that it displaces, and its
+    fading border. Its mask holds the voxels of the tissue in which its share is at least half of its largest share.
 
     Args:
         image: 2D or 3D, any units; not changed.
         spacing: mm between voxels along each axis.
-        tissue: bool, where lesions may be seen.
-        count: how many to paint; fewer if there is no place.
-        rng: source of randomness: the same state gives the same lesions.
-        settings: what they look like.
-        places: weights of at least 0 for a lesion's centre, in the image's shape; default: the tissue.
+        tissue: bool, where lesions may be visible.
+        count: number of lesions; fewer are painted if there is no place for them.
+        rng: random generator; the same state gives the same lesions.
+        settings: appearance of the lesions.
+        places: weights (0 or more) of each voxel as a centre of a lesion; default: the tissue.
 
     Returns:
         The image with lesions, their labels and descriptions.
@@ -165,14 +56,14 @@ def paint_lesions(
     """
     settings = settings or LesionSettings()
     if not 0 <= count <= np.iinfo(np.uint8).max:
-        raise ConfigurationError(f"count={count!r}: give a number from 0 to 255, as labels have one byte")
+        raise ConfigurationError(f"count={count!r}: give a number from 0 to 255, because labels have one byte")
     steps = np.asarray(spacing, dtype=np.float32)
     if image.ndim not in (2, 3) or steps.shape != (image.ndim,) or not (steps > 0).all():
         raise ConfigurationError(
-            f"an image of shape {image.shape} with spacing {tuple(spacing)}: give 2 or 3 axes in mm"
+            f"image of shape {image.shape} with spacing {tuple(spacing)}: give 2 or 3 axes, each with its mm"
         )
     if tissue.shape != image.shape or (places is not None and places.shape != image.shape):
-        raise ConfigurationError(f"tissue and places must have the image's shape {image.shape}")
+        raise ConfigurationError(f"tissue and places must have the shape {image.shape} of the image")
     weights = (tissue if places is None else places * tissue).ravel()
     candidates = np.flatnonzero(weights > 0)
     painted = image.astype(np.float32)
@@ -193,7 +84,7 @@ def paint_lesions(
 
 @dataclass
 class _Canvas:
-    """The image that is painted on; ``image`` and ``labels`` change."""
+    """The image into which lesions are painted; ``image`` and ``labels`` are changed in place."""
 
     image: np.ndarray
     labels: np.ndarray
@@ -206,7 +97,7 @@ class _Canvas:
     settings: LesionSettings
 
     def add(self, center: np.ndarray, number: int) -> Lesion | None:
-        """Paint one lesion; None if it would not be seen."""
+        """Paint one lesion; None if it would not be visible."""
         rng, settings = self.rng, self.settings
         names = [kind for kind in KINDS if settings.kinds.get(kind, 0) > 0]
         chances = np.array([settings.kinds[kind] for kind in names])
@@ -226,7 +117,7 @@ class _Canvas:
         image, tissue = self.image[box], self.tissue[box]
         distance = self._shape(kind, radius, coords)
         if pushes:
-            # The body's surface gives way to nothing.
+            # The surface of the body must not move.
             image = np.where(tissue, self._displace(image, coords, distance, radius), image)
         around = tissue & (np.abs(distance) < max(2.5, 0.5 * radius))
         local = float(np.median(image[around])) if around.any() else float(np.median(image))
@@ -245,7 +136,7 @@ class _Canvas:
         lost = 1 - rng.uniform(*settings.grain)
         painted = image + edge * (inside + replaced * (local - smooth) - lost * (image - smooth))
         painted = np.maximum(painted, self.floor)
-        # What moved counts too, yet only the lesion itself is labelled.
+        # Displaced tissue counts as a visible change, but only the lesion itself is labelled.
         mask = tissue & (share >= 0.5 * share.max())
         if not mask.any() or np.abs(painted - self.image[box])[mask].mean() < 0.03 * self.range:
             return None
@@ -254,7 +145,7 @@ class _Canvas:
         return Lesion(kind, tuple(float(c) for c in center), radius, contrast, _attributes(kind, radius, bright))
 
     def _beyond(self, local: float, contrast: float) -> float:
-        """A contrast of the same sign that leaves the range of the tissue, or nearly so; at least the given one."""
+        """A contrast of the same sign, at least as large, that is near or beyond the end of the range of the tissue."""
         share = self.rng.uniform(0.85, 1.15)
         target = self.low + self.range * (share if contrast > 0 else 1 - share)
         wanted = (target - local) / self.range
@@ -264,7 +155,7 @@ class _Canvas:
         reach = np.ceil(reach_mm / self.steps).astype(int)
         low = np.maximum(center - reach, 0)
         high = np.minimum(center + reach + 1, self.image.shape)
-        # The centre lies anywhere in its voxel.
+        # The centre may be anywhere in its voxel.
         inside = center + self.rng.uniform(-0.5, 0.5, len(center))
         axes = [
             (np.arange(a, b, dtype=np.float32) - c) * step
@@ -287,7 +178,7 @@ class _Canvas:
         return irregular(coords, radius, rng)
 
     def _share(self, kind: str, radius: float, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The lesion's share of each voxel, and the core's of a ring."""
+        """The share of the lesion in each voxel, and the share of the core of a ring."""
         edge = self.rng.uniform(*self.settings.edge_mm)
         if kind == "diffuse":
             edge = self.rng.uniform(0.5, 1.0) * radius
@@ -296,11 +187,11 @@ class _Canvas:
         return share, _fade(distance - width, min(edge, width))
 
     def _displace(self, image: np.ndarray, coords: np.ndarray, distance: np.ndarray, radius: float) -> np.ndarray:
-        """Tissue pushed away from the centre: most at the lesion's surface, smoothly less outwards."""
+        """The image with tissue displaced from the centre: most at the surface of the lesion, and less outwards."""
         outside = np.maximum(-distance, 0)
         strength = radius * self.rng.uniform(0.15, 0.4) * np.exp(-outside / (0.5 * radius))
         strength = gaussian_filter(strength, 1.0)
-        # Nothing may move at the box's border, which is 3 radii away.
+        # Nothing may move at the border of the box, which is 3 radii away.
         length = np.sqrt((coords**2).sum(0))
         strength *= np.clip(1 - length / (2.8 * radius), 0, 1)
         unit = coords / np.maximum(length, 1e-3)
@@ -323,8 +214,8 @@ def _attributes(kind: str, radius: float, bright: bool) -> tuple[str, ...]:
     found += {"ring": ["ring"], "diffuse": ["diffuse"], "calcification": ["calcified"], "texture": ["textured"]}.get(
         kind, []
     )
-    if radius < _SMALL_MM or kind in ("multiple", "calcification"):
+    if radius < SMALL_MM or kind in ("multiple", "calcification"):
         found.append("small")
-    elif radius > _LARGE_MM:
+    elif radius > LARGE_MM:
         found.append("large")
     return tuple(found)

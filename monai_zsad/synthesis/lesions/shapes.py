@@ -1,4 +1,4 @@
-"""Shapes of synthetic lesions: signed distances in mm, so that a shape is the same on any grid."""
+"""Shapes of synthetic lesions, as signed distances in mm. A shape is therefore the same on any grid."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["ellipsoid", "irregular", "lobed", "random_rotation", "waves"]
 def waves(
     coords: np.ndarray, wavelength_mm: tuple[float, float], rng: np.random.Generator, count: int = 6
 ) -> np.ndarray:
-    """Smooth random field of about unit standard deviation: a sum of plane waves.
+    """Smooth random field with a standard deviation of about 1: a sum of plane waves.
 
-    Unlike a filtered noise grid it is defined at every point, so slices far apart belong to the same field.
+    Unlike filtered noise, the field is defined at every point, so distant slices belong to the same field.
 
     Args:
         coords: (D, ...) positions in mm, D of 2 or 3.
         wavelength_mm: shortest and longest wavelength.
-        rng: source of randomness.
+        rng: random generator.
         count: number of waves.
 
     Returns:
@@ -42,14 +42,14 @@ def random_rotation(dimensions: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def ellipsoid(coords: np.ndarray, radius_mm: float, rng: np.random.Generator, elongation: float = 1.5) -> np.ndarray:
-    """Distance to the surface of a randomly oriented ellipsoid around the origin, positive inside, to first order.
+    """Approximate distance to the surface of a randomly oriented ellipsoid around the origin, positive inside.
 
     Args:
         coords: (D, ...) positions in mm.
         radius_mm: geometric mean of the half axes.
-        rng: source of randomness.
-        elongation: largest factor by which a half axis differs from the radius, before the axes are brought to the
-            given mean.
+        rng: random generator.
+        elongation: largest factor by which a half axis differs from the radius, before all axes are scaled to the given
+            mean.
 
     Returns:
         (...), float32, mm.
@@ -62,7 +62,7 @@ def ellipsoid(coords: np.ndarray, radius_mm: float, rng: np.random.Generator, el
     turned = np.tensordot(random_rotation(len(coords), rng).astype(np.float32), coords.astype(np.float32), axes=1)
     radial = np.sqrt(sum((c / np.float32(a)) ** 2 for c, a in zip(turned, axes, strict=True)))
     length = np.sqrt((turned**2).sum(0))
-    # Along the ray through the point; exact for a sphere.
+    # Measured along the ray through the point, which is exact for a sphere.
     return np.where(radial > 1e-3, (1 - radial) * length / np.maximum(radial, 1e-3), axes.min()).astype(np.float32)
 
 

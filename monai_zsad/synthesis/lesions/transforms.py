@@ -25,9 +25,9 @@ class LesionedScan(NamedTuple):
     """A scan with lesions.
 
     Attributes:
-        image: like the image given, float32.
+        image: the image with lesions, float32.
         label: (1, X, Y[, Z]), uint8: 1 in a lesion, 0 elsewhere.
-        lesions: what was painted; empty where nothing was.
+        lesions: the painted lesions; may be empty.
     """
 
     image: NdarrayOrTensor
@@ -36,26 +36,27 @@ class LesionedScan(NamedTuple):
 
     @property
     def caption(self) -> str:
-        """The lesions' captions, each once, with commas between; empty without lesions."""
+        """The captions of the lesions, each once, separated by commas; empty without lesions."""
         return _caption(self.lesions)
 
 
 class RandLesion(RandomizableTransform):
     """Paint synthetic lesions into a slice or volume at random.
 
-    MONAI's random intensity transforms change a whole image (``RandBiasField``, ``RandHistogramShift``) or cut parts
-    out of it (``RandCoarseDropout``); none paints a structure into tissue and tells where it is and what it looks like.
+    MONAI's random intensity transforms were not enough: they change a whole image (``RandBiasField``,
+    ``RandHistogramShift``) or remove parts of it (``RandCoarseDropout``). None of them paints a structure into tissue
+    and returns its mask and its description.
 
-    All channels get the same lesions, each channel with contrasts of its own range of intensities.
+    All channels get the same lesions; their contrast is relative to the range of intensities of the channel.
 
     Args:
-        prob: of painting at all.
-        count: fewest and most lesions.
-        settings: what they look like.
-        spacing: mm along X, Y[, Z]. Default: that of the affine of a MetaTensor, else 1.
+        prob: probability that lesions are painted.
+        count: smallest and largest number of lesions.
+        settings: appearance of the lesions.
+        spacing: mm along X, Y[, Z]. Default: the spacing of a MetaTensor, otherwise 1.
 
     Raises:
-        ConfigurationError: if ``count`` is no range within 1 to 255.
+        ConfigurationError: if ``count`` is not a range within 1 to 255.
 
     Example:
         >>> paint = RandLesion(prob=1.0, count=(2, 2)).set_random_state(seed=0)
@@ -77,7 +78,7 @@ class RandLesion(RandomizableTransform):
         fewest, most = (int(number) for number in count)
         if not 1 <= fewest <= most <= _MOST:
             raise ConfigurationError(
-                f"count={tuple(count)!r}: give the fewest and the most lesions, within 1 to {_MOST}"
+                f"count={tuple(count)!r}: give the smallest and the largest number, within 1 to {_MOST}"
             )
         self.count = (fewest, most)
         self.settings = settings or LesionSettings()
@@ -85,7 +86,7 @@ class RandLesion(RandomizableTransform):
         self._number, self._seed = fewest, 0
 
     def randomize(self, data: Any | None = None) -> None:
-        """Draw whether to paint, how many lesions, and the seed of all that they look like."""
+        """Draw whether to paint, the number of lesions, and the seed of their appearance."""
         super().randomize(data)
         self._number = int(self.R.randint(self.count[0], self.count[1] + 1))
         self._seed = int(self.R.randint(2**31 - 1))
@@ -93,12 +94,12 @@ class RandLesion(RandomizableTransform):
     def __call__(
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, randomize: bool = True
     ) -> LesionedScan:
-        """Paint.
+        """Paint lesions.
 
         Args:
             img: (C, X, Y) or (C, X, Y, Z), any units; not changed.
-            mask: (1, X, Y[, Z]), above 0 where lesions may be seen. Default: see :meth:`foreground`.
-            randomize: draw anew; otherwise paint again what was drawn last.
+            mask: (1, X, Y[, Z]), above 0 where lesions may be visible. Default: see :meth:`foreground`.
+            randomize: draw new lesions; otherwise paint the last lesions again.
 
         Raises:
             ConfigurationError: if the mask or the spacing does not fit the image.
@@ -107,13 +108,13 @@ class RandLesion(RandomizableTransform):
         if randomize:
             self.randomize()
         if img.ndim not in (3, 4):
-            raise InputError(f"an image of shape {tuple(img.shape)}: needed are (C, X, Y) or (C, X, Y, Z)")
+            raise InputError(f"image of shape {tuple(img.shape)}: give (C, X, Y) or (C, X, Y, Z)")
         channels = _plain(img).astype(np.float32)
         label = np.zeros((1, *channels.shape[1:]), dtype=np.uint8)
         found: dict[Lesion, None] = {}
         if self._do_transform:
             if not np.isfinite(channels).all():
-                raise InputError("the image holds values that are not finite: replace them, for example by 0")
+                raise InputError("the image holds NaN or infinite values: replace them, for example by 0")
             tissue = self.foreground(img)[0] if mask is None else _plain(mask)[0] > 0
             painted = [
                 paint_lesions(
@@ -121,7 +122,7 @@ class RandLesion(RandomizableTransform):
                     self._spacing(img),
                     tissue,
                     self._number,
-                    # Of the same state, so that places and shapes agree.
+                    # All channels use the same state, so that their places and shapes agree.
                     np.random.default_rng(self._seed),
                     self.settings,
                 )
@@ -137,10 +138,10 @@ class RandLesion(RandomizableTransform):
 
     @staticmethod
     def foreground(img: NdarrayOrTensor) -> np.ndarray:
-        """What counts as tissue without a mask: where the first channel is well above its minimum.
+        """The tissue where no mask is given: the first channel is well above its minimum.
 
-        That is more than a tenth of the way from the minimum to the 99.5th percentile: the body in most scans, with air
-        inside it left out. An image of one value is all tissue.
+        The threshold is a tenth of the way from the minimum to the 99.5th percentile. In most scans this is the body,
+        without the air inside it. A constant image is all tissue.
 
         Args:
             img: (C, X, Y[, Z]).
@@ -165,10 +166,10 @@ class RandLesion(RandomizableTransform):
 
 
 class RandLesiond(RandomizableTransform, MapTransform):
-    """Dictionary form of :class:`RandLesion`: all keys, registered images of one patient, get the same lesions.
+    """Dictionary form of :class:`RandLesion`: all keys (registered images of one patient) get the same lesions.
 
-    Beside the images it writes their common label, and in words what was painted. A label that is there already is
-    kept: the new lesions are added to what is above 0 in it.
+    It also writes the common label of the images and a caption of the lesions. The new lesions are added to a label
+    that already exists.
 
     Args:
         keys: keys of the images.

@@ -1,4 +1,4 @@
-"""Synthetic scans of known truth: heads and abdomens of nobody, as arrays and as files."""
+"""Synthetic scans with known tissues and lesions: heads and abdomens, as arrays and as files."""
 
 from __future__ import annotations
 

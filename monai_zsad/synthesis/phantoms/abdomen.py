@@ -1,4 +1,4 @@
-"""An abdomen that nobody owns: body wall, spine, liver, spleen, kidneys, great vessels, stomach and bowel."""
+"""A synthetic abdomen: body wall, spine, liver, spleen, kidneys, great vessels, stomach and bowel."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def phantom_abdomen(
         ((64, 48, 10), 'hypodense')
     """
     if lesion is not None and lesion not in _SITES:
-        raise ConfigurationError(f"lesion is {lesion!r}: give 'liver', 'kidney' or None")
+        raise ConfigurationError(f"lesion={lesion!r}: give 'liver', 'kidney' or None")
     size, step, affine, straight = check_grid(shape, spacing, seed)
     look = choose_contrast("abdomen", contrast, lesion or "liver", seed)
     rng = np.random.default_rng(seed)
@@ -77,11 +77,11 @@ def phantom_abdomen(
     paint_bowel(canvas, grid, body, rng)
 
     center, radius, mask = None, None, np.zeros(size, dtype=np.uint8)
-    # A stream of its own, so that noise and anatomy are the same without a lesion.
+    # A separate random generator, so that noise and anatomy are the same without a lesion.
     place = np.random.default_rng([seed, 2])
     if lesion is not None:
         radius = float(place.uniform(*_RADIUS_MM[lesion]))
-        # What was painted over the organ afterwards is no place for its lesion.
+        # Structures that were painted over the organ later are not a place for its lesion.
         classes = (Tissue.LIVER,) if lesion == "liver" else (Tissue.KIDNEY_CORTEX, Tissue.KIDNEY_MEDULLA)
         depth = np.where(np.isin(canvas.tissue, classes), liver if lesion == "liver" else kidney, -1.0)
         center = draw_place(place, straight, depth, 0.9 * radius if lesion == "liver" else 4.0, lesion)
@@ -131,7 +131,7 @@ def _paint_liver(
     left = ((0.02 * wide, back + 82.0, 58.0 + low), (62.0 * scale, 30.0 * scale, 40.0 * scale))
     bumps = 2.5 * smooth_noise(rng, size, step, 40.0).astype(np.float32)
     depth = -ellipsoids(grid, [right, left]) + bumps
-    # The surface towards stomach and kidney is hollow.
+    # The surface towards stomach and kidney is concave.
     hollow = ellipsoids(grid, [((0.0, back + 12.0, -5.0 + low), (48.0, 44.0, 70.0))])
     depth = np.minimum(np.minimum(depth, hollow), np.minimum(body.inner - 2.0, body.below_diaphragm - 3.0))
     canvas.paint(depth, Tissue.LIVER)

@@ -25,13 +25,11 @@ def check_grid(
         ConfigurationError: if shape, spacing or seed cannot be used.
     """
     if len(shape) != 3 or any(int(n) != n or n < 1 for n in shape):
-        raise ConfigurationError(
-            f"shape is {tuple(shape)}: give three whole numbers of 1 or more (voxels along X, Y, Z)"
-        )
+        raise ConfigurationError(f"shape is {tuple(shape)}: give three integers of 1 or more (voxels along X, Y, Z)")
     if len(spacing) != 3 or any(not np.isfinite(mm) or mm <= 0 for mm in spacing):
         raise ConfigurationError(f"spacing is {tuple(spacing)}: give three lengths in mm above 0 (along X, Y, Z)")
     if int(seed) != seed or seed < 0:
-        raise ConfigurationError(f"seed is {seed}: give a whole number of 0 or more")
+        raise ConfigurationError(f"seed is {seed}: give an integer of 0 or more")
     size, step = (int(shape[0]), int(shape[1]), int(shape[2])), np.asarray(spacing, dtype=np.float64)
     affine = np.diag([*step, 1.0])
     affine[:3, 3] = -step * (np.asarray(size) - 1) / 2
@@ -45,7 +43,7 @@ def smooth_noise(rng: np.random.Generator, size: Sequence[int], step: np.ndarray
     """Smooth random field of unit standard deviation with features of about ``scale_mm``; (X, Y, Z) float64."""
     coarse = [max(4, int(np.ceil(n * mm / scale_mm)) + 3) for n, mm in zip(size, step, strict=True)]
     field = rng.standard_normal(coarse)
-    # Splines are separable: one small matrix per axis is many times faster than an interpolation in 3D.
+    # Splines are separable, and one small matrix per axis is much faster than an interpolation in 3D.
     for n, c in zip(size, coarse, strict=True):
         field = np.tensordot(field, _spline_matrix(n, c), axes=(0, 1))
     return (field - field.mean()) / max(float(field.std()), 1e-12)
@@ -93,7 +91,7 @@ class Canvas:
         self.texture: np.ndarray | None = None
 
     def paint(self, depth: np.ndarray, tissue: Tissue, box: tuple[slice, ...] = (slice(None),) * 3) -> None:
-        """Put ``tissue`` where ``depth`` (mm below its surface) is positive, with an edge of 1 mm.
+        """Paint ``tissue`` where ``depth`` (mm below its surface) is positive, with an edge of 1 mm.
 
         Args:
             depth: broadcasts to the shape of the box.
@@ -111,7 +109,7 @@ class Canvas:
     def add_lesion(self, grid: Grid, center: Sequence[float], radius: float) -> np.ndarray:
         """Paint a ball of the contrast's lesion value; its mask (X, Y, Z) uint8 is returned. Tissues are kept."""
         distance = np.sqrt(sum((g - c) ** 2 for g, c in zip(grid, center, strict=True)))
-        # The edge fades over 2 mm around the radius, as partial volume does.
+        # The edge fades over 2 mm around the radius, like partial volume.
         share = np.clip((radius + 1.0 - distance) / 2.0, 0.0, 1.0)
         self.values += (share * (self.contrast.lesion - self.values)).astype(self.values.dtype)
         return (distance <= radius).astype(np.uint8)
@@ -120,7 +118,7 @@ class Canvas:
 def draw_place(
     rng: np.random.Generator, grid: Grid, depth: np.ndarray, wanted_mm: float, site: str
 ) -> tuple[float, float, float]:
-    """A voxel centre of at least ``wanted_mm`` depth, or near the deepest place where there is none, at random.
+    """A random voxel at a depth of at least ``wanted_mm``, or near the deepest voxel if there is none.
 
     Raises:
         ConfigurationError: if the grid does not show the site.
@@ -128,7 +126,7 @@ def draw_place(
     deepest = float(depth.max())
     if deepest <= 0:
         raise ConfigurationError(
-            f"the grid shows no {site} for a lesion: enlarge shape x spacing, or ask for no lesion"
+            f"the grid does not contain a {site} for a lesion: increase shape or spacing, or ask for no lesion"
         )
     candidates = np.flatnonzero(depth.ravel() >= min(wanted_mm, 0.9 * deepest))
     i, j, k = np.unravel_index(int(rng.choice(candidates)), depth.shape)

@@ -1,4 +1,4 @@
-"""How bright each tissue of a phantom is: sequences, CT, and contrasts that no scanner makes."""
+"""Intensities of the tissues of a phantom: MR sequences, CT, and random contrasts."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ CONTRASTS = {"head": ("flair", "t1", "t2", "ct", "random"), "abdomen": ("ct", "t
 
 @dataclass(frozen=True)
 class Contrast:
-    """Intensities of tissues and lesion, and the flaws of the acquisition.
+    """Intensities of tissues and lesion, and the imperfections of the acquisition.
 
     Attributes:
         means: (classes of :class:`Tissue`,) float64; HU for CT, else 0 to 1.
@@ -117,7 +117,7 @@ def choose_contrast(anatomy: str, name: str, site: str, seed: int) -> Contrast:
     """
     if name not in CONTRASTS[anatomy]:
         raise ConfigurationError(f"contrast is {name!r}, but a phantom {anatomy} has: {', '.join(CONTRASTS[anatomy])}")
-    # A stream of its own: the same seed has the same anatomy in every contrast.
+    # A separate random generator, so that a seed has the same anatomy in every contrast.
     rng = np.random.default_rng([seed, 1])
     host = _HOST[site]
     if name == "random":

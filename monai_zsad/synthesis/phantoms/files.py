@@ -27,20 +27,20 @@ def write_phantom(
 ) -> Path:
     """Write a phantom's image as NIfTI or as a DICOM series, and its masks as NIfTI.
 
-    Values are rounded to whole numbers; both formats hold the same. Masks lie on the phantom's grid, in the same
-    place of the patient's space (RAS) as either form of the image; files of these names are replaced.
+    Values are rounded to integers; both formats hold the same values. Masks have the grid of the phantom, and lie in
+    the same place (RAS) as the image in both formats. Existing files are replaced.
 
     Args:
         phantom: what to write.
-        path: a ``.nii`` or ``.nii.gz`` file, or else the folder of a DICOM series (:func:`write_dicom_series`).
+        path: a ``.nii`` or ``.nii.gz`` file, or the folder of a DICOM series (:func:`write_dicom_series`).
         lesion: ``.nii`` or ``.nii.gz`` file for the lesion's mask.
         tissue: ``.nii`` or ``.nii.gz`` file for the tissue classes.
 
     Returns:
-        the image's path.
+        The path of the image.
 
     Raises:
-        OutputError: if it cannot be written, or a mask's name does not say NIfTI.
+        OutputError: if it cannot be written, or the name of a mask is not that of a NIfTI file.
 
     Example:
         >>> import tempfile
@@ -52,7 +52,9 @@ def write_phantom(
     """
     for name, mask in (("lesion", lesion), ("tissue", tissue)):
         if mask is not None and not _is_nifti(Path(mask)):
-            raise OutputError(f"{name} is {os.fspath(mask)!r}: a mask is written as .nii or .nii.gz only")
+            raise OutputError(
+                f"{name}={os.fspath(mask)!r} is not a NIfTI file: give a name that ends with .nii or .nii.gz"
+            )
     target = Path(path).expanduser()
     if _is_nifti(target):
         _write_nifti(np.round(phantom.image).astype(np.int16), phantom.affine, target)
@@ -70,12 +72,12 @@ def write_sample_scan(folder: str | os.PathLike[str], seed: int = 0, dicom: bool
     The JSON holds the lesion's centre (RAS, mm) and radius (mm) and says that the scan is synthetic.
 
     Args:
-        folder: is made where it is missing; files of these names are replaced.
+        folder: is created if it does not exist; existing files of these names are replaced.
         seed: as for :func:`phantom_head`.
         dicom: write the scan as a DICOM series in the folder ``sample_flair`` instead; the mask remains NIfTI.
 
     Returns:
-        The scan's path: the file, or the series' folder.
+        The path of the scan: the file, or the folder of the series.
 
     Raises:
         OutputError: if it cannot be written.
@@ -121,4 +123,4 @@ def _write_nifti(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{path}: cannot be written ({error}); free space or permission, or give another path")
+    return OutputError(f"{path}: cannot be written ({error}); check free space and permissions, or give another path")

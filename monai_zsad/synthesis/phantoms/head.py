@@ -1,4 +1,4 @@
-"""A head that nobody owns: scalp, skull, folded cortex, white matter, ventricles, and one lesion of known place."""
+"""A synthetic head: scalp, skull, folded cortex, white matter, ventricles, and one lesion at a known position."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def phantom_head(
     radius = float(rng.uniform(7.0, 11.0))
     away_from_poles = np.where(np.abs(grid[2]) < 45.0, white_depth, -np.inf)
     center, mask = None, np.zeros(size, dtype=np.uint8)
-    # Drawn without a lesion too, so that the noise that follows is the same.
+    # Drawn also without a lesion, so that the following noise is the same.
     if lesion or away_from_poles.max() > 0:
         center = draw_place(rng, grid, away_from_poles, 0.5 * radius, "white matter")
     if lesion and center is not None:

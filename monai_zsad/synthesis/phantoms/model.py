@@ -1,4 +1,4 @@
-"""What a phantom is: a synthetic scan, its tissues and its truth."""
+"""The result of a phantom: a synthetic scan, its tissues and its lesion."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ __all__ = ["Phantom", "Tissue"]
 
 
 class Tissue(IntEnum):
-    """Classes of :attr:`Phantom.tissue`. The numbers are fixed; a head and an abdomen share them.
+    """Classes of :attr:`Phantom.tissue`. The numbers are fixed, and the same for head and abdomen.
 
-    ``MUSCLE`` includes skin, ``CSF`` the fluid around the spinal cord (which is ``GREY``), ``BONE`` is compact bone
-    and ``MARROW`` what it encloses, ``VESSEL`` is blood, ``FLUID`` the content of stomach, bowel and gallbladder.
+    ``MUSCLE`` includes skin. ``CSF`` includes the fluid around the spinal cord; the cord is ``GREY``. ``BONE`` is
+    compact bone, ``MARROW`` the marrow inside it, ``VESSEL`` blood. ``FLUID`` is the content of stomach, bowel and
+    gallbladder.
 
     Example:
         >>> Tissue(5).name, int(Tissue.LIVER)
@@ -45,20 +46,20 @@ class Tissue(IntEnum):
 
 
 class Phantom(NamedTuple):
-    """A synthetic scan and its truth: no patient, and no atlas of anatomy either.
+    """A synthetic scan and its true tissues and lesion. It is neither a patient nor an atlas of anatomy.
 
     Attributes:
-        image: (X, Y, Z) float32: HU where ``contrast`` is ``"ct"``, else arbitrary units from 0 to about 1000.
+        image: (X, Y, Z) float32: HU if ``contrast`` is ``"ct"``, otherwise arbitrary units from 0 to about 1000.
         lesion: (X, Y, Z) uint8, 1 inside the lesion.
         affine: (4, 4) float64, voxel index to mm in RAS.
         center_mm: the lesion's centre in RAS mm; None without a lesion.
         radius_mm: the lesion's radius in mm; None without a lesion.
         tissue: (X, Y, Z) uint8, one of :class:`Tissue`: the anatomy without the lesion.
         anatomy: ``"head"`` or ``"abdomen"``.
-        contrast: as it was asked for.
-        lesion_kind: ``"hyperintense"``, ``"hypointense"``, ``"hyperdense"`` or ``"hypodense"`` against the tissue
-            around; None without a lesion.
-        seed: as it was asked for.
+        contrast: as requested.
+        lesion_kind: ``"hyperintense"``, ``"hypointense"``, ``"hyperdense"`` or ``"hypodense"`` relative to the
+            surrounding tissue; None without a lesion.
+        seed: as requested.
     """
 
     image: np.ndarray
@@ -73,7 +74,7 @@ class Phantom(NamedTuple):
     seed: int
 
     def turned(self, degrees: tuple[float, float, float]) -> Phantom:
-        """The same voxels of a patient who lies turned in the scanner: an oblique affine.
+        """The same voxels with an oblique affine, as of a patient who lies rotated in the scanner.
 
         Args:
             degrees: rotation about the x, y and z axis of RAS, in this order, around the origin.

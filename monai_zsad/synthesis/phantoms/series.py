@@ -1,4 +1,4 @@
-"""A volume as a DICOM series of a patient who does not exist."""
+"""A phantom as a DICOM series of a fictitious patient."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["write_dicom_series"]
 _CT, _MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 _CT_INTERCEPT = -1024
 _AXIS_MM = 1e-4
-# Letters of the axes (column index, row index, slice index) as viewers expect them, by the axis of the slices.
+# Axis codes (column index, row index, slice index) that viewers expect, by the axis of the slices.
 _USUAL = {"S": "LPS", "I": "LPS", "R": "PIR", "L": "PIR", "A": "LIP", "P": "LIP"}
-# Repetition, echo and inversion time in ms, and echo train, of a sequence that could have looked like this.
+# Repetition, echo and inversion time in ms, and echo train length, of plausible sequences.
 _TIMING: dict[str, tuple[float, float, float | None, int]] = {
     "flair": (9000.0, 120.0, 2500.0, 27),
     "t1": (500.0, 10.0, None, 1),
@@ -34,18 +34,20 @@ _TIMING: dict[str, tuple[float, float, float | None, int]] = {
 def write_dicom_series(phantom: Phantom, folder: str | os.PathLike[str]) -> Path:
     """Write a phantom as a DICOM series: one CT or MR image file per slice of its third axis.
 
-    Within the slice, rows and columns run as radiologists expect them (axial slices: columns to the patient's left,
-    rows to the back), so the array is flipped or transposed, never interpolated; an oblique affine is kept. CT is
-    stored with a rescale intercept of -1024, MR without rescale; values are rounded. The patient is
-    ``PHANTOM^<anatomy>``, marked as a quality control subject and, in the comments, as synthetic. The same phantom
-    gets the same UIDs; contrasts of one anatomy and seed are series of one study in one frame of reference.
+    Rows and columns of a slice run as radiologists expect (axial slices: columns to the patient's left, rows to the
+    back). For this the array is flipped or transposed, but not interpolated; an oblique affine is kept. CT is stored
+    with a rescale intercept of -1024, MR without rescale; values are rounded.
+
+    The patient is ``PHANTOM^<anatomy>``, marked as a quality control subject and, in the comments, as synthetic. The
+    same phantom always gets the same UIDs. Contrasts of one anatomy and seed are series of one study in one frame of
+    reference.
 
     Args:
         phantom: what to write.
-        folder: the series' own; is made where it is missing, and replaced where it holds nothing but such a series.
+        folder: of this series only; it is created if it does not exist, and replaced if it only holds such a series.
 
     Returns:
-        the folder.
+        The folder.
 
     Raises:
         OutputError: if the folder holds other files or cannot be written, or the affine is sheared.
@@ -65,7 +67,7 @@ def write_dicom_series(phantom: Phantom, folder: str | os.PathLike[str]) -> Path
         foreign = sorted(file.name for file in target.iterdir() if not file.match("slice_[0-9]*.dcm"))
         if foreign:
             raise OutputError(f"{target}: holds other files ({foreign[0]}); give an empty or new folder")
-    # Written beside and moved when complete: a series that lacks slices must not come to be.
+    # Written beside and moved when complete, so that a series with missing slices cannot exist.
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")
     try:
         temporary.mkdir(parents=True)
@@ -76,7 +78,7 @@ def write_dicom_series(phantom: Phantom, folder: str | os.PathLike[str]) -> Path
         os.replace(temporary, target)
     except OSError as error:
         raise OutputError(
-            f"{target}: cannot be written ({error}); free space or permission, or give another"
+            f"{target}: cannot be written ({error}); check free space and permissions, or give another folder"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -18,7 +18,7 @@ _VERTEBRA_MM, _DISC_MM = 36.0, 9.0
 
 
 class Body(NamedTuple):
-    """Measures that the organs go by; fields in mm that broadcast to the grid.
+    """Measures from which the organs are placed; fields in mm that broadcast to the grid.
 
     Attributes:
         depth: below the skin, negative outside.
@@ -111,7 +111,7 @@ def paint_spine(canvas: Canvas, grid: Grid, body: Body, rng: np.random.Generator
     in_bone = 0.5 * (_VERTEBRA_MM - _DISC_MM) - np.abs(phase - 0.5 * _VERTEBRA_MM)
     waist = 1.0 - 0.08 * np.clip(in_bone / 13.0, 0.0, 1.0)
     vertebra = (waist - np.hypot(x / 24.0, back / 17.5)) * 17.5
-    # The canal's side is hollow.
+    # The side towards the canal is concave.
     vertebra = np.minimum(vertebra, np.hypot(x / 1.4, back + 27.0) - 10.5)
     canvas.paint(vertebra, Tissue.DISC)
     bone = np.minimum(vertebra, in_bone)
@@ -131,7 +131,7 @@ def paint_spine(canvas: Canvas, grid: Grid, body: Body, rng: np.random.Generator
 
 
 def paint_thorax(canvas: Canvas, grid: Grid, body: Body) -> None:
-    """What lies above the diaphragm: lung bases, heart, mediastinal fat."""
+    """Structures above the diaphragm: lung bases, heart, mediastinal fat."""
     x, y, _ = grid
     above = np.minimum(-body.below_diaphragm - 1.5, body.inner)
     middle = body.spine_y
