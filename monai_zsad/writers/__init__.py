@@ -1,4 +1,4 @@
-"""Writing what was found."""
+"""Writers of results: maps, label maps, figures, reports, DICOM objects, findings, scores and manifests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every record of a case says: its scan, what was noticed, by which software."""
+"""Facts that every record of a case contains: scan, model, warnings and software."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Meta = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 """The bundle's description of its model, or a function that returns it."""
 
 SEEDED_WARNING = "made with seeded random weights: the values mean nothing"
-"""What every output says that a network without trained weights has made."""
+"""Warning in every output of a network without trained weights."""
 
 
 def is_seeded(model: Mapping[str, Any] | None) -> bool:
     """Whether a bundle's description of its model says that weights are random.
 
-    That is, at any depth, a true ``seeded``, a ``seed`` that is not None (as in the backbones' weight records), or a
-    weights source ``"seed:N"``.
+    It says so by a true ``seeded``, by a ``seed`` that is not None (as in the weight records of the backbones), or by
+    a weights source ``"seed:N"``, at any depth.
 
     Args:
-        model: as in scores and manifests; None where there is no description.
+        model: the description, as in scores and findings; None if there is no description.
 
     Returns:
-        True if any part is random.
+        True if any part of the model is random.
 
     Example:
         >>> is_seeded({"method": "crane", "clip_weights": "seed:0"})
@@ -52,7 +52,7 @@ def is_seeded(model: Mapping[str, Any] | None) -> bool:
 
 
 def described(meta: Meta) -> dict[str, Any]:
-    """The description of a model, asked for now where ``meta`` is a function.
+    """The description of a model; a function is called now.
 
     Example:
         >>> described(lambda: {"method": "crane"})
@@ -62,19 +62,19 @@ def described(meta: Meta) -> dict[str, Any]:
 
 
 def require(data: Mapping[Hashable, Any], needed: Mapping[str, str]) -> None:
-    """Refuse data that lack something; ``needed`` says for each key which transform adds it."""
+    """Raise an error if a key is missing; ``needed`` names for each key the transform that adds it."""
     for name, source in needed.items():
         if data.get(name) is None:
             raise OutputError(f"no {name!r} in the data: put {source} before the writers")
 
 
 def grid_affine(volume: Any) -> np.ndarray:
-    """(4, 4) float64, index to mm in RAS; the unit matrix where the volume has none."""
+    """(4, 4) float64, index to mm in RAS; the identity matrix if the volume has no affine."""
     return volume.affine.cpu().numpy().astype(np.float64) if isinstance(volume, MetaTensor) else np.eye(4)
 
 
 def scan_facts(data: Mapping[Hashable, Any], key: Hashable) -> dict[str, Any]:
-    """Grid of the map under ``key`` (mm, RAS letters), modality, and what was done to the intensities."""
+    """Grid of the map under ``key`` (mm, RAS letters), modality, and the intensity step of the preprocessing."""
     import nibabel
 
     volume = data[key]
@@ -90,7 +90,7 @@ def scan_facts(data: Mapping[Hashable, Any], key: Hashable) -> dict[str, Any]:
 
 
 def _meta(data: Mapping[Hashable, Any], key: Hashable) -> Mapping[str, Any]:
-    """What the reader and the preprocessing noted; after ``Invertd`` some of it stands with the image alone."""
+    """Meta data of the reader and the preprocessing; after ``Invertd``, some of it exists only in the image."""
     meta: dict[str, Any] = {}
     for volume in (data.get("image"), data[key]):
         if isinstance(volume, MetaTensor):
@@ -99,7 +99,7 @@ def _meta(data: Mapping[Hashable, Any], key: Hashable) -> Mapping[str, Any]:
 
 
 def warnings_of(data: Mapping[Hashable, Any], key: Hashable) -> list[str]:
-    """Sentences of the reader (joined by line breaks in the meta data) and of the data themselves, without paths."""
+    """Warnings in the meta data (one per line) and in the data, without paths."""
     found: list[str] = []
     meta = _meta(data, key)
     files = str(meta.get("source_files") or "").splitlines()
@@ -111,12 +111,12 @@ def warnings_of(data: Mapping[Hashable, Any], key: Hashable) -> list[str]:
 
 
 def without_paths(text: str, files: Sequence[str], name: str) -> str:
-    """A sentence about a scan without the names of its files and folders, which often are a patient's.
+    """Remove the names of files and folders from a sentence about a scan; they often contain a patient's name.
 
     Args:
-        text: such as a warning of the reader.
-        files: paths of the scan's files, as the sentence may name them.
-        name: what stands for the scan; a file of several is named by its place in ``files``.
+        text: for example a warning of the reader.
+        files: paths of the scan's files.
+        name: stands for the scan in the result. If there are several files, a file gets its number in ``files``.
 
     Returns:
         The sentence.
@@ -133,11 +133,11 @@ def without_paths(text: str, files: Sequence[str], name: str) -> str:
     for number, file in enumerate(files, start=1):
         stands_for[file] = name if len(files) == 1 else f"{name}, file {number} of {len(files)}"
         base = os.path.basename(file)
-        # A name of digits alone cannot be told from the sentence's numbers, and names nobody.
+        # A name of digits alone looks like any number in the sentence, and identifies nobody.
         if any(letter.isalpha() for letter in base):
             stands_for.setdefault(base, name if len(files) == 1 else f"file {number}")
     patterns = [rf"(?<![\w.-]){re.escape(known)}(?![\w-])" for known in sorted(stands_for, key=len, reverse=True)]
-    # A folder with what is named below it; one without a parent only where it begins the sentence.
+    # A folder and all names below it. A folder without a parent counts only at the beginning of the sentence.
     patterns += [
         (re.escape(folder) if os.path.dirname(folder) else rf"^{re.escape(folder)}(?=[/\\:])")
         + r"(?:[/\\][^/\\:,;()\n]*)*"
@@ -150,14 +150,14 @@ def without_paths(text: str, files: Sequence[str], name: str) -> str:
 
 
 def software() -> dict[str, str]:
-    """Versions of what made a result."""
+    """Versions of the software that made a result."""
     import monai
 
     return {"monai_zsad": __version__, "monai": monai.__version__, "torch": torch.__version__}
 
 
 def plain(value: Any, name: str) -> Any:
-    """Numbers, lists and dictionaries that JSON knows; refuses NaN and infinity by name."""
+    """Convert to numbers, texts, lists and dictionaries for JSON; NaN and infinity raise an error with their name."""
     if isinstance(value, Mapping):
         return {str(key): plain(item, f"{name}.{key}") for key, item in value.items()}
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):

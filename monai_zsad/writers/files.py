@@ -1,4 +1,4 @@
-"""Where the files of a case lie, and how a file comes to be there whole or not at all."""
+"""Paths of the files of a case, and writing that leaves either a complete file or none."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["CaseLayout", "atomic_path", "clean_temporaries"]
 
 
 class CaseLayout(FolderLayoutBase):
-    """``<output_dir>/<case>/<case>_<postfix><extension>``: the one home of this package's file names.
+    """``<output_dir>/<case>/<case>_<postfix><extension>``: the path of a file of a case.
 
-    MONAI's ``FolderLayout`` derives the name from the source file, which for a DICOM series is its first slice and in
-    a cohort is often the same in every folder; there the later result silently replaces the earlier one.
+    MONAI's ``FolderLayout`` derives the name from the source file. For a DICOM series, that is the name of its first
+    slice. In a cohort, it is often the same in every folder, so that a later result silently replaces an earlier one.
 
     Args:
         output_dir: folder of the run.
@@ -58,16 +58,17 @@ class CaseLayout(FolderLayoutBase):
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary name beside ``path``; what was written there replaces ``path`` when the block ends without error.
+    """Give a temporary path in the same folder; its file replaces ``path`` when the block ends without an error.
 
-    Data and rename reach the disk before the block is left, so that a killed run or a full disk leaves either the old
-    file or the new one, never half of it. The temporary name keeps the ending, since writers go by it.
+    The data and the new name are on the disk before the block ends. So a killed run or a full disk leaves either the
+    old file or the new file, never a part of it. The temporary name keeps the extension, because writers choose the
+    format by it.
 
     Args:
         path: the file to be written; its folder exists.
 
     Yields:
-        the temporary path to write to.
+        The temporary path to write to.
 
     Raises:
         OutputError: if it cannot be written (no space, no permission).
@@ -95,7 +96,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def clean_temporaries(output_dir: str | os.PathLike[str]) -> list[Path]:
-    """Remove what a killed run left under temporary names, in the folder and in those of its cases.
+    """Remove the temporary files that a killed run left in the folder and in the folders of its cases.
 
     Call it before a run starts, when no other run writes to the folder.
 
@@ -103,10 +104,10 @@ def clean_temporaries(output_dir: str | os.PathLike[str]) -> list[Path]:
         output_dir: folder of the run.
 
     Returns:
-        the files that were removed.
+        The removed files.
 
     Raises:
-        OutputError: if one cannot be removed.
+        OutputError: if a file cannot be removed.
 
     Example:
         >>> import tempfile
@@ -137,7 +138,7 @@ def clean_temporaries(output_dir: str | os.PathLike[str]) -> list[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    # Folders cannot be opened on Windows; there the rename itself is all that can be asked for.
+    # Windows cannot open folders; there, the rename itself has to be enough.
     with contextlib.suppress(PermissionError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -40,17 +40,17 @@ def save_segmentation(
     for a lesion, the peak score as tag ``monai_zsad.peak_score``, and ``LabelValue`` equal to the candidate's id.
 
     Args:
-        labels: (X, Y, Z) or (1, X, Y, Z) of whole numbers, 0 for what is no candidate.
+        labels: (X, Y, Z) or (1, X, Y, Z) of whole numbers, 0 outside of the candidates.
         candidates: ``LesionCandidate`` of every label.
         path: ends in ``.seg.nrrd``; its folder exists.
-        affine: (4, 4), index to mm in RAS; taken from ``labels`` where that is a ``MetaTensor``.
+        affine: (4, 4), index to mm in RAS; by default that of ``labels``, if that is a ``MetaTensor``.
 
     Returns:
         ``path``.
 
     Raises:
-        ConfigurationError: if the name ends otherwise, or no affine is known.
-        OutputError: if the labels are none, or the file cannot be written.
+        ConfigurationError: if the file name has another extension, or there is no affine.
+        OutputError: if the values are not labels, or the file cannot be written.
 
     Example:
         >>> import tempfile
@@ -140,23 +140,23 @@ def _label_array(labels: NdarrayOrTensor, name: str) -> np.ndarray:
 
 
 class SaveLabelsd(CaseWriter):
-    """Write ``<output_dir>/<case>/<case>_candidates.nii.gz``, and ``<case>_candidates.seg.nrrd`` where that is asked.
+    """Write ``<output_dir>/<case>/<case>_candidates.nii.gz``, and on request ``<case>_candidates.seg.nrrd``.
 
-    The label map has the scan's grid, in uint8 or, of more than 255 candidates, uint16. MONAI's ``SaveImaged`` was not
-    enough for the reasons that :class:`~monai_zsad.writers.SaveCase` names, and its ``ITKWriter`` has no place for what
-    describes the segments.
+    The label map has the scan's grid. Its type is uint8, or uint16 for more than 255 candidates. MONAI's ``SaveImaged``
+    was not enough for the reasons that :class:`~monai_zsad.writers.SaveCase` names. MONAI's ``ITKWriter`` cannot write
+    the header that describes the segments.
 
     Args:
         keys: label maps (1, X, Y, Z), such as ``LesionCandidatesd`` adds.
         output_dir: folder of the run.
-        candidates_key: where the candidates stand; needed for ``seg_nrrd``.
-        seg_nrrd: write the segmentation for 3D Slicer, too, by :func:`save_segmentation`.
+        candidates_key: key of the candidates; needed for ``seg_nrrd``.
+        seg_nrrd: also write the segmentation for 3D Slicer, by :func:`save_segmentation`.
         output_postfix: of both files.
         output_ext: of the label map, ``.nii.gz`` or ``.nii``.
-        allow_missing_keys: leave out keys that the data have not.
+        allow_missing_keys: skip keys that are not in the data.
 
     Raises:
-        ConfigurationError: if the extension is none of NIfTI.
+        ConfigurationError: if the extension is not one of NIfTI.
 
     Example:
         >>> import tempfile
@@ -189,14 +189,14 @@ class SaveLabelsd(CaseWriter):
         """Write the files for one key.
 
         Raises:
-            OutputError: if labels are none, candidates are missing, or a file cannot be written.
+            OutputError: if the values are not labels, candidates are missing, or a file cannot be written.
         """
         require(data, {"case": "ScanReader or find_scans"})
         case, labels = str(data["case"]), data[key]
         values = _label_array(labels, case)
         volume = torch.from_numpy(values[None])
         if isinstance(labels, MetaTensor):
-            # Its affine alone: meta data may hold texts of the source.
+            # Only the affine, because meta data may contain texts of the source, such as names.
             volume = MetaTensor(volume, affine=labels.affine)
         self.savers[values.dtype.type](volume, case)
         if self.segmentation is not None:

@@ -1,4 +1,4 @@
-"""Volumes as NIfTI files that are whole or absent, named by their case."""
+"""Volumes as NIfTI files, with the name of their case."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _logger = logging.getLogger(__name__)
 class AtomicNibabelWriter(NibabelWriter):
     """MONAI's ``NibabelWriter`` through a temporary file, so that a file under the final name is always complete.
 
-    ``NibabelWriter`` writes under the final name: a run that is killed, or a full disk, leaves a file that looks like
-    a result. Usable as ``SaveImaged(writer="monai_zsad.writers.AtomicNibabelWriter")`` too.
+    ``NibabelWriter`` writes under the final name: a killed run or a full disk leaves an incomplete file that looks
+    like a result. This writer also works as ``SaveImaged(writer="monai_zsad.writers.AtomicNibabelWriter")``.
 
     Example:
         >>> import tempfile
@@ -70,13 +70,13 @@ class SaveCase(Transform):
 
     Args:
         output_dir: folder of the run.
-        output_postfix: what the file is.
+        output_postfix: part of the file name that says what the file is.
         output_ext: with its dot.
         output_dtype: type of the stored values.
         writer: a ``monai.data.ImageWriter``.
 
     Raises:
-        ConfigurationError: if the extension or the type is none of NIfTI.
+        ConfigurationError: if NIfTI does not have the extension or the type.
 
     Example:
         >>> import tempfile
@@ -106,7 +106,7 @@ class SaveCase(Transform):
 
         Args:
             img: (C, X, Y, Z), as a rule a ``MetaTensor`` whose affine is that of the file; one channel is written as
-                a 3D volume, several as a last axis.
+                a 3D volume, several channels become the last axis.
             case: id of the case.
 
         Returns:
@@ -130,8 +130,8 @@ class SaveCase(Transform):
         )
         writer.set_metadata({"affine": affine, "original_affine": affine}, resample=False)
         if single:
-            # The writer has no way to say "no channel axis at all"; it has appended one of length 1. Without it, it
-            # would have taken the volume for a slice, and a sagittal affine without its third axis is singular.
+            # The writer always appends a channel axis. It cannot be switched off: the writer would then take the
+            # volume for a slice, and a sagittal affine without its third axis is singular.
             writer.data_obj = writer.data_obj[..., 0]
         writer.write(path)
         _logger.info("wrote %s", path)
@@ -152,7 +152,7 @@ def _check_nifti(extension: str, dtype: DtypeLike) -> None:
 class SaveCased(CaseWriter):
     """Dictionary form of :class:`SaveCase`; the case id is read from ``case_key``.
 
-    ``SaveImaged`` sees only the tensor and its meta data; the id stands in the record, where :func:`find_scans` put it.
+    ``SaveImaged`` sees only the tensor and its meta data, but :func:`find_scans` puts the case id into the dictionary.
 
     Args:
         keys: volumes to save.
@@ -161,8 +161,8 @@ class SaveCased(CaseWriter):
         output_ext: with its dot.
         output_dtype: type of the stored values.
         writer: a ``monai.data.ImageWriter``.
-        case_key: where the case id stands.
-        allow_missing_keys: leave out keys that the data have not.
+        case_key: key of the case id.
+        allow_missing_keys: skip keys that are not in the data.
 
     Example:
         >>> import tempfile

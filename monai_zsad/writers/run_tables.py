@@ -1,4 +1,4 @@
-"""What a run leaves beside its cases: ``summary.json``, the tables of rows, the index page, and the table on screen."""
+"""Files of a run beside its cases: ``summary.json``, the tables of rows and the index page; and the printed table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_summary(output_dir: str | os.PathLike[str], cases: Sequence[Mapping[st
     """Write ``summary.json`` and the page ``index.html``.
 
     Args:
-        output_dir: folder of the run; made if need be.
+        output_dir: folder of the run; made if it does not exist.
         cases: records with ``case``, ``status`` (``"done"`` or ``"failed"``), ``volume_score`` or ``reason``,
             ``seconds``.
 
@@ -52,8 +52,8 @@ def publish(output_dir: str | os.PathLike[str], rows: Sequence[StatusRow], keep_
 
     Args:
         output_dir: folder of the run.
-        rows: all that the tables are to hold, by case.
-        keep_earlier: keep what an earlier ``summary.json`` says of cases without a row.
+        rows: all rows of the tables, sorted by case.
+        keep_earlier: keep the entries of an earlier ``summary.json`` for cases without a row.
 
     Raises:
         OutputError: if they cannot be written.
@@ -65,17 +65,17 @@ def publish(output_dir: str | os.PathLike[str], rows: Sequence[StatusRow], keep_
     write_summary(output_dir, records)
 
 
-def earlier_records(output_dir: str | os.PathLike[str], anew: set[str]) -> list[dict[str, Any]]:
-    """Records of an earlier ``summary.json``, without those of the cases ``anew``."""
+def earlier_records(output_dir: str | os.PathLike[str], replaced: set[str]) -> list[dict[str, Any]]:
+    """Entries of an earlier ``summary.json``, without those of the cases ``replaced``."""
     try:
         content = json.loads((Path(output_dir).expanduser() / SUMMARY_FILE).read_text(encoding="utf-8"))
-        return [record for record in content["cases"] if record["case"] not in anew]
+        return [record for record in content["cases"] if record["case"] not in replaced]
     except (OSError, ValueError, LookupError, TypeError):
         return []
 
 
 def result_table(cases: Sequence[Mapping[str, Any]], output_dir: object = None) -> str:
-    """The cases, one line each, the failed ones last with their reasons.
+    """One line per case; the failed cases come last, with their reasons.
 
     Example:
         >>> print(result_table([{"case": "anna", "status": "done", "volume_score": 0.5, "seconds": 1.2}]))
@@ -99,7 +99,7 @@ def result_table(cases: Sequence[Mapping[str, Any]], output_dir: object = None) 
 
 
 def make_folder(folder: Path) -> None:
-    """Make a run's folder.
+    """Make the folder of a run.
 
     Raises:
         OutputError: if it cannot be made.

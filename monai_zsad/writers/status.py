@@ -1,4 +1,4 @@
-"""What became of each case: one small file each, and the tables that are made of them."""
+"""The status of each case: one small file for each, and the tables made from these files."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ __all__ = [
 _SETTINGS = "settings.sha256"
 
 STATES = ("done", "repaired", "refused", "failed")
-"""Done, or done with warning codes; refused by the reader or another check of the input, or failed otherwise."""
+"""Done; done with warning codes (repaired); refused by a check of the input; failed for another reason."""
 
 
 @dataclass(frozen=True)
 class StatusRow:
-    """What became of a case.
+    """The status of a case.
 
     Attributes:
         case: its id.
         status: one of :data:`STATES`.
         codes: of warnings (:data:`monai_zsad.data.REPAIRS`), or of the refusal (:data:`monai_zsad.data.REFUSALS`);
             ``"out-of-memory"`` and ``"worker-lost"`` of failures.
-        reason: one sentence, of a case that was refused or failed.
-        volume_score: of a case that was done, in [0, 1].
-        seconds: from the end of the case before to its own.
+        reason: one sentence for a refused or failed case.
+        volume_score: volume score of a finished case, in [0, 1].
+        seconds: time from the end of the previous case to the end of this case.
         parts: seconds of its parts, see :class:`~monai_zsad.workflow.profiling.StudyProfiler`.
         run: name of the run that wrote the row.
     """
@@ -65,7 +65,7 @@ class StatusRow:
         return self.status in ("done", "repaired")
 
     def summary(self) -> dict[str, Any]:
-        """The case's record in ``summary.json``, where a refused case counts as failed and a repaired one as done."""
+        """The entry in ``summary.json``: a refused case counts as failed, a repaired case as done."""
         record: dict[str, Any] = {"case": self.case, "status": "done" if self.is_done else "failed"}
         if not self.is_done:
             record["reason"] = self.reason
@@ -79,7 +79,7 @@ def _file(output_dir: str | os.PathLike[str], case: str) -> Path:
 
 
 def write_row(output_dir: str | os.PathLike[str], row: StatusRow) -> None:
-    """Write a case's row, whole or not at all; an older one is replaced.
+    """Write the row of a case; it replaces an older row.
 
     Raises:
         OutputError: if it cannot be written.
@@ -95,7 +95,7 @@ def write_row(output_dir: str | os.PathLike[str], row: StatusRow) -> None:
     file = _file(output_dir, row.case)
     temporary = file.with_name(temporary_name(file.name))
     try:
-        # Without waiting for the disk, as atomic_path does: a row that a power failure has emptied counts for none.
+        # Faster than atomic_path, which waits for the disk. A row that is empty after a power failure is ignored.
         temporary.write_text(json.dumps(asdict(row)) + "\n", encoding="utf-8")
         os.replace(temporary, file)
     except OSError as error:
@@ -105,19 +105,19 @@ def write_row(output_dir: str | os.PathLike[str], row: StatusRow) -> None:
 
 
 def read_row(output_dir: str | os.PathLike[str], case: str) -> StatusRow | None:
-    """A case's row; None if there is none that can be read."""
+    """The row of a case; None if it is missing or cannot be read."""
     return _read(_file(output_dir, case))
 
 
 def read_rows(output_dir: str | os.PathLike[str]) -> list[StatusRow]:
-    """All rows in a folder, by case."""
+    """All rows in a folder, sorted by case."""
     files = sorted((Path(output_dir).expanduser() / STATUS_FOLDER).glob("*.json"))
     found = (_read(file) for file in files if final_name(file.name) is None)
     return [row for row in found if row is not None]
 
 
 def row_identity(output_dir: str | os.PathLike[str], case: str) -> tuple[int, int] | None:
-    """Something that changes whenever a case's row is written anew; None where there is none."""
+    """A value that changes when the row of a case is written again; None if there is no row."""
     try:
         facts = _file(output_dir, case).stat()
     except OSError:
@@ -152,7 +152,7 @@ def _read(file: Path) -> StatusRow | None:
 
 
 def write_tables(output_dir: str | os.PathLike[str], rows: Sequence[StatusRow]) -> list[Path]:
-    """Write ``status.csv``, and ``status.parquet`` where pyarrow is installed: a line for each case.
+    """Write ``status.csv``, and ``status.parquet`` if pyarrow is installed: one line per case.
 
     Args:
         output_dir: folder of the run.
@@ -194,7 +194,7 @@ def _line(row: StatusRow, parts: Iterable[str]) -> list[Any]:
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
         return " ".join(value)
-    # What a spreadsheet would take for a formula.
+    # A spreadsheet would take such a text for a formula.
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
 
 

@@ -1,4 +1,4 @@
-"""A picture of the most suspicious slices as a DICOM Secondary Capture."""
+"""A figure of the most suspicious slices as a DICOM Secondary Capture."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def dicom_capture(
 ) -> Dataset:
     """The preview as an RGB Secondary Capture of the source's study, for viewers that show neither SEG nor map.
 
-    The picture bears no name, id or date; patient and study stand in the header, as in the other objects. It is several
-    slices side by side, so the header gives no orientation and no spacing: letters in the picture tell the sides.
+    The figure contains no name, id or date; patient and study are in the header, as in the other objects. It shows
+    several slices side by side, so the header has no orientation and no spacing: letters in the figure tell the sides.
 
     Args:
         scan: (C, X, Y, Z) on the map's grid.
         anomaly_map: (1, X, Y, Z), with its affine (RAS, mm).
-        labels: (1, X, Y, Z) label map of the candidates, outlined in the picture; ``None`` draws none.
+        labels: (1, X, Y, Z) label map of the candidates, outlined in the figure; ``None`` draws none.
         source: see :func:`read_source`.
         model: the bundle's description of its model.
-        volume_score: shown in the picture.
+        volume_score: shown in the figure.
 
     Returns:
         highdicom's ``SCImage``, not yet written.

@@ -1,4 +1,4 @@
-"""What the DICOM results share: who made them, by which algorithm, in which codes, and what must be said of them."""
+"""Attributes that all DICOM results share: algorithm, codes, UIDs and warnings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Algorithm(NamedTuple):
 
 
 def algorithm(model: Mapping[str, Any]) -> Algorithm:
-    """The algorithm that a bundle's description of its model stands for.
+    """The algorithm for DICOM, from a bundle's description of its model.
 
     Example:
         >>> algorithm({"method": "Crane", "weights": {"clip": {"name": "ViT-L-14-336:openai"}}})[::2]
@@ -56,27 +56,27 @@ def algorithm(model: Mapping[str, Any]) -> Algorithm:
 
 
 def remarks(model: Mapping[str, Any]) -> list[str]:
-    """Sentences that must stand in every object."""
+    """Sentences that every object must contain."""
     return [_RESEARCH, *([SEEDED_WARNING] if is_seeded(model) else [])]
 
 
 def anomaly_score() -> Code:
-    """The quantity of the map; no published terminology has one."""
+    """Code of the quantity of the map; no published terminology has one."""
     return _own("anomaly-score", "Anomaly score")
 
 
 def p_value() -> Code:
-    """Share of reference scans, taken as normal, that are as suspicious; DICOM has a level of significance only."""
+    """Code of the p-value by normal reference scans; DICOM has only a code of the level of significance."""
     return _own("conformal-p-value", "Conformal p-value among reference scans")
 
 
 def screening_result() -> Code:
-    """The question that :func:`no_candidate` answers."""
+    """Code of the question; :func:`no_candidate` is its answer."""
     return _own("screening-result", "Result of screening")
 
 
 def no_candidate() -> Code:
-    """That nothing exceeded the threshold, which is not the finding that nothing is there."""
+    """Code of the answer: nothing exceeds the threshold. This does not mean that there is no lesion."""
     return _own("no-candidate", "No lesion candidate above the threshold")
 
 
@@ -87,10 +87,10 @@ def _own(value: str, meaning: str) -> Code:
 
 
 def identity(source: SourceSeries, model: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Arguments of highdicom's constructors that say what an object is and who made it, with new UIDs.
+    """Arguments of highdicom's constructors that identify an object and its maker, with new UIDs.
 
     Args:
-        source: the series it was made from; its number decides that of the object's own series.
+        source: the series that it was made from; the series number of the object follows from its number.
         model: the bundle's description of its model.
         kind: ``"seg"``, ``"pm"``, ``"sr"`` or ``"sc"``.
     """

@@ -23,15 +23,15 @@ MAP_TYPES = ("float32", "uint16")
 def dicom_parametric_map(
     values: np.ndarray, source: SourceSeries, model: Mapping[str, Any], dtype: str = "float32"
 ) -> Dataset:
-    """A DICOM Parametric Map of the score, one frame for each of the source's.
+    """A DICOM Parametric Map of the score, one frame for each frame of the source.
 
     Args:
-        values: (X, Y, Z), finite, without units, on the source's grid; as a rule within [0, 1].
+        values: (X, Y, Z), finite, without units, on the source's grid; usually within [0, 1].
         source: see :func:`read_source`.
         model: the bundle's description of its model.
-        dtype: ``"float32"`` keeps every value; ``"uint16"``, which more viewers show, is half as large and stores
-            [0, 1], or the map's own range where that is wider, in steps of 1 / 65535 of it; a real world value mapping
-            gives the values back.
+        dtype: ``"float32"`` keeps every value. ``"uint16"`` is half as large, and more viewers show it. It stores the
+            range [0, 1], or the range of the map if that is wider, in 65535 steps; a real world value mapping gives the
+            values.
 
     Returns:
         highdicom's ``ParametricMap``, not yet written.

@@ -36,15 +36,15 @@ def dicom_report(
     """A Comprehensive 3D SR of template TID 1500: volume, peak and mean score of each candidate.
 
     A measurement group refers to its segment and carries the segment's tracking identifier; the scores name the
-    parametric map as their source image. Without candidates the report says that there is none above the threshold.
-    With a calibration each candidate has a p-value, too, and the scan as a whole one in a group of its own. The report
-    is marked preliminary and unverified.
+    parametric map as their source image. Without candidates, the report says that none is above the threshold.
+    With a calibration, each candidate has a p-value, and the scan has one in its own group. The report is marked as
+    preliminary and unverified.
 
     Args:
         candidates: in the order of the segments.
         source: see :func:`read_source`.
         model: the bundle's description of its model.
-        segmentation: of :func:`dicom_segmentation`; needed where there are candidates.
+        segmentation: of :func:`dicom_segmentation`; needed if there are candidates.
         parametric_map: of :func:`dicom_parametric_map`.
         p_values: of the candidates, in [0, 1]; ``None`` without a calibration.
         volume_p_value: of the scan's score, in [0, 1]; ``None`` without a calibration.

@@ -18,7 +18,7 @@ __all__ = ["Candidate", "dicom_segmentation"]
 
 
 class Candidate(Protocol):
-    """What the writers need to know of a lesion candidate."""
+    """The attributes of a lesion candidate that the writers use."""
 
     @property
     def id(self) -> int:
@@ -43,8 +43,8 @@ def dicom_segmentation(
     """A DICOM SEG with one binary segment for each candidate, on the source's frames.
 
     Frames without a pixel of a segment are left out, as the standard allows. Segment 1 is the first candidate. Every
-    frame names its segment itself: of a single segment highdicom would say it once for all frames, which several
-    readers, its own reports among them, do not find.
+    frame names its segment. If there is one segment only, highdicom names it once for all frames, and several readers
+    do not find it there, among them highdicom's own reports.
 
     Args:
         labels: (X, Y, Z) uint8 or uint16, the candidates' ids and 0, on the source's grid.

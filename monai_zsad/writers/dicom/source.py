@@ -1,4 +1,4 @@
-"""The DICOM files that a scan was read from, matched by position with the slices of its volume."""
+"""The DICOM files of a scan, matched by position with the slices of its volume."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x00\x02", b"\x08\x00", b"\x00\x08")
 
 @dataclass(frozen=True)
 class SourceSeries:
-    """Headers of a source series and how its frames lie in the volume.
+    """Headers of a source series, and the slice of the volume for each frame.
 
     Attributes:
-        images: headers without pixels: one of each slice, in the order of the volume's third axis, or a single one of
-            a multi-frame file.
-        order: of each frame of ``images``, its index along the volume's third axis.
-        identity: values of patient and study that are not in ``images``: highdicom and pydicom quote odd ones in logs
-            and errors. :meth:`identify` puts them into a result, as they are.
+        images: headers without pixels: one for each slice, in the order of the volume's third axis, or one for a
+            multi-frame file.
+        order: for each frame of ``images``, its index along the volume's third axis.
+        identity: values of patient and study. They are not in ``images``, because highdicom and pydicom quote unusual
+            values in logs and errors. :meth:`identify` copies them into a result.
     """
 
     images: list[Dataset]
@@ -52,27 +52,27 @@ class SourceSeries:
     identity: dict[str, Any]
 
     def identify(self, result: Dataset) -> None:
-        """Give a result the values of patient and study that were set aside."""
+        """Copy the values of patient and study into a result."""
         for keyword, value in self.identity.items():
-            # The library hands elements on by reference; setting a value in place would change the header's, too.
+            # Results share elements with the header, so that a value set in place would change the header, too.
             if keyword in result:
                 delattr(result, keyword)
             setattr(result, keyword, value)
 
     def frames(self, values: np.ndarray) -> np.ndarray:
-        """Values (X, Y, Z) as (frames, rows, columns), one frame for each of the source's, in its order."""
+        """Values (X, Y, Z) as (frames, rows, columns), one for each frame of the source, in its order."""
         return np.ascontiguousarray(values.transpose(2, 1, 0)[self.order])
 
 
 @contextlib.contextmanager
 def header_errors(what: str) -> Iterator[None]:
-    """Turn what highdicom and pydicom say about an unusable header into an error with a remedy.
+    """Replace errors of highdicom and pydicom about an unusable header by an error with a remedy.
 
-    Values are not validated on the way: pydicom warns of an odd one by quoting it, so that a birth date reaches the
-    log. They stay as the source has them.
+    Values are not validated: a warning of pydicom would quote the value, so that for example a birth date would reach
+    the log. The values stay as they are in the source.
 
     Raises:
-        OutputError: instead of the libraries' bare errors.
+        OutputError: instead of the errors of these libraries.
     """
     from pydicom.config import disable_value_validation
 
@@ -91,8 +91,8 @@ def read_source(
 ) -> SourceSeries | None:
     """Read the headers of a series and find the file, or frame, of every slice of a volume.
 
-    The match is by position, so neither the order of the files nor their numbers matter; files that belong to no slice
-    (a duplicate that the reader set aside) are left out.
+    The match is by position, so the order of the files and their numbers do not matter. Files that belong to no slice
+    (duplicates that the reader left out) are ignored.
 
     Args:
         files: all files of the series.
@@ -100,10 +100,10 @@ def read_source(
         shape: (X, Y, Z) of the volume.
 
     Returns:
-        the series; ``None`` where the files are not DICOM.
+        The series; ``None`` if the files are not DICOM.
 
     Raises:
-        OutputError: if a file cannot be read, or the volume does not lie on the grid of the files.
+        OutputError: if a file cannot be read, or the volume is not on the grid of the files.
     """
     paths = [Path(file) for file in files]
     try:
@@ -113,7 +113,7 @@ def read_source(
         raise OutputError(f"{paths[0].parent}: the scan's files cannot be read again ({error.strerror})") from error
     where = paths[0] if len(paths) == 1 else paths[0].parent
     with header_errors(str(where)):
-        # Of several slices at one place the reader keeps the first by number, and the match the first of equals.
+        # If several slices have the same position, the reader keeps the first by number. So does the match.
         headers = sorted((_header(path) for path in paths), key=_number)
         identity = {keyword: headers[0].get(keyword) for keyword in _SET_ASIDE}
         for header in headers:
@@ -135,7 +135,7 @@ def read_source(
 
 
 def _begins_as_dicom(path: Path) -> bool:
-    """Whether a file has DICOM's mark or, as some scanners omit it, begins with the first elements of an image."""
+    """Whether a file has the DICOM prefix or, because some scanners omit it, begins with DICOM elements."""
     with path.open("rb") as stream:
         head = stream.read(132)
     return head[128:] == b"DICM" or head[:2] in _FIRST_GROUPS
@@ -189,7 +189,7 @@ def _frame_planes(header: Dataset) -> list[np.ndarray]:
 def _match(
     planes: Sequence[np.ndarray], header: Dataset, affine: np.ndarray, shape: Sequence[int], where: Path
 ) -> np.ndarray:
-    """Of each slice of the volume, the index of its frame."""
+    """The index of the frame of each slice of the volume."""
     size = (int(header.Columns), int(header.Rows))
     if tuple(shape[:2]) != size:
         raise OutputError(
@@ -213,12 +213,12 @@ def _match(
 
 
 def _unify(images: Sequence[Dataset], step: float) -> None:
-    """One orientation and distance for all slices, as the library wants them equal to the last digit."""
+    """One orientation and distance for all slices: highdicom needs exactly equal values."""
     for image in images:
         image.ImageOrientationPatient = images[0].ImageOrientationPatient
         image.PixelSpacing = images[0].PixelSpacing
         if len(images) > 1:
-            # Headers carry a negative or a wrong distance; positions are what counts.
+            # The distance in headers can be negative or wrong; the positions are right.
             image.SpacingBetweenSlices = f"{step:.8g}"
         if not image.get("SliceThickness"):
             image.SliceThickness = f"{step:.8g}"

@@ -44,22 +44,22 @@ _logger = logging.getLogger(__name__)
 class SaveDicom(Transform):
     """Write ``<output_dir>/<case>/<case>_seg.dcm``, ``_pm.dcm``, ``_sr.dcm``, ``_sc.dcm`` for a scan read from DICOM.
 
-    MONAI writes no DICOM: ``SaveImage`` has writers for NIfTI, NRRD and pictures only. The objects are highdicom's: a
-    binary Segmentation with a segment for each lesion candidate, a Parametric Map of the score, a Comprehensive 3D SR
-    (TID 1500) with the candidates' measurements and, if asked for, a Secondary Capture of key slices. They lie in the
-    source's frame of reference and name its images, but for the capture, which is a picture; patient and study are
-    copied from it, as the standard asks for, but neither hospital nor machine. Each object is a series of its own, with
-    new UIDs at every write, and says that it is not for clinical use and, of seeded weights, that it means nothing.
+    MONAI does not write DICOM: ``SaveImage`` has writers for NIfTI, NRRD and 2D images only. highdicom makes the
+    objects: a binary Segmentation with one segment per lesion candidate, a Parametric Map of the score, a Comprehensive
+    3D SR (TID 1500) with the measurements of the candidates and, on request, a Secondary Capture of key slices. All but
+    the capture use the source's frame of reference and refer to its images. Patient and study are copied from the
+    source, as the standard requires, but not hospital and machine. Each object is a series of its own, with new UIDs at
+    every write. Each says that it is not for clinical use and, if weights are random, that its values mean nothing.
 
-    Of a scan without candidates there is no segmentation, since that needs a segment: the report says that none was
-    found, and the segmentation of an earlier run is removed.
+    A scan without candidates gets no segmentation, because that needs at least one segment. The report then says that
+    no candidate was found, and the segmentation of an earlier run is removed.
 
     Args:
         output_dir: folder of the run.
-        kinds: some of :data:`KINDS`; ``"sr"`` needs ``"seg"``, whose segments it refers to.
+        kinds: some of :data:`KINDS`; ``"sr"`` needs ``"seg"``, because it refers to the segments.
         meta: the bundle's description of its model, or a function that returns it (see ``SaveScoresd``).
         map_dtype: how the map is stored, see :func:`dicom_parametric_map`.
-        strict: refuse a scan that was not read from DICOM; else that is logged and nothing is written.
+        strict: raise an error for a scan that was not read from DICOM; otherwise write nothing and log it.
 
     Raises:
         ConfigurationError: if a kind or type is unknown, or ``"sr"`` stands without ``"seg"``.
@@ -109,7 +109,7 @@ class SaveDicom(Transform):
             source_files: all files that the scan was read from.
             case: id of the case.
             scan: (C, X, Y, Z), for ``"sc"``; brought to the map's grid by its affine.
-            scores: ``p_values`` of the candidates, ``volume_p_value`` and ``volume_score``, where there are such.
+            scores: ``p_values`` of the candidates, ``volume_p_value`` and ``volume_score``, if they exist.
 
         Returns:
             ``img`` itself.
@@ -131,7 +131,7 @@ class SaveDicom(Transform):
             _logger.warning("%s", reason)
             return img
         model = described(self.meta)
-        # Everything is made before anything is written, so that a report never stands beside another run's segments.
+        # All objects are made before the first is written, so that a report and its segments are of one run.
         results: dict[str, Dataset | None] = {}
         if "pm" in self.layouts:
             results["pm"] = dicom_parametric_map(values, source, model, self.map_dtype)
@@ -163,9 +163,9 @@ class SaveDicom(Transform):
 class SaveDicomd(CaseWriter):
     """Dictionary form of :class:`SaveDicom`.
 
-    It reads the map's key, ``"<key>_labels"`` and ``"<key>_candidates"`` as ``LesionCandidatesd`` adds them, p-values
-    as ``CalibratedCandidatesd`` does, ``"case"``, and the paths of the scan's files, which the reader noted as
-    ``source_files`` in the meta data.
+    It reads the map, ``"<key>_labels"`` and ``"<key>_candidates"`` of ``LesionCandidatesd``, the p-values of
+    ``CalibratedCandidatesd``, ``"case"``, and the paths of the scan's files, which are in the meta data under
+    ``source_files``.
 
     Args:
         keys: the anomaly map, on the scan's grid. One key, as a case has one file of each kind.
@@ -174,8 +174,8 @@ class SaveDicomd(CaseWriter):
         meta: see :class:`SaveDicom`.
         map_dtype: see :class:`SaveDicom`.
         strict: see :class:`SaveDicom`.
-        image_key: the scan, whose meta data tell its files where those of the map do not; ``"sc"`` shows it.
-        case_key: where the case id stands.
+        image_key: the scan. Its meta data name the files if those of the map do not; ``"sc"`` shows it.
+        case_key: key of the case id.
         allow_missing_keys: do nothing where the data have no such key.
 
     Example:
@@ -211,7 +211,7 @@ class SaveDicomd(CaseWriter):
         """Write the objects for one key.
 
         Raises:
-            OutputError: if the candidates are missing, or what :class:`SaveDicom` refuses.
+            OutputError: if the candidates are missing, or :class:`SaveDicom` raises it.
         """
         if resampled := self._resampled(data, key):
             _logger.warning(
@@ -235,7 +235,7 @@ class SaveDicomd(CaseWriter):
         )
 
     def _resampled(self, data: Mapping[Hashable, Any], key: Hashable) -> str:
-        """Codes of repairs by which the reader made slices that no file holds."""
+        """Codes of repairs that made slices which are in no file."""
         found: set[str] = set()
         for name in (key, self.image_key):
             if isinstance(data.get(name), MetaTensor):

@@ -1,4 +1,4 @@
-"""One picture of a slice with the maps of several methods side by side."""
+"""One figure of a slice with the maps of several methods side by side."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ def comparison_figure(
     slices under one map.
 
     Args:
-        scan: (X, Y, Z) or (C, X, Y, Z); of several channels the first is shown.
-        maps: by method, on the same grid; of several channels the first.
+        scan: (X, Y, Z) or (C, X, Y, Z); the first channel is shown.
+        maps: by method, on the same grid; the first channel is shown.
         index: of the slice, along the grid's third axis.
-        affine: (4, 4), index to mm in RAS; taken from ``scan`` where that is a ``MetaTensor``.
-        scores: a few words to stand under the name of each method.
+        affine: (4, 4), index to mm in RAS; by default that of ``scan``, if that is a ``MetaTensor``.
+        scores: short text under the name of each method.
         title: the case.
         limits: map values where the colours begin and end, the same for all methods.
-        banner: red text over the picture.
+        banner: text in a red box above the slices.
 
     Returns:
-        A figure that belongs to no window; notebooks show it, ``savefig`` writes it.
+        A figure without a window: notebooks show it, ``savefig`` writes it.
 
     Raises:
         ConfigurationError: if there is no map, the grids differ, no affine is known, the index is outside or the
-            limits are no range.
+            limits are not a range.
         OutputError: if a map holds NaN or infinity.
 
     Example:
@@ -114,7 +114,7 @@ def comparison_figure(
 
 
 def _shown_index(view: View, scan: NdarrayOrTensor, affine: np.ndarray | None, index: int) -> int:
-    """The slice's index in the view, which may count it from the other end."""
+    """The index of the slice in the view, which may count from the other end."""
     grid = np.asarray(scan.affine.cpu().numpy() if affine is None else affine)
     centre = np.linalg.inv(grid) @ view.affine @ [*((n - 1) / 2 for n in view.scan.shape), 1.0]
     centre[2] = index
@@ -122,7 +122,7 @@ def _shown_index(view: View, scan: NdarrayOrTensor, affine: np.ndarray | None, i
 
 
 def save_comparison_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure of :func:`comparison_figure` as a PNG, whole or not at all.
+    """Write a figure of :func:`comparison_figure` as a PNG; a failed write leaves no incomplete file.
 
     Args:
         figure: of matplotlib.
@@ -143,12 +143,12 @@ def save_comparison_figure(figure: Figure, path: str | os.PathLike[str]) -> Path
 def suspicious_slices(maps: Mapping[str, np.ndarray], count: int, spacing_mm: float = 1.0) -> list[int]:
     """Slices that are suspicious to all methods together, by :func:`~monai_zsad.writers.most_suspicious`.
 
-    Each map is standardised first (its mean taken off, divided by its standard deviation), since a method whose values
-    are larger or spread more would decide alone.
+    Each map is standardised first (minus its mean, divided by its standard deviation). Otherwise the method with the
+    largest values would decide alone.
 
     Args:
         maps: (X, Y, Z), by method, on one grid.
-        count: how many at most.
+        count: maximum number of slices.
         spacing_mm: distance between slices, along the third axis.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Parts of pictures: ranges of grey and colour, slices, contours, labels."""
+"""Parts of figures: ranges of grey values and colours, slices, outlines, labels."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SAVED_AS: Mapping[str, Any] = {
     "dpi": 110,
     "facecolor": BACKGROUND,
     "metadata": {"Software": None},
-    # A third of the default's time, for files that are 1 to 4 % larger.
+    # Faster than the default, for slightly larger files.
     "pil_kwargs": {"compress_level": 3},
 }
-"""Options of matplotlib's ``savefig`` for all pictures."""
+"""Options of matplotlib's ``savefig`` for all figures."""
 
 _WARN, _SIDES = "#d93025", "#8ab4f8"
 _MOST_SUSPICIOUS, _LEAST_SUSPICIOUS = np.array([1.0, 0.23, 0.19]), np.array([1.0, 0.84, 0.04])
-# Letters at the left, right, top and bottom of the picture, by the axis through the plane.
+# Letters at the left, right, top and bottom of the figure, by the axis through the plane.
 _EDGES = (("A", "P", "S", "I"), ("R", "L", "S", "I"), ("R", "L", "A", "P"))
 _AXIS_LETTERS = ("LR", "PA", "IS")
 
@@ -64,13 +64,13 @@ def grey_range(scan: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
 
 
 def grey_label(grey: tuple[float, float]) -> str:
-    """Window in words.
+    """The window as text.
 
     Args:
         grey: values that are black and white, in the scan's own unit.
 
     Returns:
-        The words.
+        The text.
 
     Example:
         >>> grey_label((-160.0, 240.0))
@@ -132,8 +132,8 @@ def draw_slice(
         axes.imshow(heat, cmap="inferno", vmin=low, vmax=high, alpha=0.75 * np.clip(2.5 * share, 0.0, 1.0), **options)
     axes.set_axis_off()
     for letter, (x, y) in zip(_EDGES[axis], ((0.03, 0.5), (0.97, 0.5), (0.5, 0.965), (0.5, 0.035)), strict=True):
-        edge = [withStroke(linewidth=1.5, foreground="black")]  # else hardly read on what is bright
-        # Not snapped to pixels: at few of them the foot of an L would go, and it would read as an I.
+        edge = [withStroke(linewidth=1.5, foreground="black")]  # for letters on bright tissue
+        # Without snapping to pixels: in a small figure, an L would lose its foot and look like an I.
         placed = {"transform": axes.transAxes, "ha": "center", "va": "center", "snap": False}
         axes.text(x, y, letter, color=_SIDES, fontsize=9, path_effects=edge, **placed)
 
@@ -154,8 +154,8 @@ def draw_contours(axes: Any, view: View, index: int, colours: Mapping[int, Any],
         axes: of :func:`draw_slice`.
         view: of :func:`make_view`, with labels; without any, nothing is drawn.
         index: of the slice.
-        colours: of matplotlib, by label; white where there is none.
-        numbers: whether each label stands beside its outline.
+        colours: of matplotlib, by label; white for labels without a colour.
+        numbers: whether to write each label beside its outline.
     """
     from matplotlib.patheffects import withStroke
     from scipy import ndimage
@@ -166,7 +166,7 @@ def draw_contours(axes: Any, view: View, index: int, colours: Mapping[int, Any],
     limits = axes.get_xlim(), axes.get_ylim()
     boxes = ndimage.find_objects(marked)
     for label, box in ((label, box) for label, box in enumerate(boxes, 1) if box is not None):
-        # Of its box alone, as a figure keeps what an outline was drawn from; a margin closes it at the picture's edge.
+        # Only the box, because a figure keeps the array of an outline. The margin closes outlines at the image edge.
         own = np.pad(marked[box] == label, 1).astype(np.float32)
         rows, columns = (np.arange(part.start - 1, part.stop + 1) for part in box)
         colour = colours.get(label, "white")
@@ -189,14 +189,14 @@ def draw_contours(axes: Any, view: View, index: int, colours: Mapping[int, Any],
 
 
 def slice_label(view: View, index: int) -> str:
-    """Where a slice lies: its index in the scan's file, and its centre on the axis that it is numbered along.
+    """The position of a slice: its index in the file of the scan, and its centre on the axis through the slices.
 
     Args:
         view: of :func:`make_view`.
         index: of the slice in the view.
 
     Returns:
-        The words.
+        The text.
 
     Example:
         >>> scan = np.zeros((2, 3, 4))

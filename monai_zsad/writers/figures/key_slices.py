@@ -1,4 +1,4 @@
-"""Pictures for the report: the slices through the candidates' peaks, with outlines."""
+"""Figures for the report: slices through the peaks of the candidates, with outlines."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _PANEL, _BAR, _MARGIN = 4.1, 0.95, 0.08
 
 @dataclass(frozen=True)
 class KeySlices:
-    """Pictures and what is to be said about all of them.
+    """Figures of key slices, with the ranges of grey values and colours.
 
     Attributes:
-        pictures: caption (which slice, where) and PNG, the most suspicious first.
-        candidates: ids of the candidates that each picture was chosen for.
+        pictures: caption (number and position of the slice) and PNG, most suspicious first.
+        candidates: ids of the candidates whose peaks are in each slice.
         grey: values of the shown scan that are black and white.
         limits: map values where the colours begin and end.
     """
@@ -53,7 +53,7 @@ def key_slices(
     Args:
         view: of scan, map and labels.
         candidates: of the findings, most suspicious first.
-        count: how many slices at most; candidates that share a slice share a picture.
+        count: maximum number of slices; candidates in the same slice share a figure.
         limits: map values where the colours begin and end; None as for the preview.
     """
     grey, body = grey_range(view.scan)

@@ -1,4 +1,4 @@
-"""A picture of the most suspicious slices, for a first look without a viewer."""
+"""A figure of the most suspicious slices, for a first look without a viewer."""
 
 from __future__ import annotations
 
@@ -48,25 +48,25 @@ def save_preview(
     banner: str = "",
     labels: NdarrayOrTensor | None = None,
 ) -> Path:
-    """Write a PNG: the most suspicious slices, above the scan alone, below it with the map as a heat map.
+    """Write a PNG of the most suspicious slices: the scan in the upper row, and with the anomaly map in the lower row.
 
     Slices are shown as a radiologist sees them: anterior up and the patient's right on the left (axial), superior up
     (coronal, sagittal). The grid is only flipped and transposed, so an oblique scan is shown in its own planes.
 
     Args:
-        scan: (X, Y, Z) or (C, X, Y, Z); of several channels the first is shown. Grey runs from its 1st to its 99.5th
+        scan: (X, Y, Z) or (C, X, Y, Z); the first channel is shown. Grey values go from the 1st to the 99.5th
             percentile inside the body.
         anomaly_map: (X, Y, Z) or (C, X, Y, Z), the map in its first channel, on the same grid.
         path: of the PNG; its folder exists.
-        affine: (4, 4), index to mm in RAS; taken from ``scan`` where that is a ``MetaTensor``.
-        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None is the one nearest to the grid's first two axes, which
-            behind this package's preprocessing is the plane that the network saw.
-        slices: how many at most; they lie apart, see :func:`most_suspicious`.
+        affine: (4, 4), index to mm in RAS; by default that of ``scan``, if that is a ``MetaTensor``.
+        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None is the plane nearest to the first two axes of the
+            grid; after the preprocessing of this package, that is the plane that the network saw.
+        slices: maximum number of slices; see :func:`most_suspicious` for the distance between them.
         title: the case.
-        volume_score: shown behind the title.
+        volume_score: shown after the title.
         limits: map values where the colours begin and end. Default: the median inside the body, and the largest
             value; the colour bar shows them.
-        banner: red text over the picture.
+        banner: text in a red box above the slices.
         labels: (X, Y, Z) or (1, X, Y, Z), lesion candidates on the same grid, outlined in both rows.
 
     Returns:
@@ -126,12 +126,12 @@ def save_preview(
 def most_suspicious(anomaly_map: np.ndarray, axis: int, count: int, spacing_mm: float = 1.0) -> list[int]:
     """Slices with the highest mean of their strongest 1 % of pixels, at least 10 mm apart, in index order.
 
-    The distance keeps one lesion from filling every place; it is given up where the volume is too thin for it.
+    The distance prevents that all slices show the same lesion. In a thin volume, slices may be closer.
 
     Args:
         anomaly_map: (X, Y, Z).
-        axis: that slices are counted along.
-        count: how many at most.
+        axis: axis through the slices.
+        count: maximum number of slices.
         spacing_mm: distance between slices.
 
     Returns:
@@ -145,7 +145,7 @@ def most_suspicious(anomaly_map: np.ndarray, axis: int, count: int, spacing_mm: 
     """
     slices = np.moveaxis(anomaly_map, axis, 0)
     strongest = max(1, round(_STRONGEST * slices[0].size))
-    # Slice by slice: of the whole map, this would take two copies.
+    # Slice by slice, because a partition of the complete map would need two copies of it.
     score = np.array([np.partition(one, -strongest, axis=None)[-strongest:].mean() for one in slices])
     order = [int(i) for i in np.argsort(-score, kind="stable")]
     apart = max(1, int(np.ceil(10.0 / spacing_mm)))
@@ -162,16 +162,16 @@ class SavePreviewd(CaseWriter):
 
     MONAI's ``blend_images`` and ``matshow3d`` show arrays: not upright, not in proportion, without sides or scale.
 
-    It stands either before ``Invertd``, where ``image`` is what the network saw and ``pred`` is still on its grid (no
-    further resampling), or after it, where ``image`` is resampled to the grid of ``pred`` and candidates can be
-    outlined. Positions are those of the affine, so both show the same millimetres.
+    It can stand before ``Invertd``: then ``image`` is the input of the network, and ``pred`` is on the same grid. It
+    can also stand after ``Invertd``: then ``image`` is resampled to the grid of ``pred``, and candidates can be outlined.
+    Positions come from the affine, so that both figures show the same positions in mm.
 
     Args:
         keys: the anomaly map; of several channels the first.
         image_key: the scan.
         output_dir: folder of the run.
-        meta: the bundle's description of its model, as for :class:`~monai_zsad.writers.SaveScoresd`; random weights in
-            it are said in red.
+        meta: the bundle's description of its model, as for :class:`~monai_zsad.writers.SaveScoresd`; random weights get
+            a red warning.
         plane: see :func:`save_preview`.
         slices: see :func:`save_preview`.
         limits: see :func:`save_preview`.

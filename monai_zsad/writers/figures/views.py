@@ -1,4 +1,4 @@
-"""A scan, its map and its labels turned upright, on one grid."""
+"""A scan, its map and its labels on one grid, turned for display."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class View:
         scan: (X, Y, Z), in the scan's own unit.
         heat: map (X, Y, Z).
         affine: (4, 4), index to mm in RAS.
-        source_affine: likewise, of the index in the scan's file.
-        axis: that runs through the shown plane.
-        labels: (X, Y, Z), 0 where nothing is marked.
+        source_affine: (4, 4), index in the scan's file to mm in RAS.
+        axis: axis through the shown plane.
+        labels: (X, Y, Z), 0 outside of the candidates.
     """
 
     scan: np.ndarray
@@ -66,17 +66,17 @@ def _array(volume: NdarrayOrTensor) -> np.ndarray:
 
 
 def on_grid(volume: NdarrayOrTensor, like: NdarrayOrTensor) -> NdarrayOrTensor:
-    """The first channel of a volume (C, X, Y, Z) on the grid of another, by trilinear interpolation where they differ.
+    """The first channel of a volume (C, X, Y, Z) on the grid of another, by trilinear interpolation if they differ.
 
-    A scan as the network saw it, cropped and resampled, is shown so under a map that is back on the scan's grid; what
-    it does not cover has its smallest value.
+    So a cropped and resampled scan (the input of the network) can be shown with a map on the grid of the original scan.
+    Voxels outside of the volume get its smallest value.
 
     Args:
-        volume: (C, X, Y, Z); one without an affine is passed on.
-        like: (C, X, Y, Z), whose grid is wanted.
+        volume: (C, X, Y, Z); without an affine, it is returned as it is.
+        like: (C, X, Y, Z) on the wanted grid.
 
     Returns:
-        (1, X, Y, Z) on that grid, or ``volume`` itself where it lies on it already.
+        (1, X, Y, Z) on that grid, or ``volume`` itself if it is on that grid already.
     """
     from scipy import ndimage
 
@@ -104,8 +104,8 @@ def make_view(
     """Check that scan, map and labels lie on one grid, and turn them to the axes nearest to R, A, S.
 
     Args:
-        scan: (X, Y, Z) or (C, X, Y, Z), of which the first channel is shown.
-        heat: map of the same size; the scan again where none is to be drawn.
+        scan: (X, Y, Z) or (C, X, Y, Z), the first channel is shown.
+        heat: map of the same size; give the scan again to draw no map.
         affine: (4, 4), index to mm in RAS; None takes that of the scan.
         plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None: that of the scan's third axis.
         labels: whole numbers of the same size, for :func:`draw_contours`.
@@ -114,7 +114,7 @@ def make_view(
         The view.
 
     Raises:
-        ConfigurationError: if the plane is unknown, there is no affine, or they do not lie on one grid.
+        ConfigurationError: if the plane is unknown, there is no affine, or the volumes are not on one grid.
         OutputError: if the map holds NaN or infinity.
 
     Example:
@@ -144,7 +144,7 @@ def make_view(
     source = scan.meta.get("original_affine") if isinstance(scan, MetaTensor) else None
     turned = orientations.apply_orientation(image, turn)
     single = [axis for axis, size in enumerate(turned.shape) if size == 1]
-    if len(single) == 1:  # as UprightOrientation: in another plane it would be a line
+    if len(single) == 1:  # as in UprightOrientation: any other plane would show a line
         plane = next(name for name, axis in PLANES.items() if axis == single[0])
     return View(
         scan=turned,
@@ -157,11 +157,11 @@ def make_view(
 
 
 def upright(volume: np.ndarray, axis: int, index: int) -> np.ndarray:
-    """Slice as a radiologist sees it: superior or anterior on top, the patient's right or anterior on the left.
+    """A slice as a radiologist sees it: superior or anterior on top, the patient's right or anterior on the left.
 
     Args:
         volume: (X, Y, Z) with axes nearest to R, A, S, as of a :class:`View`.
-        axis: through the plane.
+        axis: axis through the plane.
         index: of the slice.
 
     Returns:
@@ -171,5 +171,5 @@ def upright(volume: np.ndarray, axis: int, index: int) -> np.ndarray:
         >>> upright(np.arange(8).reshape(2, 2, 2), 2, 0).tolist()
         [[6, 2], [4, 0]]
     """
-    # Not np.take, which copies the whole of a volume whose memory is in another order.
+    # Not np.take, which copies the complete volume if its memory is in another order.
     return volume[(slice(None),) * axis + (index,)][::-1, ::-1].T

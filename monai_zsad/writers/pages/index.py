@@ -57,10 +57,10 @@ class _State(NamedTuple):
 def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screening") -> Path:
     """Write ``<output_dir>/index.html`` from every ``<case>/<case>_findings.json`` in the folder.
 
-    The most suspicious case (by volume score) stands first; a click on a header sorts by its column. Links are relative
-    and lead to files that exist, nothing is loaded from elsewhere. Cases that were refused or failed are listed with
-    codes and reason where the run has left a ``status.csv`` or ``summary.json``, and so are findings that cannot be
-    read.
+    The cases are sorted by volume score, the most suspicious first; a click on a header sorts by that column. Links are
+    relative and only to files that exist. The page loads nothing from elsewhere. If there is a ``status.csv`` or a
+    ``summary.json``, refused and failed cases are listed with their codes and reasons. Findings that cannot be read
+    are listed, too.
 
     Args:
         output_dir: folder of a run.
@@ -99,7 +99,7 @@ def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screen
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """Findings with all that the page shows; None where that is not so."""
+    """The values of the findings that the page shows; None if the file cannot be read."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         peaks = [float(found["peak_score"]) for found in content["candidates"]]
@@ -121,7 +121,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _states(folder: Path) -> dict[str, _State]:
-    """What a run says of its cases, by case; its summary knows refused ones as failed."""
+    """The status of each case; ``summary.json`` gives refused cases as failed, ``status.csv`` as refused."""
     try:
         cases = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))["cases"]
         found = [_State(str(own["case"]), str(own["status"]), "", str(own.get("reason", ""))) for own in cases]

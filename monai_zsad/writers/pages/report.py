@@ -35,16 +35,16 @@ def report(
     pictures: int = 6,
     limits: tuple[float, float] | None = None,
 ) -> str:
-    """The report of a case as one HTML page, which loads nothing: style and pictures (PNG) are part of it.
+    """The report of a case as one HTML page, which loads nothing: style and figures (PNG) are part of it.
 
     Args:
         data: with the scan, the map and the candidates' labels under ``<key>_labels``.
         content: of :func:`~monai_zsad.writers.findings` for the same data.
         key: the anomaly map (1, X, Y, Z), affine in RAS, mm.
-        image_key: the scan (C, X, Y, Z), of which the first channel is shown; where it lies on another grid, as after
-            the preprocessing, it is resampled to that of the map.
+        image_key: the scan (C, X, Y, Z), the first channel is shown. If it is on another grid, as after the
+            preprocessing, it is resampled to the grid of the map.
         plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None is that of the scan's own slices.
-        pictures: how many key slices at most.
+        pictures: maximum number of key slices.
         limits: map values where the colours begin and end; None as for :func:`~monai_zsad.writers.save_preview`.
 
     Returns:
@@ -72,14 +72,14 @@ def report(
 class SaveReportd(CaseWriter):
     """Write ``<output_dir>/<case>/<case>_report.html``, by :func:`findings` and :func:`report`.
 
-    MONAI writes no documents; its ``blend_images`` and ``matshow3d`` make pictures without sides, scale or numbers.
-    It stands behind ``LesionCandidatesd``, before :class:`~monai_zsad.writers.SaveFindingsd`.
+    MONAI writes no documents; its ``blend_images`` and ``matshow3d`` make images without sides, scale or numbers.
+    The transform stands after ``LesionCandidatesd`` and before :class:`~monai_zsad.writers.SaveFindingsd`.
 
     Args:
         keys: the anomaly map, on the scan's grid.
         output_dir: folder of the run.
-        meta: the bundle's description of its model, as for :class:`~monai_zsad.writers.SaveScoresd`; random weights in
-            it are said in red.
+        meta: the bundle's description of its model, as for :class:`~monai_zsad.writers.SaveScoresd`; random weights get
+            a red warning.
         settings: see :func:`~monai_zsad.writers.findings`.
         image_key: see :func:`report`.
         plane: see :func:`report`.
@@ -89,7 +89,7 @@ class SaveReportd(CaseWriter):
         allow_missing_keys: do nothing where the data have no such key.
 
     Raises:
-        ConfigurationError: an unknown plane, or less than one picture.
+        ConfigurationError: an unknown plane, or ``pictures`` below 1.
 
     Example:
         >>> import tempfile

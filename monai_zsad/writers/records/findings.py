@@ -1,4 +1,4 @@
-"""The lesion candidates of a case as JSON and CSV: what a script reads."""
+"""The lesion candidates of a case as JSON and CSV, for programs."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ __all__ = [
 ]
 
 FINDINGS_SCHEMA_VERSION = 1
-"""Version of the JSON's layout; it grows when a field changes its meaning or goes."""
+"""Version of the JSON file. It increases when a field is removed or changes its meaning."""
 
 _SETTINGS = ("threshold", "method", "low", "min_volume_mm3", "border_mm", "max_candidates")
 
-# Columns of the CSV by the field they come from; several for a field that is a list.
+# Columns of the CSV by their field; a field that is a list has several columns.
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id",),
     "p_value": ("p_value",),
@@ -65,13 +65,13 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
 }
 
 FINDINGS_COLUMNS = ("case", *(name for names in _COLUMNS.values() for name in names))
-"""Columns of the CSV, in their order; new ones are appended."""
+"""Columns of the CSV, in order; new columns are appended."""
 
 
 def findings_schema() -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of ``<case>_findings.json``; the descriptions in it are its documentation.
+    """JSON schema (draft 2020-12) of ``<case>_findings.json``; its descriptions document the fields.
 
-    Fields may be added without a new version.
+    New fields do not change the version.
 
     Example:
         >>> findings_schema()["properties"]["schema_version"]["const"] == FINDINGS_SCHEMA_VERSION
@@ -90,21 +90,21 @@ def findings(
     settings: Mapping[str, Any] | None = None,
     calibration: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What was found in a case, as plain Python values; :func:`findings_schema` describes them.
+    """The findings of a case as plain Python values; :func:`findings_schema` describes them.
 
     Args:
         data: with ``case``, ``volume_score``, the map under ``key`` on the scan's grid, and the candidates under
-            ``<key>_candidates`` as ``LesionCandidatesd`` adds them, most suspicious first. Where they exist: what
-            ``CalibratedCandidatesd`` adds (``<key>_p_values``, ``volume_p_value``, ``calibration``),
-            ``volume_score_method``, ``modality``, ``intensity``, ``warnings``. Nothing else of the data or of their
-            meta data is taken over.
+            ``<key>_candidates`` as ``LesionCandidatesd`` adds them, most suspicious first. Optional keys are
+            those of ``CalibratedCandidatesd`` (``<key>_p_values``, ``volume_p_value``, ``calibration``),
+            ``volume_score_method``, ``modality``, ``intensity`` and ``warnings``. Nothing else of the data or of
+            their meta data is used.
         key: the anomaly map (1, X, Y, Z); its affine (RAS, mm) and shape describe the scan.
         model: the bundle's description of the network; see :func:`~monai_zsad.writers.is_seeded`.
-        settings: how candidates were sought, by the arguments of ``LesionCandidates``.
-        calibration: what the p-values come from; None for ``calibration`` of the data.
+        settings: of the search for candidates, by the arguments of ``LesionCandidates``.
+        calibration: description of the calibration; None takes ``calibration`` of the data.
 
     Returns:
-        a dictionary of numbers, texts, lists and dictionaries; positions in mm (RAS and LPS) and in voxels.
+        A dictionary of numbers, texts, lists and dictionaries; positions in mm (RAS and LPS) and in voxels.
 
     Raises:
         OutputError: if something is missing, p-values and candidates differ in number, or a value is not finite.
@@ -181,10 +181,10 @@ def _flat(value: Any) -> list[Any]:
 class SaveFindingsd(CaseWriter):
     """Write ``<output_dir>/<case>/<case>_findings.csv`` and then ``<case>_findings.json``, by :func:`findings`.
 
-    MONAI's ``CSVSaver`` and ``SaveClassificationd`` write one row per case at the end of a run; here a case has any
-    number of candidates, and its record has to be there when the run is killed at the next case.
+    MONAI's ``CSVSaver`` and ``SaveClassificationd`` write one row per case at the end of a run. Here, a case has any
+    number of candidates, and its files must exist even if the run is killed at the next case.
 
-    It stands after the writers of the files it names in ``files``: those of this case that exist by then.
+    This writer comes after the writers of the other files: ``files`` in the JSON names those that exist.
 
     Args:
         keys: the anomaly map, on the scan's grid. One key, as a case has one JSON.
@@ -192,8 +192,8 @@ class SaveFindingsd(CaseWriter):
         meta: the bundle's description of its model, as for :class:`~monai_zsad.writers.SaveScoresd`.
         settings: see :func:`findings`.
         output_postfix: of JSON and CSV.
-        files: further files to be named: name in the JSON, and the file's name behind ``<case>_``, such as
-            ``{"slices": "slices.json"}``; None in place of a file's name leaves a usual one out.
+        files: more files for ``files`` in the JSON: kind and file name after ``<case>_``, such as
+            ``{"slices": "slices.json"}``; None instead of a file name leaves a usual file out.
         allow_missing_keys: do nothing where the data have no such key.
 
     Example:

@@ -22,12 +22,13 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What decides a case's result; two cases with the same one have the same result.
+    """Hashes of all that decides the result of a case. Cases with equal fingerprints have equal results.
 
     Attributes:
         model: SHA-256 of the model's description.
-        configuration: SHA-256 of the run's settings.
-        input: SHA-256 over those of the scan's files, whatever their order and names; ``None`` if they are not known.
+        configuration: SHA-256 of the settings of the run.
+        input: SHA-256 of the hashes of the scan's files; it does not depend on their order and names. ``None`` if the
+            files are not known.
     """
 
     model: str
@@ -44,7 +45,7 @@ def fingerprint(
 
     Args:
         model: the bundle's description of its model, or a function that returns it, once its weights are loaded.
-        settings: what else decides the result: plane, window, thresholds and so on, not folders.
+        settings: all other options that decide the result (plane, window, thresholds and others), but no folders.
         source_files: paths of the files that the scan is read from, as a list or joined by line breaks.
 
     Returns:
@@ -60,10 +61,10 @@ def fingerprint(
 
 
 def content_hash(content: Mapping[str, Any]) -> str:
-    """SHA-256 of plain values, whatever the order of their keys.
+    """SHA-256 of plain values; the order of keys does not matter.
 
     Args:
-        content: numbers, texts, lists and dictionaries of such.
+        content: numbers, texts, lists and dictionaries.
 
     Returns:
         The hash in hexadecimal digits.

@@ -1,4 +1,4 @@
-"""The manifest of a case: what was written, from what and by what; with it, and only then, the case is complete."""
+"""The manifest of a case: its files, input, model and settings. A case is complete if its manifest is valid."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ SCHEMA = "monai-zsad/manifest"
 SCHEMA_VERSION = 1
 
 _FILE = CASE_FILES["manifest"]
-# The coarsest time stamps of a file system in use (FAT).
+# The coarsest resolution of time stamps among file systems in use (FAT).
 _GRAIN_NS = 2_000_000_000
 
 
 class SaveManifestd(CaseWriter):
     """Write ``<output_dir>/<case>/<case>_manifest.json``, after all other writers of a case.
 
-    MONAI's writers note at most the names of what they wrote, so that a later run cannot tell a finished case from one
-    that was interrupted or made otherwise. The manifest names every file of the case's folder that was written since
-    this transform was made, with size and SHA-256, and the :class:`Fingerprint`; descriptions and paths stand in it as
-    hashes only. It holds no date: equal runs write equal manifests.
+    MONAI's writers record at most the names of their files. So a later run cannot see whether a case is complete, or
+    whether it was made with other settings. The manifest names every file in the folder of the case that was written
+    since this transform was made, with size and SHA-256, and the :class:`Fingerprint`. It contains descriptions and
+    paths only as hashes, and no date: equal runs write equal manifests.
 
     Args:
         keys: the anomaly map. One key, as a case has one manifest.
@@ -91,7 +91,7 @@ class SaveManifestd(CaseWriter):
         made_by = fingerprint(self.meta, self.settings, self._source_files(data, key))
         with atomic_path(path) as temporary:
             temporary.touch()
-            # The time stamps of a file server need not follow this machine's clock.
+            # The clock of a file server may differ from the clock of this machine.
             since = self._since + temporary.stat().st_mtime_ns - time.time_ns() - _GRAIN_NS
             written = _written(path, since)
             if not written:
@@ -115,14 +115,14 @@ SaveManifestD = SaveManifestDict = SaveManifestd
 
 
 def verify_manifest(output_dir: str | os.PathLike[str], case: str) -> list[str]:
-    """What is wrong with a case's manifest and the files that it names; nothing, if the list is empty.
+    """Check the manifest of a case and the files that it names.
 
     Args:
         output_dir: folder of the run.
         case: its id.
 
     Returns:
-        One sentence for each fault.
+        One sentence for each fault; an empty list if there is none.
 
     Example:
         >>> import tempfile
@@ -133,9 +133,9 @@ def verify_manifest(output_dir: str | os.PathLike[str], case: str) -> list[str]:
 
 
 def is_complete(output_dir: str | os.PathLike[str], case: str, fingerprint: Fingerprint) -> bool:
-    """Whether a case need not be run again: its manifest verifies, and model, configuration and input are the same.
+    """Whether a case need not be run again: its manifest is valid, and model, settings and input are the same.
 
-    A case whose input is not known counts as incomplete, as another scan may bear its name.
+    A case with unknown input counts as incomplete, because another scan may have its name.
 
     Args:
         output_dir: folder of the run.
@@ -143,7 +143,7 @@ def is_complete(output_dir: str | os.PathLike[str], case: str, fingerprint: Fing
         fingerprint: of the case as it would be run now.
 
     Returns:
-        True only where all is the same.
+        True if the case is complete.
     """
     content, problems = _verified(output_dir, case)
     return not problems and fingerprint.input is not None and content.get("fingerprint") == asdict(fingerprint)
@@ -156,7 +156,7 @@ def _verified(output_dir: str | os.PathLike[str], case: str) -> tuple[dict[str, 
     except OSError as error:
         return {}, [f"{path.name}: cannot be read ({error.strerror})"]
     except ValueError as error:
-        return {}, [f"{path.name}: is no JSON ({error})"]
+        return {}, [f"{path.name}: is not a JSON file ({error})"]
     problems = []
     if not isinstance(content, dict) or not isinstance(content.get("files"), dict) or not content["files"]:
         return {}, [f"{path.name}: lists no files"]
@@ -180,7 +180,7 @@ def _difference(folder: Path, name: str, facts: Any) -> str | None:
     if not isinstance(facts, dict):
         return "has no size and hash in the manifest"
     try:
-        # The size first: most differences show without reading.
+        # The size first: it shows most differences without reading the file.
         size = path.stat().st_size
         if size != facts.get("bytes"):
             return f"has {size} bytes, not {facts.get('bytes')}"

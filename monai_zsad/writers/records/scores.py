@@ -1,4 +1,4 @@
-"""The numbers of a case as JSON: scores, what they were computed from, and by what."""
+"""The scores of a case as JSON, with the scan, the model and the software."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-"""Version of the JSON's layout; it grows when a field changes its meaning or goes."""
+"""Version of the JSON file. It increases when a field is removed or changes its meaning."""
 
 
 def scores(data: Mapping[Hashable, Any], key: Hashable = "pred", model: Mapping[str, Any] | None = None) -> dict:
-    """The JSON's content for a case, as plain Python values.
+    """The content of the JSON file of a case, as plain Python values.
 
     Args:
-        data: with ``case``, ``volume_score``, ``slice_scores``, the map under ``key`` on the scan's grid, and where
-            they exist ``volume_score_method``, ``modality``, ``intensity``, ``warnings``.
+        data: with ``case``, ``volume_score``, ``slice_scores``, the map under ``key`` on the scan's grid; optional
+            are ``volume_score_method``, ``modality``, ``intensity``, ``warnings``.
         key: the anomaly map (1, X, Y, Z); its affine (RAS, mm) and shape describe the scan.
         model: the bundle's description of the network; see :func:`is_seeded`.
 
     Returns:
-        a dictionary with ``schema_version``, ``case``, ``volume_score``, ``slice_scores``, ``scan``, ``model``,
+        A dictionary with ``schema_version``, ``case``, ``volume_score``, ``slice_scores``, ``scan``, ``model``,
         ``software``, ``warnings``.
 
     Raises:
@@ -75,8 +75,8 @@ class SaveScoresd(CaseWriter):
     Args:
         keys: the anomaly map, on the scan's grid. One key, as a case has one JSON.
         output_dir: folder of the run.
-        meta: the bundle's description of its model, stored as ``model``; or a function that returns it, which is asked
-            when a case is written, so that the weights are known however early the transform was made.
+        meta: the bundle's description of its model, stored as ``model``. A function is called when a case is written:
+            by then the weights are loaded.
         output_postfix: of the JSON.
         map_postfix: of the map's file, as given to :class:`SaveCased`.
         map_ext: of the map's file.
