@@ -1,4 +1,4 @@
-"""Losses that MONAI lacks."""
+"""Losses that MONAI does not have."""
 
 from monai_zsad.losses.concepts import ConceptLoss
 from monai_zsad.losses.methods import AACLIPImageLoss, AACLIPTextLoss, CraneLoss, aaclip_loss

@@ -1,4 +1,4 @@
-"""Loss of logits for several concepts at once, each with a rare foreground."""
+"""Loss for logits of several concepts, each with a rare foreground."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["ConceptLoss"]
 
 
 class ConceptLoss(nn.Module):
-    """Cross-entropy that looks at what is wrong, plus dice of each concept over the whole batch.
+    """Cross-entropy with a higher weight of wrong pixels, plus dice of each concept over the batch.
 
-    Of MONAI's losses, ``DiceFocalLoss`` takes neither weights of single voxels nor soft targets of partial volume in
-    its focal part, and leaves a sample without foreground to smoothing alone; here dice is taken over the batch, where
-    nearly every concept occurs.
+    MONAI's ``DiceFocalLoss`` was not enough: its focal part takes neither weights of single voxels nor soft targets
+    (partial volume), and for a sample without foreground its dice consists of the smoothing only. Here dice is computed
+    over the batch, in which nearly every concept occurs.
 
     Args:
-        positive_weight: of the foreground in the cross-entropy.
-        cross_entropy: factor of the cross-entropy. It is a mean over all places: where lesions are a smaller share of
-            them, as in whole slices, it takes more.
+        positive_weight: weight of the foreground in the cross-entropy.
+        cross_entropy: factor of the cross-entropy. The cross-entropy is a mean over all pixels, so it needs a larger
+            factor if lesions cover a smaller part of them, for example in complete slices.
         auxiliary: factor of the auxiliary head's loss.
 
     >>> label = torch.zeros(1, 1, 4, 16, 2)
@@ -40,11 +40,11 @@ class ConceptLoss(nn.Module):
         self.auxiliary = auxiliary
 
     def forward(self, logits: Mapping[str, torch.Tensor], target: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """Loss of ``words`` and, where its factor is not 0, of ``auxiliary``.
+        """Loss of the logits ``words`` and, if its factor is not 0, of ``auxiliary``.
 
         Args:
-            logits: each (..., concepts).
-            target: the concepts' shares of each place in [0, 1], (..., concepts), and weights (..., 1).
+            logits: logits by name, each (..., concepts).
+            target: fraction of each concept in each pixel, in [0, 1], (..., concepts), and weights (..., 1).
         """
         label, weight = target
         loss = self._loss(logits["words"], label, weight)
@@ -54,9 +54,9 @@ class ConceptLoss(nn.Module):
         p = torch.sigmoid(logits)
         entropy = F.softplus(logits) * (1 - label) + self.positive_weight * F.softplus(-logits) * label
         wrong = (entropy * (0.1 + (p - label).abs()) * weight).mean()
-        places = tuple(range(label.ndim - 1))
-        overlap = (p * label * weight).sum(places)
-        union = (p.square() * weight).sum(places) + (label.square() * weight).sum(places)
+        axes = tuple(range(label.ndim - 1))
+        overlap = (p * label * weight).sum(axes)
+        union = (p.square() * weight).sum(axes) + (label.square() * weight).sum(axes)
         dice = 1 - (2 * overlap + 1) / (union + 1)
-        present = ((label * weight).sum(places) > 8).to(dice.dtype)
+        present = ((label * weight).sum(axes) > 8).to(dice.dtype)
         return self.cross_entropy * wrong + (dice * present).sum() / present.sum().clamp_min(1)

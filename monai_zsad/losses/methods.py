@@ -1,7 +1,7 @@
-"""The training losses of Crane and AA-CLIP, on what their training networks give.
+"""Training losses of Crane and AA-CLIP for the outputs of their training networks.
 
-MONAI's losses take logits and one-hot labels of one map; these methods weigh several maps on the patch grid, the
-image's own label and the text anchors, in published forms.
+MONAI's losses were not enough: they take logits and one-hot labels of one map. These methods combine several maps on
+the patch grid, the label of the image and the text anchors, as published.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["AACLIPImageLoss", "AACLIPTextLoss", "CraneLoss", "aaclip_loss"]
 
 
 class CraneLoss(nn.Module):
-    """Crane: dice and focal loss of every layer's map, added up, and cross-entropy of the pooled image feature.
+    """Crane: sum of dice and focal loss over the layers' maps, plus cross-entropy of the pooled image feature.
 
     Args:
-        dice_weight: of the dice loss of ``((1 - p_normal) + p_anomalous) / 2``.
-        focal_weight: of the focal loss.
-        image_weight: of the cross-entropy.
-        layer_weight: of each layer's dice and focal loss. The release adds the losses of four layers, which aliasing
-            makes four times the same one: with its single map, 4 gives the same balance.
+        dice_weight: weight of the dice loss of ``((1 - p_normal) + p_anomalous) / 2``.
+        focal_weight: weight of the focal loss.
+        image_weight: weight of the cross-entropy.
+        layer_weight: weight of each layer's dice and focal loss. In the release, the four layers are one tensor, so it
+            adds the same loss four times. For a single map, 4 gives the same balance.
 
     Example:
         >>> outputs = {"probabilities": torch.full((1, 2, 2, 4, 4), 0.5), "image_logits": torch.zeros(2, 2)}
@@ -50,11 +50,11 @@ class CraneLoss(nn.Module):
         self.layer_weight = layer_weight
 
     def forward(self, outputs: Mapping[str, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
-        """The loss.
+        """Compute the loss.
 
         Args:
             outputs: ``probabilities`` (L, B, 2, g, g), normal first, and ``image_logits`` (B, 2).
-            mask: (B, 1, H, W), 1 where anomalous; an image is anomalous if any pixel is.
+            mask: (B, 1, H, W), 1 in anomalous pixels. An image is anomalous if any pixel is.
         """
         mask = _as_mask(mask)
         loss = self.image_weight * F.cross_entropy(outputs["image_logits"], image_labels(mask))
@@ -67,13 +67,13 @@ class CraneLoss(nn.Module):
 
 
 class AACLIPTextLoss(nn.Module):
-    """AA-CLIP, stage 1: segmentation loss, mean over the levels, and the anchors' orthogonality.
+    """AA-CLIP, stage 1: mean segmentation loss over the levels, plus the orthogonality of the anchors.
 
-    The release adds the losses up in a variable that each level overwrites, so that only its last level is trained;
-    this is the paper's form.
+    In the release, each level overwrites the sum of the losses, so that only the last level is trained. This is the
+    form of the paper.
 
     Args:
-        orthogonality_weight: of the squared mean cosine of the normal and the anomalous anchor.
+        orthogonality_weight: weight of the squared mean cosine of the normal and the anomalous anchor.
 
     Example:
         >>> outputs = {"logits": torch.zeros(4, 1, 2, 2, 2), "anchors": torch.eye(2).unsqueeze(0)}
@@ -86,11 +86,11 @@ class AACLIPTextLoss(nn.Module):
         self.orthogonality_weight = orthogonality_weight
 
     def forward(self, outputs: Mapping[str, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
-        """The loss.
+        """Compute the loss.
 
         Args:
             outputs: ``logits`` (L, B, 2, g, g), normal first, and ``anchors`` (1 or B, 2, D).
-            mask: (B, 1, H, W), 1 where anomalous.
+            mask: (B, 1, H, W), 1 in anomalous pixels.
         """
         normal, anomalous = outputs["anchors"].unbind(1)
         orthogonality = (normal * anomalous).sum(-1).mean() ** 2
@@ -98,11 +98,11 @@ class AACLIPTextLoss(nn.Module):
 
 
 class AACLIPImageLoss(nn.Module):
-    """AA-CLIP, stage 2: segmentation loss, summed over the levels, and cross-entropy of the detection feature.
+    """AA-CLIP, stage 2: sum of the segmentation loss over the levels, plus cross-entropy of the detection feature.
 
     Args:
-        image_weight: of the cross-entropy.
-        align_corners: of the upsampling, as released; false for a network of subpatches.
+        image_weight: weight of the cross-entropy.
+        align_corners: mode of the upsampling, true as in the release; false for a network with subpatches.
 
     Example:
         >>> outputs = {"logits": torch.zeros(4, 1, 2, 2, 2), "image_logits": torch.zeros(1, 2)}
@@ -116,11 +116,11 @@ class AACLIPImageLoss(nn.Module):
         self.align_corners = align_corners
 
     def forward(self, outputs: Mapping[str, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
-        """The loss.
+        """Compute the loss.
 
         Args:
             outputs: ``logits`` (L, B, 2, g, g), normal first, and ``image_logits`` (B, 2).
-            mask: (B, 1, H, W), 1 where anomalous; an image is anomalous if any pixel is.
+            mask: (B, 1, H, W), 1 in anomalous pixels. An image is anomalous if any pixel is.
         """
         image = F.cross_entropy(outputs["image_logits"], image_labels(_as_mask(mask)))
         return level_losses(outputs["logits"], mask, self.align_corners).sum() + self.image_weight * image
@@ -133,7 +133,7 @@ def aaclip_loss(stage: Literal[1, 2] = 1) -> AACLIPTextLoss | AACLIPImageLoss:
         stage: 1 trains the text adapters, 2 the image adapters.
 
     Returns:
-        The stage's loss.
+        The loss of the stage.
 
     Raises:
         ConfigurationError: for another stage.
@@ -147,9 +147,9 @@ def level_losses(logits: torch.Tensor, mask: torch.Tensor, align_corners: bool =
     """AA-CLIP's segmentation loss of each level (L,).
 
     Args:
-        logits: (L, B, 2, g, g), normal first, brought bilinearly to the mask's size before the softmax.
-        mask: (B, 1, H, W), 1 where anomalous.
-        align_corners: of the upsampling; false for a network of subpatches.
+        logits: (L, B, 2, g, g), normal first. They are resized bilinearly to the mask's size before the softmax.
+        mask: (B, 1, H, W), 1 in anomalous pixels.
+        align_corners: mode of the upsampling; false for a network with subpatches.
     """
     mask = _as_mask(mask)
     losses = []
@@ -160,7 +160,7 @@ def level_losses(logits: torch.Tensor, mask: torch.Tensor, align_corners: bool =
 
 
 def image_labels(mask: torch.Tensor) -> torch.Tensor:
-    """1 for every image of (B, 1, H, W) with an anomalous pixel, else 0; (B,) whole numbers.
+    """Labels (B,) of masks (B, 1, H, W): 1 for an image with an anomalous pixel, otherwise 0.
 
     >>> image_labels(torch.tensor([[[[0.0, 1.0]]], [[[0.0, 0.0]]]]))
     tensor([1, 0])

@@ -1,7 +1,7 @@
-"""Segmentation losses of the anomaly methods, on probabilities of normal and anomalous.
+"""Segmentation losses of the anomaly methods for probabilities of normal and anomalous.
 
-MONAI's ``FocalLoss`` and ``DiceLoss`` compute other numbers: theirs work on logits, without the clamped one-hot target,
-and smooth each sample's dice per channel; the methods' published training depends on these forms.
+MONAI's ``FocalLoss`` and ``DiceLoss`` give other values: they take logits, do not clamp the one-hot target, and smooth
+the dice of each sample and channel. The published training of the methods needs the forms below.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def anomaly_focal_loss(probabilities: torch.Tensor, mask: torch.Tensor, gamma: f
     """Focal loss of two-class probabilities, mean over pixels.
 
     Args:
-        probabilities: (B, 2, H, W), normal first, adding to one.
-        mask: (B, 1, H, W), 1 where anomalous.
+        probabilities: (B, 2, H, W), normal first; they sum to one.
+        mask: (B, 1, H, W), 1 in anomalous pixels.
         gamma: focusing exponent.
 
     Returns:
@@ -34,11 +34,11 @@ def anomaly_focal_loss(probabilities: torch.Tensor, mask: torch.Tensor, gamma: f
 
 
 def anomaly_dice_loss(probability: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """One minus dice with a smoothing of one, averaged over the batch.
+    """One minus dice with a smoothing term of one, averaged over the batch.
 
     Args:
         probability: (B, 1, H, W) or (B, H, W).
-        mask: as many values, 0 or 1.
+        mask: the same number of values, 0 or 1.
 
     Returns:
         A single value, in [0, 1].
@@ -55,7 +55,7 @@ def anomaly_segmentation_loss(probabilities: torch.Tensor, mask: torch.Tensor) -
 
     Args:
         probabilities: (B, 2, H, W), normal first.
-        mask: (B, 1, H, W), 1 where anomalous.
+        mask: (B, 1, H, W), 1 in anomalous pixels.
 
     Returns:
         A single value, 0 or more.

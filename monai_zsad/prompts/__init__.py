@@ -1,4 +1,4 @@
-"""Words for normal and anomalous: data and the code that combines them; strings only."""
+"""Prompts for normal and abnormal: the data, and the code that combines them to sentences."""
 
 from monai_zsad.prompts.concepts import Concept, concepts
 from monai_zsad.prompts.definition import FINDINGS, set_names

@@ -1,4 +1,4 @@
-"""Concepts: what a prompt's words can ask for among synthetic lesions, and sentences that say so, for training."""
+"""Concepts: kinds of synthetic lesions that a prompt can name, and training sentences that name them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _TEMPLATES = ("a {image} of a {}", "a {image} of the {}", "a {image} showing a {
 
 @dataclass(frozen=True)
 class Concept:
-    """What words can ask for.
+    """A kind of synthetic lesions that a prompt can name.
 
     Attributes:
-        key: its name.
-        attributes: of a lesion that belongs to it.
-        phrases: that name it, for after "with" and "without".
-        generic: whether words that name no finding ask for it too.
+        key: name of the concept.
+        attributes: attributes of the lesions that belong to it.
+        phrases: phrases that name it after "with" and "without".
+        generic: whether prompts without a finding mean this concept too.
     """
 
     key: str
@@ -39,10 +39,10 @@ class Concept:
     generic: bool = False
 
     def sentences(self, count: int, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-        """Sentences for normal and for abnormal, of random wording, anatomy and modality.
+        """Sentences for normal and for abnormal with random wording, anatomy and modality.
 
         Args:
-            count: of each kind.
+            count: number of sentences of each kind.
             rng: source of randomness.
 
         Returns:
@@ -60,7 +60,7 @@ class Concept:
     def _sentence(self, kind: str, rng: np.random.Generator) -> str:
         organ = states()["organ"]
         plain = organ.normal if kind == "normal" else organ.abnormal
-        # A normal scan lacks every finding, so generic words are always true of it.
+        # A normal scan has no finding, so the generic phrases are always true for it.
         if rng.uniform() < (0.5 if self.generic else 0.4 if kind == "normal" else 0.0):
             state = str(rng.choice(plain))
         else:

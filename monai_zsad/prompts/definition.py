@@ -1,4 +1,4 @@
-"""Definitions of prompt sets: what a YAML file says, and the words for one anatomy and modality put in."""
+"""Definitions of prompt sets: the content of a YAML file, and its use for one anatomy and modality."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["FINDINGS", "SIGNS", "Definition", "definition_of", "set_names"]
 
 logger = logging.getLogger(__name__)
 
-#: Stands in ``states`` for all findings that suit the anatomy and the modality.
+#: In ``states``, it stands for all findings that fit the anatomy and the modality.
 FINDINGS = "findings"
-#: Stands in ``states`` for the modality's own signs of disease, or for ``organ`` where it has none.
+#: In ``states``, it stands for the signs of disease of the modality, or for ``organ`` if the modality has none.
 SIGNS = "signs"
 _GROUPS = (FINDINGS, SIGNS)
 _LEARNED = {
@@ -29,11 +29,11 @@ _LEARNED = {
     "anomalyclip": "AnomalyCLIP as released: the two texts around which context vectors are learned",
 }
 _KEYS = ("description", "like", "name", "states", "normal", "abnormal", "templates", "images", "adapt_articles")
-_WORDS = ("anatomy", "examination")
+_PLACEHOLDERS = ("anatomy", "examination")
 
 
 def set_names() -> tuple[str, ...]:
-    """Names of all sets that come with the package."""
+    """Names of all prompt sets of the package."""
     return tuple(sorted({*_LEARNED, *set_files()}))
 
 
@@ -43,15 +43,15 @@ class Definition:
 
     Attributes:
         source: name of the set or of the file, for errors.
-        description: one line.
-        name: what ``{}`` in a state stands for, with places ``{anatomy}`` and ``{examination}``; ``None`` for states
+        description: one line about the set.
+        name: replaces ``{}`` in a state; it may contain ``{anatomy}`` and ``{examination}``. ``None`` for states
             without ``{}``.
         states: keys of library states, ``"findings"`` or ``"signs"``.
-        normal: own phrases, after those of ``states``.
-        abnormal: likewise.
-        templates: texts around a state ``{}``, with a place ``{image}`` for the domain words.
-        images: domain words; empty for those of the modality.
-        adapt_articles: whether "a" or "an" before a place follows the word that comes there.
+        normal: normal phrases of the set, after those of ``states``.
+        abnormal: abnormal phrases of the set, after those of ``states``.
+        templates: texts around a state ``{}``, with a placeholder ``{image}`` for the name of the image.
+        images: names of the image; empty for those of the modality.
+        adapt_articles: whether "a" or "an" before a placeholder is adapted to the inserted word.
     """
 
     source: str
@@ -77,18 +77,18 @@ class Definition:
         if name not in set_files():
             hint = did_you_mean(str(name), set_names())
             raise ConfigurationError(
-                f"the prompt set {name!r} is unknown; {hint}. A set of your own is a file ending in .yaml"
+                f"the prompt set {name!r} is unknown; {hint}. Your own set is a file ending in .yaml"
             )
         return cls.parse(read_yaml(set_files()[name]), name)
 
     @classmethod
     def parse(cls, content: Mapping[str, Any], source: str) -> Definition:
-        """Check the keys of a YAML file and take over what ``like`` names.
+        """Check the keys of a YAML file, and add those of the set that ``like`` names.
 
-        A file with phrases of its own (``normal`` or ``abnormal``) does not inherit ``states``.
+        A file with its own phrases (``normal`` or ``abnormal``) does not inherit ``states``.
 
         Raises:
-            ConfigurationError: naming source and key, if a key or a value cannot be used.
+            ConfigurationError: if a key or a value cannot be used; it names source and key.
         """
         check_keys(content, _KEYS, source)
         changes: dict[str, Any] = {"source": source}
@@ -116,12 +116,12 @@ class Definition:
             if key not in _GROUPS:
                 self._state(key)
         if self.name is not None:
-            check_places([self.name], f"{self.source}: name", _WORDS, subject=0)
+            check_places([self.name], f"{self.source}: name", _PLACEHOLDERS, subject=0)
         for kind in ("normal", "abnormal"):
             if not (getattr(self, kind) or self.states):
                 raise ConfigurationError(f"{self.source}: {kind} is missing: give a list of phrases, or states")
-            check_places(getattr(self, kind), f"{self.source}: {kind}", _WORDS)
-        check_places(self.templates, f"{self.source}: templates", (*_WORDS, "image"), subject=1)
+            check_places(getattr(self, kind), f"{self.source}: {kind}", _PLACEHOLDERS)
+        check_places(self.templates, f"{self.source}: templates", (*_PLACEHOLDERS, "image"), subject=1)
         check_places(self.images, f"{self.source}: images", subject=0)
 
     def _state(self, key: str) -> State:
@@ -129,7 +129,7 @@ class Definition:
             states(),
             key,
             f"{self.source}: states",
-            f"{FINDINGS} stands for all findings that fit, {SIGNS} for those of the modality",
+            f"{FINDINGS} stands for all findings that fit, {SIGNS} for the signs of the modality",
         )
 
     def _uses(self, word: str) -> bool:
@@ -146,13 +146,13 @@ class Definition:
         """The arguments of :class:`~monai_zsad.prompts.PromptEnsemble` for one anatomy and modality.
 
         Args:
-            anatomy: key or alias of an anatomy; ``None`` for the general words.
-            modality: key or alias of a modality; ``None`` for the general words.
-            name: what ``{}`` in a state stands for, in place of the set's own.
-            states: keys of library states and ``"findings"``, in place of the set's own states and phrases.
+            anatomy: key or alias of an anatomy; ``None`` for general prompts.
+            modality: key or alias of a modality; ``None`` for general prompts.
+            name: replaces the set's own name in the states.
+            states: keys of library states and ``"findings"``; they replace the set's own states and phrases.
 
         Raises:
-            ConfigurationError: if an argument is unknown, or the set has no place for it.
+            ConfigurationError: if an argument is unknown, or the set does not use it.
         """
         definition = self
         if states is not None:
@@ -170,7 +170,7 @@ class Definition:
         )
         if not made.suits(part):
             logger.warning(
-                "modality %r is made for %s, not for %r: look at the sentences before using them",
+                "modality %r is meant for %s, not for %r: check the sentences before you use them",
                 *(made.key, " and ".join(made.anatomies), part.key),
             )
         return definition._put(part, made)
@@ -203,7 +203,7 @@ class Definition:
                 chosen += [self._state(sign) for sign in modality.signs or ("organ",)]
             else:
                 chosen.append(self._state(key))
-        # A finding that is asked for by name and fits as well is one state.
+        # A finding that is named and also belongs to a group counts once.
         chosen = list(dict.fromkeys(chosen))
         if not chosen and not (self.normal and self.abnormal):
             raise ConfigurationError(
@@ -224,7 +224,7 @@ class Definition:
 
 
 def definition_of(path: str | Path) -> Definition:
-    """The definition in a user's YAML file."""
+    """The definition in a YAML file of the user."""
     return Definition.parse(read_yaml(Path(path)), str(path))
 
 

@@ -21,31 +21,31 @@ _SHOWN = 3
 
 
 class PromptEnsemble:
-    """The sentences for normal and abnormal that a method compares a picture with.
+    """The sentences for normal and abnormal that a method compares with an image.
 
-    A state is a phrase, or a phrase around the place ``{}`` for a name ("{} with a mass"). A template is a text around
-    ``{}`` for the state ("an MRI scan of a {}"); a place ``{image}`` in it takes each of ``images`` in turn. The states
-    change fastest, then the templates, then the images: the first template comes with every state before the second
-    does. AnoCLIP's test-time adaptation depends on the order; this is its release's. MONAI has no class for prompts.
+    A state is a phrase; it may contain ``{}`` for a name ("{} with a mass"). A template is a text with ``{}`` for the
+    state ("an MRI scan of a {}"); ``{image}`` in it is replaced by each of ``images``. The order is: all states for the
+    first template, then for the second, and so on for each image. AnoCLIP's test-time adaptation depends on the order,
+    which is that of its release. MONAI has no class for prompts.
 
-    In a bundle this is ``_target_: monai_zsad.prompts.PromptEnsemble`` with the lists, or
+    In a bundle, write ``_target_: monai_zsad.prompts.PromptEnsemble`` with the lists,
     ``_target_: monai_zsad.prompts.PromptEnsemble.named`` with ``set_name``, ``anatomy`` and ``modality``, or
     ``_target_: monai_zsad.prompts.PromptEnsemble.from_yaml`` with ``path``.
 
     Args:
-        normal: states, or whole sentences if there are no templates.
-        abnormal: likewise.
-        templates: texts with exactly one ``{}``; ``None`` for the states as they are.
-        name: what ``{}`` in a state stands for; then every state has exactly one. ``None`` for states without.
-        images: what ``{image}`` in a template stands for.
-        adapt_articles: whether "a" or "an" right before a place follows the word that comes there ("a {}" becomes
-            "an abnormal brain"). Other text is left as it is.
+        normal: normal states, or complete sentences if there are no templates.
+        abnormal: abnormal states or sentences.
+        templates: texts with exactly one ``{}``; ``None`` for the states alone.
+        name: replaces ``{}`` in a state; then every state needs exactly one. ``None`` for states without ``{}``.
+        images: replace ``{image}`` in a template.
+        adapt_articles: whether "a" or "an" directly before a placeholder is adapted to the inserted word ("a {}"
+            becomes "an abnormal brain"). Other text does not change.
         description: one line about the set.
-        source: where the lists come from, for errors.
+        source: source of the lists, for errors.
 
     Raises:
-        ConfigurationError: naming the list, if it is empty, holds something else than texts, a text lacks its place
-            or has one too many, or two sentences are the same to CLIP (which ignores case and white space).
+        ConfigurationError: if a list is empty or holds something other than texts, a text has a wrong number of
+            placeholders, or two sentences are equal for CLIP (which ignores case and white space).
 
     Example:
         >>> ensemble = PromptEnsemble(["normal {}"], ["{} with a mass", "abnormal {}"], ["a CT scan of a {}"], "liver")
@@ -91,21 +91,21 @@ class PromptEnsemble:
         name: str | None = None,
         states: Sequence[str] | None = None,
     ) -> PromptEnsemble:
-        """One of the sets that come with the package (:func:`~monai_zsad.prompts.set_names`), or one of your own.
+        """A prompt set of the package (:func:`~monai_zsad.prompts.set_names`), or your own.
 
         Args:
-            set_name: its name, or a file that ends in ``.yaml`` or ``.yml``, as for :meth:`from_yaml`.
-            anatomy: key or alias (``"brain"``); ``None`` for general words.
-            modality: key or alias (``"flair"``, DICOM's ``"CT"``); ``None`` for general words.
-            name: what the states are about, in place of the set's word.
-            states: library states, in place of the set's: ``["organ", "hemorrhage"]``; ``"findings"`` stands for all
-                that fit anatomy and modality.
+            set_name: name of the set, or a file that ends in ``.yaml`` or ``.yml``, see :meth:`from_yaml`.
+            anatomy: key or alias (``"brain"``); ``None`` for general prompts.
+            modality: key or alias (``"flair"``, DICOM's ``"CT"``); ``None`` for general prompts.
+            name: replaces the set's own name in the states.
+            states: library states that replace those of the set, for example ``["organ", "hemorrhage"]``.
+                ``"findings"`` stands for all that fit anatomy and modality.
 
         Returns:
             The set.
 
         Raises:
-            ConfigurationError: if a name is unknown, or the set has no place for what is given.
+            ConfigurationError: if a name is unknown, or the set does not use an argument.
 
         Example:
             >>> PromptEnsemble.named("aaclip_examination", anatomy="chest", modality="xray").normal[:2]
@@ -128,8 +128,8 @@ class PromptEnsemble:
         """A set from a YAML file; the arguments are those of :meth:`named`.
 
         Keys of the file: ``normal``, ``abnormal``, ``templates``, ``name``, ``images``, ``adapt_articles``,
-        ``description`` as for this class; ``states`` for library states; ``like`` for a named set that gives all keys
-        which the file leaves out. ``python -m monai_zsad prompts show SET --yaml`` writes a file to start from.
+        ``description`` as for this class; ``states`` for library states; ``like`` for a named set, whose keys apply
+        where the file has none. ``python -m monai_zsad prompts show SET --yaml`` writes a file to start with.
 
         Args:
             path: the file.
@@ -142,7 +142,7 @@ class PromptEnsemble:
             The set.
 
         Raises:
-            ConfigurationError: naming file and key, if something in it cannot be used.
+            ConfigurationError: if a key or a value cannot be used; it names file and key.
         """
         return cls(**definition_of(path).resolve(anatomy, modality, name, states))
 
@@ -170,7 +170,7 @@ class PromptEnsemble:
             limit: the text tower's context length.
 
         Raises:
-            ConfigurationError: naming the sentences that are too long; nothing is cut.
+            ConfigurationError: if sentences are too long; it names them. Sentences are never cut.
 
         Example:
             >>> PromptEnsemble(["normal"], ["not normal"]).check_lengths(lambda text: len(text.split()) + 2)
@@ -185,7 +185,7 @@ class PromptEnsemble:
             )
 
     def fingerprint(self) -> dict[str, Any]:
-        """How many sentences of each kind, and the SHA-256 of them all in their order.
+        """Number of sentences of each kind, and the SHA-256 of all sentences in their order.
 
         >>> PromptEnsemble(["fine"], ["ill"]).fingerprint()["sha256"][:8]
         '609d22f4'
@@ -195,7 +195,7 @@ class PromptEnsemble:
         return {"normal": len(self.normal), "abnormal": len(self.abnormal), "sha256": sha256}
 
     def describe(self) -> str:
-        """What the set is and how many sentences it has, in a few lines.
+        """Description of the set and its number of sentences, in a few lines.
 
         >>> print(PromptEnsemble.named("aaclip").describe())
         aaclip: AA-CLIP as released; `name` is the release's word for a data set ("scan", "colon endoscopy image")
@@ -215,7 +215,7 @@ class PromptEnsemble:
         return "\n".join(lines)
 
     def to_yaml(self) -> str:
-        """The set as a file for :meth:`from_yaml`, which gives the same sentences: a start for an own set.
+        """Content of a file for :meth:`from_yaml` that gives the same sentences, to start your own set.
 
         >>> print(PromptEnsemble(["normal {}"], ["{} with a mass"], name="liver").to_yaml(), end="")
         name: liver
@@ -243,7 +243,7 @@ class PromptEnsemble:
 
     def _check_texts(self) -> None:
         if self.name is None:
-            wanted, remedy = 0, " without a name: give name, or write the word in its place"
+            wanted, remedy = 0, " without a name: give name, or write the name into the states"
         else:
             wanted, remedy = 1, f" for the name {self.name!r}"
         for kind, states in (("normal", self.normal_states), ("abnormal", self.abnormal_states)):
@@ -254,18 +254,18 @@ class PromptEnsemble:
         with_image = [template for template in self.templates if "image" in places(template)]
         if with_image and not self.images:
             raise ConfigurationError(
-                f"{self.source}: images is missing: the template {with_image[0]!r} has a place {{image}}"
+                f"{self.source}: images is missing: the template {with_image[0]!r} has a placeholder {{image}}"
             )
         if self.images and not with_image:
-            raise ConfigurationError(f"{self.source}: images is given, but no template has a place {{image}} for them")
+            raise ConfigurationError(f"{self.source}: images is given, but no template has a placeholder {{image}}")
 
     def _full_templates(self) -> list[str]:
-        """Templates with their images put in; those without a place for one come once."""
+        """Templates with their images. A template without ``{image}`` occurs once."""
         found: list[str] = []
         for number, image in enumerate(self.images or ("",)):
             for template in self.templates:
                 if "image" in places(template):
-                    # The domain word's article is always right, also in the releases ("an industrial photo").
+                    # The article of the image is always adapted, also in the releases ("an industrial photo").
                     found.append(fill(template, {"image": image}))
                 elif number == 0:
                     found.append(template)
@@ -289,7 +289,7 @@ class PromptEnsemble:
                 if plain in seen:
                     lists = kind if seen[plain] == kind else f"{seen[plain]} and {kind}"
                     raise ConfigurationError(
-                        f"{self.source}: {lists}: the sentence {sentence!r} comes twice (case and white space do not "
+                        f"{self.source}: {lists}: the sentence {sentence!r} occurs twice (case and white space do not "
                         "count): remove one of the states, templates or images that give it"
                     )
                 seen[plain] = kind

@@ -9,10 +9,10 @@ _NORMAL, _ANOMALOUS = "object.", "damaged object."
 
 
 def learned_prompt_texts(context_tokens: int = CONTEXT_TOKENS) -> tuple[str, str]:
-    """The normal and the anomalous text, with a placeholder word for every learned vector.
+    """The normal and the anomalous text, with a placeholder for every learned vector.
 
     Args:
-        context_tokens: learned vectors in each text.
+        context_tokens: number of learned vectors in each text.
 
     Returns:
         The two texts.

@@ -1,4 +1,4 @@
-"""The words that come with the package: anatomies, modalities, states, and the definitions of named sets."""
+"""The prompt library of the package: anatomies, modalities, states, and the files of named sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monai_zsad.prompts.wording import fill
 
 __all__ = ["ANY", "Anatomy", "Modality", "State", "anatomies", "find", "modalities", "set_files", "states"]
 
-#: The entry that is taken when no anatomy or no modality is asked for.
+#: The entry that is used if no anatomy or no modality is given.
 ANY = "any"
 _DATA = Path(__file__).parent / "data"
 
@@ -26,8 +26,8 @@ class Anatomy:
 
     Attributes:
         key: name in arguments.
-        noun: singular and countable, for after "a" and "the".
-        adjective: for before an examination; may be empty.
+        noun: singular and countable; it stands after "a" and "the".
+        adjective: it stands before an examination; may be empty.
         aliases: further names in arguments.
     """
 
@@ -43,11 +43,11 @@ class Modality:
 
     Attributes:
         key: name in arguments.
-        images: what a picture is called, the plainest first.
-        examination_text: what a report calls the scan, with a place for the anatomy's adjective.
-        anatomies: keys of the anatomies that the modality is made for; empty for all.
+        images: names of an image of this modality, the simplest first.
+        examination_text: name of the scan in a report, with a placeholder for the anatomy's adjective.
+        anatomies: keys of the anatomies that the modality is meant for; empty for all.
         aliases: further names in arguments.
-        signs: keys of the states by which disease shows in it first; empty where there is no such sign.
+        signs: keys of the states in which disease shows first in this modality; empty if there are none.
     """
 
     key: str
@@ -58,13 +58,13 @@ class Modality:
     signs: tuple[str, ...] = ()
 
     def examination(self, anatomy: Anatomy) -> str:
-        """The scan of ``anatomy`` as a report calls it.
+        """Name of a scan of ``anatomy`` in a report.
 
         Args:
-            anatomy: what is scanned.
+            anatomy: the scanned anatomy.
 
         Returns:
-            Words for a sentence.
+            A phrase for a sentence.
 
         >>> modalities()["flair"].examination(anatomies()["brain"])
         'FLAIR brain MRI scan'
@@ -72,13 +72,13 @@ class Modality:
         return " ".join(fill(self.examination_text, {"anatomy": anatomy.adjective}).split())
 
     def suits(self, anatomy: Anatomy) -> bool:
-        """Whether the modality is made for ``anatomy``; always so for the entry ``any``.
+        """Whether the modality is meant for ``anatomy``. For the entry ``any``, it always is.
 
         Args:
-            anatomy: what is scanned.
+            anatomy: the scanned anatomy.
 
         Returns:
-            True where both go together.
+            True if both fit.
         """
         return anatomy.key == ANY or not self.anatomies or anatomy.key in self.anatomies
 
@@ -102,14 +102,14 @@ class State:
     modalities: tuple[str, ...] = ()
 
     def suits(self, anatomy: Anatomy, modality: Modality) -> bool:
-        """Whether the finding belongs to this anatomy and modality; unknown ones (``any``) fit no restriction.
+        """Whether the finding occurs in this anatomy and modality. ``any`` fits only a finding without restriction.
 
         Args:
-            anatomy: what is scanned.
-            modality: how it is scanned.
+            anatomy: the scanned anatomy.
+            modality: the modality of the scan.
 
         Returns:
-            True where all go together.
+            True if all fit.
         """
         return (not self.anatomies or anatomy.key in self.anatomies) and (
             not self.modalities or modality.key in self.modalities
@@ -165,37 +165,37 @@ def states() -> Mapping[str, State]:
 
 @functools.cache
 def set_files() -> Mapping[str, Path]:
-    """Files of the named sets that are data, by name."""
+    """Files of the named sets by the name of the set."""
     return MappingProxyType({path.stem: path for path in sorted((_DATA / "sets").glob("*.yaml"))})
 
 
-_Word = TypeVar("_Word", Anatomy, Modality, State)
+_Entry = TypeVar("_Entry", Anatomy, Modality, State)
 
 
-def find(words: Mapping[str, _Word], name: str, argument: str, remedy: str) -> _Word:
-    """The entry of ``words`` that ``name`` means, by key or alias; case, spaces and hyphens do not matter.
+def find(entries: Mapping[str, _Entry], name: str, argument: str, remedy: str) -> _Entry:
+    """Find an entry by key or alias. Case, spaces and hyphens do not matter.
 
     Args:
-        words: what :func:`anatomies`, :func:`modalities` or :func:`states` returned.
-        name: what the user wrote.
+        entries: result of :func:`anatomies`, :func:`modalities` or :func:`states`.
+        name: name that the user wrote.
         argument: name of the argument, for the error.
-        remedy: what to do for an entry that is not there, for the error.
+        remedy: advice for an unknown entry, for the error.
 
     Raises:
-        ConfigurationError: if no entry has that name.
+        ConfigurationError: if no entry has this name.
 
     Example:
         >>> find(modalities(), "X-ray", "modality", "").key
         'xray'
     """
     if not isinstance(name, str):
-        raise ConfigurationError(f"{argument}={name!r}: give a text, one of {', '.join(words)}")
-    known = {_plain(key): word for key, word in words.items()}
-    for word in words.values():
-        known |= {_plain(alias): word for alias in getattr(word, "aliases", ())}
+        raise ConfigurationError(f"{argument}={name!r}: give a text, one of {', '.join(entries)}")
+    known = {_plain(key): entry for key, entry in entries.items()}
+    for entry in entries.values():
+        known |= {_plain(alias): entry for alias in getattr(entry, "aliases", ())}
     if (plain := _plain(name)) in known:
         return known[plain]
-    raise ConfigurationError(f"{argument}={name!r} is unknown; {did_you_mean(name, tuple(words))}. {remedy}")
+    raise ConfigurationError(f"{argument}={name!r} is unknown; {did_you_mean(name, tuple(entries))}. {remedy}")
 
 
 def _plain(name: str) -> str:
@@ -215,9 +215,9 @@ def _list(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     return as_texts(entry[key], f"{where}.{key}") if key in entry else ()
 
 
-def _known(entry: Mapping[str, Any], key: str, where: str, words: Mapping[str, Any]) -> tuple[str, ...]:
+def _known(entry: Mapping[str, Any], key: str, where: str, library: Mapping[str, Any]) -> tuple[str, ...]:
     found = _list(entry, key, where)
     for name in found:
-        if name not in words:
-            raise ConfigurationError(f"{where}.{key}: {name!r} is unknown; {did_you_mean(name, tuple(words))}")
+        if name not in library:
+            raise ConfigurationError(f"{where}.{key}: {name!r} is unknown; {did_you_mean(name, tuple(library))}")
     return found

@@ -1,4 +1,4 @@
-"""Places in a text, filled with words, and the article in front of them."""
+"""Placeholders in a text, and the article before them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 __all__ = ["fill", "indefinite_article", "places"]
 
 _PLACE = re.compile(r"(?:\b(?P<article>[Aa])n?(?P<gap>\s+))?\{(?P<key>[^{}]*)\}")
-# Read out letter by letter, these begin with a vowel sound: "an MRI", "an X-ray".
+# The names of these letters begin with a vowel sound: "an MRI", "an X-ray".
 _VOWEL_LETTERS = frozenset("AEFHILMNORSX")
-# Capitals that are read as a word.
+# Abbreviations that are spoken as a word.
 _SPOKEN = frozenset({"FIESTA", "FLAIR", "FLASH", "LASER", "MIP", "RARE", "SPACE", "SPAIR", "SPECT", "STIR"})
 _SILENT_H = ("hour", "heir", "honest", "honor", "honour")
 # "a unit", "a uterus", "a European"; but "an unilluminated".
@@ -18,7 +18,7 @@ _CONSONANT_START = re.compile(r"eu|ew|one(?![a-z])|once|uni(?![mn]|dent|ll)|us[a
 
 
 def places(text: str) -> tuple[str, ...]:
-    """The names of the places in ``text``, in order; ``""`` for ``{}``.
+    """The names of the placeholders in ``text``, in order; ``""`` for ``{}``.
 
     >>> places("a {image} of the {}")
     ('image', '')
@@ -27,7 +27,7 @@ def places(text: str) -> tuple[str, ...]:
 
 
 def indefinite_article(phrase: str) -> str:
-    """``"a"`` or ``"an"``, by the sound with which ``phrase`` begins.
+    """``"a"`` or ``"an"``, according to the first sound of ``phrase``.
 
     >>> [indefinite_article(word) for word in ("abnormal head", "MRI scan", "FLAIR image", "X-ray", "8 mm nodule")]
     ['an', 'an', 'a', 'an', 'an']
@@ -45,12 +45,12 @@ def indefinite_article(phrase: str) -> str:
 
 
 def fill(text: str, words: Mapping[str, str], *, adapt_articles: bool = True) -> str:
-    """Put ``words`` into the places of ``text``; a place without a word stays.
+    """Insert ``words`` into the placeholders of ``text``. A placeholder without a word stays.
 
     Args:
-        text: a text with places ``{}`` or ``{name}``.
-        words: word or phrase by place; the key of ``{}`` is ``""``.
-        adapt_articles: whether "a" or "an" right before a place follows the word that comes there.
+        text: a text with placeholders ``{}`` or ``{name}``.
+        words: word or phrase by placeholder; the key of ``{}`` is ``""``.
+        adapt_articles: whether "a" or "an" directly before a placeholder is adapted to the inserted word.
 
     Example:
         >>> fill("a {image} of a {}", {"image": "MRI scan", "": "abnormal brain"})

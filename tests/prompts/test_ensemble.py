@@ -143,34 +143,37 @@ def without(*keys: str) -> dict[str, Any]:
         ({**CONTENT, "tempaltes": []}, "unknown key 'tempaltes'; did you mean templates"),
         (without("abnormal"), "abnormal is missing: give a list of phrases, or states"),
         ({**CONTENT, "normal": []}, "normal is an empty list"),
-        ({**CONTENT, "normal": "normal {}"}, "normal is 'normal {}' (str), needed is a list"),
-        ("name: x\nnormal:\n- on {}\nabnormal:\n- {}\n", "abnormal[0] is a mapping (empty braces), needed is a text"),
+        ({**CONTENT, "normal": "normal {}"}, "normal is 'normal {}' (str): give a list"),
+        ("name: x\nnormal:\n- on {}\nabnormal:\n- {}\n", "abnormal[0] is a mapping (empty braces), not a text"),
         ({**CONTENT, "normal": [True]}, "normal[0] is True (bool)"),
         (
             {**CONTENT, "templates": ["a {}", "a {image}"]},
-            "templates: 'a {image}' has no place {}, needed is exactly one",
+            "templates: 'a {image}' has no placeholder {}, but needs exactly one",
         ),
-        ({**CONTENT, "templates": ["a {} {image} {}"]}, "templates: 'a {} {image} {}' has 2 places {}"),
+        ({**CONTENT, "templates": ["a {} {image} {}"]}, "templates: 'a {} {image} {}' has 2 placeholders {}"),
         (
             {**CONTENT, "templates": ["a {modality} of {}"]},
-            "has an unknown place {modality}: known here are {}, {anatomy}",
+            "has an unknown placeholder {modality}: known here are {}, {anatomy}",
         ),
-        ({**CONTENT, "normal": ["a kidney"]}, "normal: 'a kidney' has no place {}, needed is exactly one for the name"),
-        (without("name"), "normal: 'normal {}' has 1 place {}, needed is none without a name: give name"),
-        ({**CONTENT, "templates": ["a {}"]}, "images is given, but no template has a place {image}"),
+        (
+            {**CONTENT, "normal": ["a kidney"]},
+            "normal: 'a kidney' has no placeholder {}, but needs exactly one for the name",
+        ),
+        (without("name"), "normal: 'normal {}' has 1 placeholder {}, but needs none without a name: give name"),
+        ({**CONTENT, "templates": ["a {}"]}, "images is given, but no template has a placeholder {image}"),
         ({**CONTENT, "name": "{"}, "name: '{' has a brace without its partner"),
-        ({**CONTENT, "name": 3}, "name is 3 (int), needed is a text: put it in quotes"),
-        ({**CONTENT, "images": ["CT {}"]}, "images: 'CT {}' has 1 place {}, needed is none"),
+        ({**CONTENT, "name": 3}, "name is 3 (int), not a text: put it in quotes"),
+        ({**CONTENT, "images": ["CT {}"]}, "images: 'CT {}' has 1 placeholder {}, but needs none"),
         ({**CONTENT, "abnormal": ["Normal  {}"]}, "normal and abnormal: the sentence"),
         (
             {**CONTENT, "abnormal": ["x {}", "X {}"]},
-            "abnormal: the sentence 'a CT scan of an X left kidney' comes twice",
+            "abnormal: the sentence 'a CT scan of an X left kidney' occurs twice",
         ),
         ({**CONTENT, "adapt_articles": "no"}, "adapt_articles is 'no' (str): give true or false"),
         ({**CONTENT, "states": ["hemorrage"]}, "states='hemorrage' is unknown; did you mean hemorrhage"),
         ({"like": "medcal"}, "the prompt set 'medcal' is unknown; did you mean medical"),
         ({"like": "medical", "states": ["findings"]}, "no finding is known for anatomy 'any' and modality 'any'"),
-        ({"like": "crane", "name": "scan"}, "has no place {}, needed is exactly one for the name 'scan'"),
+        ({"like": "crane", "name": "scan"}, "has no placeholder {}, but needs exactly one for the name 'scan'"),
     ],
 )
 def test_errors_name_the_file_and_the_key(tmp_path: Path, content: object, message: str):
@@ -187,7 +190,7 @@ def test_lists_are_checked_like_files():
         PromptEnsemble(["a", 2], ["b"])  # type: ignore[list-item]
     with pytest.raises(ConfigurationError, match=r"images is missing: the template 'a \{image\} \{\}'"):
         PromptEnsemble(["a"], ["b"], ["a {image} {}"])
-    with pytest.raises(ConfigurationError, match=r"unknown place \{anatomy\}"):
+    with pytest.raises(ConfigurationError, match=r"unknown placeholder \{anatomy\}"):
         PromptEnsemble(["a"], ["b"], ["a {anatomy} {}"])
 
 
@@ -222,7 +225,7 @@ def test_states_are_chosen():
     assert chosen.abnormal_states == ("{} with hemorrhage", "{} with edema")
     twice = PromptEnsemble.named("medical", anatomy="brain", modality="ct", states=["edema", "findings"])
     assert twice.abnormal_states.count("{} with edema") == 1
-    with pytest.raises(ConfigurationError, match=r"states is 'edema' \(str\), needed is a list"):
+    with pytest.raises(ConfigurationError, match=r"states is 'edema' \(str\): give a list"):
         PromptEnsemble.named("medical", states="edema")
     named = PromptEnsemble.named("medical", modality="ct", name="adrenal gland")
     assert named.abnormal[0] == "a CT scan of an abnormal adrenal gland"
@@ -251,7 +254,7 @@ def test_an_odd_pair_is_reported(caplog: pytest.LogCaptureFixture):
         PromptEnsemble.named("medical", anatomy="retina", modality="fundus")
         assert not caplog.records
         PromptEnsemble.named("medical", anatomy="liver", modality="fundus")
-    assert "modality 'fundus' is made for retina, not for 'liver'" in caplog.text
+    assert "modality 'fundus' is meant for retina, not for 'liver'" in caplog.text
 
 
 def test_long_sentences_are_reported_and_kept():

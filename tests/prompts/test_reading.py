@@ -13,12 +13,12 @@ from monai_zsad.prompts.reading import as_flag, as_text, as_texts, check_keys, c
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"normal: [a]\nnormal: [b]\n", "the key 'normal' stands twice"),
-        (b"normal: [a\n", "is no valid YAML"),
-        (b"- a\n", "holds a list of 1: needed are keys"),
-        (b"", "holds empty: needed are keys"),
+        (b"normal: [a]\nnormal: [b]\n", "the key 'normal' occurs twice"),
+        (b"normal: [a\n", "is not valid YAML"),
+        (b"- a\n", "holds a list of 1: give keys"),
+        (b"", "holds empty: give keys"),
         (b"normal: [\xff]\n", "is not UTF-8 text"),
-        (b"normal: !!python/object:os.system [x]\n", "is no valid YAML"),
+        (b"normal: !!python/object:os.system [x]\n", "is not valid YAML"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, content: bytes, message: str):
@@ -40,13 +40,13 @@ def test_a_missing_file(tmp_path: Path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("abnormal {}", "my: normal is 'abnormal {}' (str), needed is a list of texts"),
-        (None, "my: normal is empty, needed is a list"),
+        ("abnormal {}", "my: normal is 'abnormal {}' (str): give a list of texts"),
+        (None, "my: normal is empty: give a list"),
         ([], "my: normal is an empty list"),
-        (["ok", None], "my: normal[1] is empty, needed is a text: give a text"),
-        (["ok", False], "my: normal[1] is False (bool), needed is a text: put it in quotes"),
-        ([3], "my: normal[0] is 3 (int), needed is a text: put it in quotes"),
-        ([{"finding": "mass"}], "my: normal[0] is a mapping ('finding': 'mass'), needed is a text: put it in quotes"),
+        (["ok", None], "my: normal[1] is empty, not a text: give a text"),
+        (["ok", False], "my: normal[1] is False (bool), not a text: put it in quotes"),
+        ([3], "my: normal[0] is 3 (int), not a text: put it in quotes"),
+        ([{"finding": "mass"}], "my: normal[0] is a mapping ('finding': 'mass'), not a text: put it in quotes"),
         ([" "], "my: normal[0] is empty: give a text"),
     ],
 )
@@ -76,11 +76,11 @@ def test_unknown_keys_get_a_hint():
 @pytest.mark.parametrize(
     ("text", "subject", "message"),
     [
-        ("a brain", 1, "'a brain' has no place {}, needed is exactly one for it"),
-        ("a {} and a {}", 1, "has 2 places {}, needed is exactly one for it"),
-        ("a {} and a {}", None, "has 2 places {}, needed is at most one"),
-        ("a {}", 0, "has 1 place {}, needed is none for it"),
-        ("a {organ}", None, "has an unknown place {organ}: known here are {}, {image}"),
+        ("a brain", 1, "'a brain' has no placeholder {}, but needs exactly one for it"),
+        ("a {} and a {}", 1, "has 2 placeholders {}, but needs exactly one for it"),
+        ("a {} and a {}", None, "has 2 placeholders {}, but needs at most one"),
+        ("a {}", 0, "has 1 placeholder {}, but needs none for it"),
+        ("a {organ}", None, "has an unknown placeholder {organ}: known here are {}, {image}"),
         ("a {", None, "has a brace without its partner"),
         ("a }{", None, "has a brace without its partner"),
         ("a {{}}", None, "has a brace without its partner"),
