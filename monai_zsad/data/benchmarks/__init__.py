@@ -1,4 +1,4 @@
-"""Benchmark sets: what they are, where they are to be had, and how their folders are read and checked."""
+"""Benchmark sets: facts and sources, reading and checking of their folders, training lists, and image transforms."""
 
 from __future__ import annotations
 

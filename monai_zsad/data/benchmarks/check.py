@@ -1,4 +1,4 @@
-"""Whether a benchmark set is complete: what is missing, unreadable or does not fit."""
+"""Checking that a benchmark set is complete and readable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_zsad.data.benchmarks.readers import case_of, load_values, locate, words_of
+from monai_zsad.data.benchmarks.readers import case_of, class_of, load_values, locate
 from monai_zsad.data.benchmarks.registry import Benchmark, get_benchmark
 from monai_zsad.data.benchmarks.trees import Found, is_volume
 from monai_zsad.errors import InputError
@@ -20,22 +20,22 @@ __all__ = ["BenchmarkCheck", "check_benchmark"]
 
 @dataclass(frozen=True)
 class BenchmarkCheck:
-    """What :func:`check_benchmark` found; files are named by their paths in the folder.
+    """Result of :func:`check_benchmark`; files are named by their paths in the folder.
 
     Attributes:
         benchmark: the set.
-        folder: that was checked.
-        layout: in which it is.
-        part: of the set that was checked.
-        counts: class to its numbers of normal and anomalous images.
-        expected: numbers of normal, anomalous and all images; ``None`` where not known.
+        folder: the checked folder.
+        layout: of the folder.
+        part: the checked part of the set.
+        counts: numbers of normal and anomalous images, by class.
+        expected: numbers of normal, anomalous and all images; ``None`` if they are not known.
         missing_classes: classes of the set without any image.
         unknown_classes: classes that the set does not have.
-        missing_images: listed, but not there.
-        missing_masks: anomalous images whose mask is not listed or not there, of a set that has masks.
-        empty_masks: anomalous images in whose mask nothing is outlined.
-        unreadable: file to the reason.
-        wrong_sizes: image to its size and that of its mask.
+        missing_images: images that are listed, but do not exist.
+        missing_masks: anomalous images whose mask is not listed or does not exist, if the set has masks.
+        empty_masks: anomalous images with an empty mask.
+        unreadable: reasons, by file.
+        wrong_sizes: sizes of the image and its mask, by image.
     """
 
     benchmark: Benchmark
@@ -61,10 +61,10 @@ class BenchmarkCheck:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """One sentence for each kind of finding; none if the set is complete, as far as its numbers are known."""
+        """One sentence for each kind of finding; empty if the set is complete, as far as its numbers are known."""
         kinds = list(zip(("normal", "anomalous", "all images"), self.found, self.expected, strict=True))
         if None not in self.expected:
-            # Their sum says nothing more.
+            # The number of all images is only their sum.
             kinds.pop()
         sentences = [
             f"{kind}: {number} found, {wanted} expected"
@@ -74,11 +74,14 @@ class BenchmarkCheck:
         for what, files in (
             ("classes without images", self.missing_classes),
             ("classes that the set does not have", self.unknown_classes),
-            ("images that are listed but not there", self.missing_images),
+            ("images that are listed but do not exist", self.missing_images),
             ("anomalous images without a mask", self.missing_masks),
-            ("masks in which nothing is outlined", self.empty_masks),
+            ("anomalous images with an empty mask", self.empty_masks),
             ("files that cannot be read", tuple(self.unreadable.values())),
-            ("masks of another size than their image", tuple(f"{k} ({v})" for k, v in self.wrong_sizes.items())),
+            (
+                "masks whose size differs from that of their image",
+                tuple(f"{k} ({v})" for k, v in self.wrong_sizes.items()),
+            ),
         ):
             if files:
                 more = f"; and {len(files) - 3} more" if len(files) > 3 else ""
@@ -86,7 +89,7 @@ class BenchmarkCheck:
         return tuple(sentences)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it for JSON, with ``found`` and ``problems``."""
+        """The attributes for JSON, with ``found`` and ``problems``."""
         return asdict(self) | {
             "benchmark": self.benchmark.name,
             "found": self.found,
@@ -98,22 +101,22 @@ class BenchmarkCheck:
 def check_benchmark(
     name: str, folder: str | os.PathLike[str], *, layout: str = "auto", part: str = "test", read: bool = True
 ) -> BenchmarkCheck:
-    """Compare a folder with what is known of a set, and read its files.
+    """Compare a folder with the known facts of a set, and read its files.
 
     Args:
         name: see :func:`read_benchmark`, as all but ``read``.
         folder: with the set.
         layout: of the folder.
-        part: of the set; numbers are known of ``"test"`` only.
-        read: read every image and mask; without, only look whether they are there (of volumes and KolektorSDD the
-            masks are read nevertheless, since they tell the labels).
+        part: of the set; expected numbers are known only for ``"test"``.
+        read: read every image and mask; otherwise only check that they exist (masks of volumes and KolektorSDD are
+            always read, because the labels come from them).
 
     Returns:
-        What was found, and where it differs.
+        The findings.
 
     Raises:
         ConfigurationError: if the name, the layout or the part is unknown.
-        InputError: if the folder holds nothing of the set.
+        InputError: if the folder does not hold images of the set.
 
     Example:
         >>> import tempfile
@@ -131,7 +134,7 @@ def check_benchmark(
     notes = _Findings(root, benchmark, read)
     for item in found:
         label = notes.look_at(item)
-        counts.setdefault(words_of(benchmark, item), [0, 0])[label] += 1
+        counts.setdefault(class_of(benchmark, item), [0, 0])[label] += 1
     same_images = not (benchmark.repackaged and found_layout in ("meta", "mvtec"))
     known = part.lower() == "test" and same_images
     classes = set(benchmark.classes)
@@ -153,7 +156,7 @@ def check_benchmark(
 
 
 class _Findings:
-    """Collects what is wrong with single images."""
+    """Collects the faults of single images."""
 
     def __init__(self, root: Path, benchmark: Benchmark, read: bool) -> None:
         self.root = root
@@ -166,7 +169,7 @@ class _Findings:
         self.wrong_sizes: dict[str, str] = {}
 
     def look_at(self, item: Found) -> int:
-        """Note what is wrong with an image and its mask; the label."""
+        """Note the faults of an image and its mask, and return the label."""
         case = case_of(item.image, self.root)
         there = item.image.is_file()
         if not there:
@@ -204,7 +207,7 @@ class _Findings:
 
 
 def _size(values: np.ndarray, path: Path) -> tuple[int, ...]:
-    """Extent in space: of a volume X, Y, Z; of a picture columns and rows."""
+    """Size in space: X, Y, Z of a volume, or columns and rows of a 2D image."""
     return tuple(values.shape[:3]) if is_volume(path) else (values.shape[1], values.shape[0])
 
 

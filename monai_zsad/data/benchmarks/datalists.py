@@ -1,4 +1,4 @@
-"""Training data: images or volumes with masks, found in the folder layouts in which data sets are distributed."""
+"""Lists of training data: images or volumes with masks, found in the folder layouts of distributed data sets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Record = dict[str, Any]
 _WITH_MASKS = ("meta", "mvtec", "visa", "bmad", "decathlon", "volumes")
 
 LAYOUTS: dict[str, str] = {name: KNOWN_LAYOUTS[name].files for name in _WITH_MASKS}
-"""Layouts by name, each with the files that it consists of."""
+"""Layouts by name, each with its files."""
 
 
 def find_labelled(
@@ -30,23 +30,23 @@ def find_labelled(
 ) -> list[Record]:
     """List the images or volumes with masks in a folder.
 
-    The methods are trained on the *test* part of an auxiliary data set, since its training part has no anomalies, and
-    then applied to other data. Of BMAD the part ``valid`` is taken; its ``test`` is left for evaluation. Of VisA all
-    images are taken where its ``split_csv/1cls.csv``, which tells the parts, is missing.
+    The methods are trained on the *test* part of an auxiliary data set, because its training part has no anomalies, and
+    are then applied to other data. For BMAD, the part ``valid`` is taken, and ``test`` is left for evaluation. For
+    VisA, all images are taken if its list of the parts, ``split_csv/1cls.csv``, is missing.
 
     Args:
         folder: of a data set, or of one class of it.
         layout: a key of :data:`LAYOUTS`, or ``"auto"``.
-        parts: of the data set, in its own words (``["test"]``, ``["train", "valid"]``); ``None`` as above.
+        parts: of the data set, as it names them (``["test"]``, ``["train", "valid"]``); ``None`` as above.
 
     Returns:
         Records in the order of their paths: ``image`` and ``label`` (paths; ``label`` is ``""`` for a normal image),
-        ``anomalous`` (0 or 1; -1 for a volume, whose mask tells), ``name`` (the class in words) and ``case``.
+        ``anomalous`` (0 or 1; -1 for a volume, see its mask), ``name`` (the class as text) and ``case``.
 
     Raises:
         ConfigurationError: if ``layout`` is unknown.
-        InputError: naming the folder and what is expected, if nothing fits, an anomalous image lacks its mask, or
-            nothing is labelled.
+        InputError: if no layout fits, an anomalous image has no mask, or no image is anomalous; it names the folder and
+            the expected layouts.
     """
     root = Path(folder).expanduser()
     if layout not in ("auto", *LAYOUTS):
@@ -64,19 +64,19 @@ def find_labelled(
     wanted = LAYOUTS if layout == "auto" else {layout: LAYOUTS[layout]}
     raise InputError(
         f"{root} holds no labelled images or volumes{asked}; expected one of these layouts: {_described(wanted)}. "
-        "Data without masks cannot train these methods: normal images need none, but anomalies have to be outlined, or "
-        "be painted into unlabelled scans as synthetic lesions"
+        "Data without masks cannot train these methods: every anomalous image needs a mask (a normal image does not). "
+        "Give a data set with masks, or paint synthetic lesions into unlabelled scans"
     )
 
 
 def are_volumes(records: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether records are volumes, of which slices are sampled.
+    """Whether records are volumes, from which slices are sampled.
 
     Args:
         records: of a list of training data, with ``image``.
 
     Returns:
-        True for volumes, False for pictures.
+        True for volumes, False for 2D images.
 
     >>> are_volumes([{"image": "anna.nii.gz"}]), are_volumes([{"image": "000.png"}])
     (True, False)
@@ -85,14 +85,14 @@ def are_volumes(records: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def split_cases(records: Sequence[Record], fraction: float = 0.1, seed: int = 0) -> tuple[list[Record], list[Record]]:
-    """Split into training and validation: the same share of every class, normal and anomalous apart.
+    """Split into training and validation: the same fraction of the normal and of the anomalous images of each class.
 
-    Neighbouring slices of one patient are alike: where a data set's images are slices, validate on another folder.
+    Neighbouring slices of one patient are similar. If the images of a data set are slices, validate on another folder.
 
     Args:
         records: see :func:`find_labelled`.
-        fraction: for validation, in (0, 1); each class that has two images or more gives at least one.
-        seed: of the choice.
+        fraction: for validation, in (0, 1); each class with two or more images gives at least one.
+        seed: of the random choice.
 
     Returns:
         Training and validation records.
@@ -108,7 +108,7 @@ def split_cases(records: Sequence[Record], fraction: float = 0.1, seed: int = 0)
         (16, [0, 0, 1, 1])
     """
     if not 0 < fraction < 1:
-        raise ConfigurationError(f"validation_fraction={fraction!r} must lie between 0 and 1")
+        raise ConfigurationError(f"validation_fraction={fraction!r} must be between 0 and 1")
     groups = defaultdict(list)
     for record in records:
         groups[record["name"], record["anomalous"]].append(record)
@@ -129,14 +129,13 @@ def _check(records: Sequence[Record], root: Path) -> None:
     lacking = [record["image"] for record in records if record["anomalous"] == 1 and not record["label"]]
     if lacking:
         raise InputError(
-            f"{lacking[0]} is filed as anomalous but has no mask ({len(lacking)} such images in {root}): training "
-            "needs the anomalies outlined. Remove these images, or give a data set with masks; images without masks "
-            "can only be scored, with prompts or adapters that were trained elsewhere"
+            f"{lacking[0]} is in a folder of anomalous images but has no mask ({len(lacking)} images of this kind in "
+            f"{root}). Training needs these masks: remove these images, or give a data set with masks"
         )
     if not any(record["anomalous"] for record in records):
         raise InputError(
-            f"{root} holds {len(records)} normal images and none that is anomalous: training needs both. A data set's "
-            "training part is often normal only; name another by --parts"
+            f"{root} holds {len(records)} normal images and no anomalous image, but training needs both. The training "
+            "part of a data set often holds only normal images: name another part with --parts"
         )
 
 

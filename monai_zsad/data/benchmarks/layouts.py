@@ -1,7 +1,7 @@
-"""Folder layouts in which labelled images and volumes are distributed: one finder each.
+"""Folder layouts in which labelled images and volumes are distributed, with one finder for each.
 
-MONAI's ``load_decathlon_datalist`` and ``create_dataset`` read lists of their own; the layouts of this field (classes,
-parts, kinds of defect, masks under other names) have no reader there.
+MONAI's ``load_decathlon_datalist`` and ``create_dataset`` were not enough: they read their own lists, but not the
+layouts of this field (classes, parts, kinds of defects, masks with other names).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from monai_zsad.data.benchmarks.trees import (
     Found,
     child,
     folders,
+    images_in,
     is_volume,
     mask_of,
     masks_in,
     part_of,
-    pictures,
     stem_of,
     volumes,
 )
@@ -29,7 +29,7 @@ from monai_zsad.errors import InputError
 
 __all__ = ["KNOWN_LAYOUTS", "Layout"]
 
-_TABLE = "a CSV file with the columns image, mask (empty of a normal scan) and, if wanted, class"
+_TABLE = "a CSV file with the columns image, mask (empty for a normal scan) and optionally class"
 _NORMAL = ("good", "normal", "ok")
 _PAIRS = (
     ("images", "masks"),
@@ -37,19 +37,19 @@ _PAIRS = (
     ("test-image", "test-mask"),
     ("ISBI2016_ISIC_Part1_Test_Data", "ISBI2016_ISIC_Part1_Test_GroundTruth"),
 )
-# Names of one and the same folder, in lower case: BMAD's images, and its masks beside them.
+# Names of the folder with masks in the releases of BMAD, in lower case.
 _MASK_FOLDERS = ("label", "anomaly_mask")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout and what reads it.
+    """A layout and its finder.
 
     Attributes:
-        files: that it consists of, for messages.
-        find: lists what a folder holds, in the given parts of the data set or, for ``None``, in its usual one. Nothing,
-            if the folder is of another layout.
-        has_parts: whether it tells a training part from a test part.
+        files: its files, for messages.
+        find: lists the images of a folder in the given parts of the data set, or in its usual part for ``None``. It
+            finds nothing if the folder has another layout.
+        has_parts: whether it has separate training and test parts.
     """
 
     files: str
@@ -62,7 +62,7 @@ def _find_meta(root: Path, parts: Sequence[str] | None) -> Iterator[Found]:
     if not file.is_file():
         return
     try:
-        # AnomalyCLIP's list of DAGM writes "Test" where the others write "test".
+        # The list of DAGM by AnomalyCLIP has the key "Test", all others have "test".
         content = {key.lower(): value for key, value in json.loads(file.read_text(encoding="utf-8")).items()}
         for part in parts or ["test"]:
             for name, items in content.get(part.lower(), {}).items():
@@ -71,7 +71,9 @@ def _find_meta(root: Path, parts: Sequence[str] | None) -> Iterator[Found]:
                     yield Found(root / item["img_path"], mask, int(item["anomaly"]), str(name))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"{file} is damaged or no {KNOWN_LAYOUTS['meta'].files} ({reason}); copy it again") from error
+        raise InputError(
+            f"{file} is damaged or is not a {KNOWN_LAYOUTS['meta'].files} ({reason}); copy it again"
+        ) from error
 
 
 def _find_mvtec(root: Path, parts: Sequence[str] | None) -> Iterator[Found]:
@@ -80,7 +82,7 @@ def _find_mvtec(root: Path, parts: Sequence[str] | None) -> Iterator[Found]:
             for kind in folders(part_of(folder, part)):
                 normal = kind.name.lower() in _NORMAL
                 masks = {} if normal else masks_in(folder / "ground_truth" / kind.name)
-                for image in pictures(kind):
+                for image in images_in(kind):
                     yield Found(image, mask_of(image, masks), int(not normal), folder.name)
 
 
@@ -91,9 +93,9 @@ def _find_visa(root: Path, parts: Sequence[str] | None) -> Iterator[Found]:
         return
     for folder in (root, *folders(root)):
         data = folder / "Data"
-        normal, anomalous = pictures(data / "Images" / "Normal"), pictures(data / "Images" / "Anomaly")
+        normal, anomalous = images_in(data / "Images" / "Normal"), images_in(data / "Images" / "Anomaly")
         if parts and (normal or anomalous):
-            raise InputError(f"{table} is missing: it says which images of VisA are the {parts[0]} part; copy it there")
+            raise InputError(f"{table} is missing: it lists the images of the {parts[0]} part of VisA; copy it there")
         masks = masks_in(data / "Masks" / "Anomaly")
         yield from (Found(image, None, 0, folder.name) for image in normal)
         yield from (Found(image, mask_of(image, masks), 1, folder.name) for image in anomalous)
@@ -117,7 +119,7 @@ def _find_bmad(root: Path, parts: Sequence[str] | None) -> Iterator[Found]:
             for images, masks, kind in _bmad_kinds(part_of(folder, part)):
                 normal = kind.lower() in _NORMAL
                 known = {} if normal or masks is None else masks_in(masks)
-                for image in pictures(images):
+                for image in images_in(images):
                     yield Found(image, mask_of(image, known), int(not normal), folder.name)
 
 
@@ -130,7 +132,7 @@ def _bmad_sets(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _bmad_kinds(part: Path | None) -> Iterator[tuple[Path, Path | None, str]]:
-    """Images, masks and kind of each folder of a part; BMAD's releases order them in three ways."""
+    """Images, masks and kind of each folder of a part; the releases of BMAD use three different structures."""
     if part is None:
         return
     nested = child(part, part.name)
@@ -152,7 +154,7 @@ def _find_dagm(root: Path, parts: Sequence[str] | None) -> Iterator[Found]:
             if images is None or labels is None:
                 continue
             masks = masks_in(labels)
-            for image in pictures(images):
+            for image in images_in(images):
                 mask = mask_of(image, masks)
                 yield Found(image, mask, int(mask is not None), folder.name)
 
@@ -162,7 +164,7 @@ def _find_kolektor(root: Path, parts: Sequence[str] | None) -> Iterator[Found]:
     for folder in folders(root):
         if folder.name.lower().startswith("kos"):
             masks = masks_in(folder)
-            for image in pictures(folder):
+            for image in images_in(folder):
                 if not image.stem.lower().endswith("_label"):
                     yield Found(image, masks.get(f"{image.stem.lower()}_label"), -1, root.name)
 
@@ -173,18 +175,18 @@ def _find_pairs(root: Path, parts: Sequence[str] | None) -> Iterator[Found]:
         folder, masks = child(root, images), child(root, labels)
         if folder is not None and masks is not None:
             known = masks_in(masks)
-            yield from (Found(image, mask_of(image, known), 1, root.name) for image in pictures(folder))
+            yield from (Found(image, mask_of(image, known), 1, root.name) for image in images_in(folder))
             return
 
 
 def _find_yes_no(root: Path, parts: Sequence[str] | None) -> Iterator[Found]:
     del parts
-    # The archive of BrainMRI holds the two folders twice.
+    # The archive of BrainMRI contains the two folders twice.
     folder = child(root, "brain_tumor_dataset") or root
     no, yes = child(folder, "no"), child(folder, "yes")
     if no is not None and yes is not None:
-        yield from (Found(image, None, 0, root.name) for image in pictures(no))
-        yield from (Found(image, None, 1, root.name) for image in pictures(yes))
+        yield from (Found(image, None, 0, root.name) for image in images_in(no))
+        yield from (Found(image, None, 1, root.name) for image in images_in(yes))
 
 
 def _find_head_ct(root: Path, parts: Sequence[str] | None) -> Iterator[Found]:
@@ -199,14 +201,14 @@ def _find_head_ct(root: Path, parts: Sequence[str] | None) -> Iterator[Found]:
             number, label = list(row.values())[:2]
             yield Found(folder / f"{int(number):03}.png", None, int(label), root.name)
     except ValueError as error:
-        raise InputError(f"{table} is damaged ({error}); two columns of numbers are expected: copy it again") from error
+        raise InputError(f"{table} is damaged ({error}): it must have two columns of numbers; copy it again") from error
 
 
 def _find_decathlon(root: Path, parts: Sequence[str] | None) -> Iterator[Found]:
     del parts
     labels = {file.name: file for file in volumes(root / "labelsTr")}
     for image in volumes(root / "imagesTr"):
-        # nnU-Net numbers the channels of a case: only the first is a scan of its own name.
+        # nnU-Net numbers the channels of a case; the first channel is taken.
         label = labels.get(image.name) or labels.get(image.name.replace("_0000.", "."))
         if label is not None:
             yield Found(image, label, -1, root.name)
@@ -228,12 +230,12 @@ def _find_table(table: Path, parts: Sequence[str] | None) -> Iterator[Found]:
     number = 1
     for number, row in enumerate(_rows(table), start=2):
         if not row.get("image") or "mask" not in row:
-            raise InputError(f"{table}, line {number}: no image, or no column for masks; expected is {_TABLE}")
+            raise InputError(f"{table}, line {number}: there is no image, or no column for masks; give {_TABLE}")
         mask = table.parent / Path(row["mask"]).expanduser() if row["mask"] else None
         image = table.parent / Path(row["image"]).expanduser()
         yield Found(image, mask, 0 if mask is None else -1, row.get("class") or table.stem)
     if number == 1:
-        raise InputError(f"{table} lists no scans; expected is {_TABLE}")
+        raise InputError(f"{table} lists no scans; give {_TABLE}")
 
 
 def _rows(table: Path) -> list[Mapping[str, str]]:

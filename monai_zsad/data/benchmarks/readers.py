@@ -15,7 +15,7 @@ from monai_zsad.data.benchmarks.registry import Benchmark, get_benchmark
 from monai_zsad.data.benchmarks.trees import Found, is_volume
 from monai_zsad.errors import ConfigurationError, InputError
 
-__all__ = ["case_of", "load_values", "locate", "read_benchmark", "words_of"]
+__all__ = ["case_of", "load_values", "locate", "read_benchmark", "class_of"]
 
 _UNREADABLE = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, zlib.error)
 
@@ -27,22 +27,22 @@ def read_benchmark(
 
     Args:
         name: of the set, see :func:`get_benchmark`; ``"volumes"`` for scans with masks.
-        folder: in which the set's archive was unpacked; for ``"volumes"`` also a CSV file of scan and mask pairs.
-        layout: one of the set's, ``"meta"`` for a ``meta.json`` of the methods' releases, or ``"auto"``: ``meta.json``
-            if there is one, otherwise the first of the set's layouts that fits.
-        part: of the set, such as ``"test"``, ``"valid"`` or ``"train"``; a set without parts is wholly ``"test"``.
+        folder: of the unpacked set; for ``"volumes"`` also a CSV file with pairs of scan and mask.
+        layout: one of the layouts of the set, ``"meta"`` for a ``meta.json`` of the methods' releases, or ``"auto"``:
+            ``meta.json`` if there is one, otherwise the first layout of the set that fits.
+        part: of the set, for example ``"test"``, ``"valid"`` or ``"train"``; a set without parts is all ``"test"``.
 
     Returns:
-        Records in the order of their paths: ``image`` (path), ``mask`` (path, or ``None`` of a normal image and where
-        the set has none), ``label`` (0 normal, 1 anomalous), ``class_name`` (of the set), ``prompt_name`` (the class in
-        words), ``case`` (the image's path in the folder) and ``benchmark`` (name). Of volumes and KolektorSDD the mask
-        is read to tell the label. ``LoadPictured`` and ``LoadMaskd`` load pictures; ``mask`` has to be loaded before
-        records are collated.
+        Records in the order of their paths: ``image`` (path), ``mask`` (path, or ``None`` for a normal image or a
+        set without masks), ``label`` (0 normal, 1 anomalous), ``class_name`` (of the set), ``prompt_name`` (the class
+        in a prompt), ``case`` (the path of the image in the folder) and ``benchmark`` (name). For volumes and
+        KolektorSDD, the label is read from the mask. ``LoadPictured`` and ``LoadMaskd`` load 2D images and their
+        masks; ``mask`` has to be loaded before records are collated.
 
     Raises:
         ConfigurationError: if the name, the layout or the part is unknown.
-        InputError: naming the folder, what is expected in it, and the remedy; or a listed image that is not there, an
-            anomalous one without its mask, or a mask that has to be read and cannot.
+        InputError: if the folder does not hold the set, a listed image does not exist, an anomalous image has no mask,
+            or a mask that is needed for the label cannot be read.
 
     Example:
         >>> import tempfile
@@ -62,7 +62,7 @@ def read_benchmark(
         label = item.anomalous
         if label < 0 and item.mask is not None:
             label = int((load_values(item.mask) > 0).any())
-        class_name = words_of(benchmark, item)
+        class_name = class_of(benchmark, item)
         records.append(
             {
                 "image": str(item.image),
@@ -78,13 +78,15 @@ def read_benchmark(
 
 
 def locate(benchmark: Benchmark, root: Path, layout: str, part: str) -> tuple[str, list[Found]]:
-    """The layout of a folder and what it holds, in the order of the paths; see :func:`read_benchmark`."""
+    """The layout of a folder and its images, in the order of their paths; see :func:`read_benchmark`."""
     allowed = benchmark.readable
     if layout not in ("auto", *allowed):
-        raise ConfigurationError(f"layout={layout!r} is none of {benchmark.title}: choose auto, {', '.join(allowed)}")
+        raise ConfigurationError(
+            f"layout={layout!r} is not a layout of {benchmark.title}: choose auto, {', '.join(allowed)}"
+        )
     names = allowed if layout == "auto" else (layout,)
     if part.lower() != "test" and not any(KNOWN_LAYOUTS[name].has_parts for name in names):
-        raise ConfigurationError(f"part={part!r}: {benchmark.title} has no parts; leave it out, or give test")
+        raise ConfigurationError(f"part={part!r}: {benchmark.title} has no parts; leave this option out, or give test")
     if not (root.is_dir() or (root.is_file() and "table" in names)):
         raise InputError(f"{root} is not a folder; {_wanted(benchmark, names)}")
     for name in names:
@@ -97,25 +99,27 @@ def locate(benchmark: Benchmark, root: Path, layout: str, part: str) -> tuple[st
 
 
 def _check_files(benchmark: Benchmark, found: Sequence[Found], root: Path) -> None:
-    """Refuse what would give wrong scores: another set, or a missing mask, which would count as an empty one."""
-    classes = {words_of(benchmark, item) for item in found}
+    """Refuse another set and missing masks (a missing mask would count as an empty one): the scores would be wrong."""
+    classes = {class_of(benchmark, item) for item in found}
     if benchmark.classes and not classes & set(benchmark.classes):
         raise InputError(
-            f"{root} holds {', '.join(sorted(classes)[:5])}, which are no classes of {benchmark.title} "
+            f"{root} holds {', '.join(sorted(classes)[:5])}, which are not classes of {benchmark.title} "
             f"({', '.join(benchmark.classes)}); give the folder of {benchmark.title}, or the name of this set"
         )
-    remedy = f"`python -m monai_zsad datasets check {benchmark.name} {root}` lists them; unpack the set anew"
+    remedy = f"`python -m monai_zsad datasets check {benchmark.name} {root}` lists them; unpack the set again"
     absent = [item.image for item in found if not item.image.is_file()]
     if absent:
-        raise InputError(f"{absent[0]} is listed in {root} but not there ({len(absent)} such images); {remedy}")
+        raise InputError(
+            f"{absent[0]} is listed in {root} but does not exist ({len(absent)} images are missing); {remedy}"
+        )
     needed = [item for item in found if item.anomalous and (item.mask is not None or benchmark.has_masks)]
     lacking = [item.image for item in needed if item.mask is None or not item.mask.is_file()]
     if lacking:
-        raise InputError(f"{lacking[0]} has no mask ({len(lacking)} such images in {root}); {remedy}")
+        raise InputError(f"{lacking[0]} has no mask ({len(lacking)} masks are missing in {root}); {remedy}")
 
 
-def words_of(benchmark: Benchmark, item: Found) -> str:
-    """The set's class that an image shows: releases name the class of a set without classes in their own ways."""
+def class_of(benchmark: Benchmark, item: Found) -> str:
+    """The class of an image. For a set with one class, the name in the folder is ignored, because releases differ."""
     if len(benchmark.classes) == 1:
         return benchmark.classes[0]
     plain = {name.lower(): name for name in benchmark.classes}
@@ -123,12 +127,12 @@ def words_of(benchmark: Benchmark, item: Found) -> str:
 
 
 def case_of(image: Path, root: Path) -> str:
-    """Id of an image: its path in the folder, or its whole path if it lies elsewhere."""
+    """Id of an image: its path in the folder, or its complete path if it is elsewhere."""
     return image.relative_to(root).as_posix() if image.is_relative_to(root) else image.as_posix()
 
 
 def load_values(path: Path) -> np.ndarray:
-    """Values of a picture (rows, columns[, channels]) or a volume (X, Y, Z[, ...]), as they are stored.
+    """Stored values of a 2D image (rows, columns[, channels]) or a volume (X, Y, Z[, ...]).
 
     Raises:
         InputError: naming the file, if it cannot be read.
@@ -138,12 +142,12 @@ def load_values(path: Path) -> np.ndarray:
 
     try:
         if not is_volume(path):
-            with Image.open(path) as picture:
-                # A palette's indices are no values.
-                return np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
+            with Image.open(path) as image:
+                # The indices of a palette are not grey values.
+                return np.asarray(image.convert("RGB") if image.mode == "P" else image)
         from monai.data.image_reader import ITKReader, NibabelReader
 
-        # `LoadImage` starts every reader that MONAI has, for each file anew.
+        # `LoadImage` would create all readers of MONAI for each file.
         reader = NibabelReader() if path.name.lower().endswith((".nii", ".nii.gz")) else ITKReader()
         values, _ = reader.get_data(reader.read(str(path)))
         return np.asarray(values)
@@ -154,5 +158,5 @@ def load_values(path: Path) -> np.ndarray:
 
 def _wanted(benchmark: Benchmark, names: Sequence[str]) -> str:
     layouts = "; or ".join(KNOWN_LAYOUTS[name].files for name in names)
-    source = f"; {benchmark.title} is to be had from {benchmark.homepage}" if benchmark.homepage else ""
-    return f"expected is {layouts}{source}; give the folder that directly holds these files"
+    source = f"; {benchmark.title} is available from {benchmark.homepage}" if benchmark.homepage else ""
+    return f"expected: {layouts}{source}; give the folder that directly holds these files"

@@ -1,7 +1,7 @@
-"""Which benchmark sets are known: where to get them, under which licence, and what they hold.
+"""The known benchmark sets: where to get them, their licences, classes and numbers of images.
 
-``benchmarks.yaml`` is the one home of these facts; what is not known is ``null`` there. MONAI's ``DecathlonDataset``
-and ``MedNISTDataset`` know other sets than these, and neither licences nor counts.
+These facts stand in ``benchmarks.yaml``; unknown facts are ``null`` there. MONAI's ``DecathlonDataset`` and
+``MedNISTDataset`` are for other sets, and do not state licences or numbers.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ __all__ = ["Benchmark", "get_benchmark", "known_benchmarks"]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark set and the facts that go with it; ``None`` says that a fact is not known.
+    """A benchmark set and its facts; ``None`` means that a fact is not known.
 
     Attributes:
-        name: what a user types.
-        title: as papers print it.
+        name: for commands and options.
+        title: as in papers.
         domain: ``"industrial"`` or ``"medical"``.
-        layouts: in which it is distributed, keys of :data:`KNOWN_LAYOUTS`; the ``meta.json`` of the methods' releases
-            is read besides, and first.
-        classes: in the set's own words; one for a set without classes, none for :func:`read_benchmark`'s ``volumes``.
-        has_masks: whether anomalies are outlined; without, only images can be scored.
-        homepage: where it is to be had.
+        layouts: in which it is distributed, keys of :data:`KNOWN_LAYOUTS`; a ``meta.json`` of the methods' releases is
+            read, too, and has priority.
+        classes: as the set names them; one for a set without classes, none for ``volumes`` of :func:`read_benchmark`.
+        has_masks: whether anomalies have masks; without masks, only image scores can be evaluated.
+        homepage: where to get it.
         licence: SPDX-like name, or a few words.
         citation: the paper to cite.
         normal: normal images of the test part.
         abnormal: anomalous images of the test part.
-        images: all images of the test part; known for some sets whose ``normal`` and ``abnormal`` are not.
-        prompt_names: class to its words in a prompt, where these are not the class with spaces for underscores.
-        repackaged: whether the methods' releases hold other images than the original, so that its counts do not hold.
-        notes: what else a user should know.
-        sources: where the facts were read, beside the homepage.
+        images: all images of the test part; for some sets known without ``normal`` and ``abnormal``.
+        prompt_names: name of a class in a prompt, if it is not the class with spaces instead of underscores.
+        repackaged: whether the releases of the methods hold other images than the original, with other numbers.
+        notes: more facts for users.
+        sources: sources of the facts, beside the homepage.
     """
 
     name: str
@@ -61,17 +61,17 @@ class Benchmark:
 
     @property
     def readable(self) -> tuple[str, ...]:
-        """Layouts that are tried, in this order; scans of a user's own have no release with a ``meta.json``."""
+        """Layouts that are tried, in this order; a user's own scans have no ``meta.json`` of a release."""
         return ("meta", *self.layouts) if self.classes else self.layouts
 
     def prompt_name(self, class_name: str) -> str:
-        """Words for a class in a prompt.
+        """Name of a class in a prompt.
 
         Args:
-            class_name: as in the set's folders.
+            class_name: as in the folders of the set.
 
         Returns:
-            The set's own words, else the folder's name with blanks.
+            The name that the set defines, otherwise the name of the folder with spaces.
 
         >>> get_benchmark("mvtec-ad").prompt_name("metal_nut"), get_benchmark("ksdd").prompt_name("SDD")
         ('metal nut', 'electrical commutators')
@@ -93,7 +93,7 @@ def known_benchmarks() -> Mapping[str, Benchmark]:
 
 
 def get_benchmark(name: str) -> Benchmark:
-    """A set by its name; upper and lower case, ``_``, ``-`` and blanks are alike.
+    """A set by its name; upper and lower case, ``_``, ``-`` and spaces are equal.
 
     Args:
         name: of the set.
@@ -102,7 +102,7 @@ def get_benchmark(name: str) -> Benchmark:
         Its entry.
 
     Raises:
-        ConfigurationError: naming the sets that there are, and the nearest.
+        ConfigurationError: if the name is unknown; it lists the known sets, and suggests the most similar name.
 
     Example:
         >>> get_benchmark("CVC_ColonDB").title
@@ -115,7 +115,7 @@ def get_benchmark(name: str) -> Benchmark:
             return entry
     near = difflib.get_close_matches(wanted, list(known), n=1)
     hint = f"; did you mean {near[0]}?" if near else "."
-    raise ConfigurationError(f"{name!r} is no known data set{hint} There are {', '.join(known)}")
+    raise ConfigurationError(f"{name!r} is not a known data set{hint} Known are {', '.join(known)}")
 
 
 def _plain(name: str) -> str:

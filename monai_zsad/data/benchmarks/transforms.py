@@ -1,4 +1,4 @@
-"""Pictures and masks of image data sets as networks take them."""
+"""Transforms for 2D image data sets: loading and resizing of images and masks, random saturation."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ __all__ = [
 
 
 class LoadPicture(Transform):
-    """Picture (3, S, S), float32 in [0, 1], of a file, as the methods' releases read it: RGB, PIL's bicubic.
+    """2D image (3, S, S), float32 in [0, 1], from a file, as the methods' releases read it: RGB, PIL's bicubic.
 
-    MONAI's ``LoadImage`` with its ``PILReader`` swaps rows and columns, keeps palettes and alpha, cuts 16 bits off at
-    255 when it is told to convert them, and hides a reader's own message when a file is damaged. Pictures of 16 bits
-    are divided by 257 here.
+    MONAI's ``LoadImage`` with its ``PILReader`` was not enough: it swaps rows and columns, keeps palettes and alpha,
+    clips 16 bit values at 255 if it converts them, and hides the message about a damaged file. Here 16 bit values are
+    divided by 257.
 
     Args:
         size: rows and columns S in pixels.
@@ -50,7 +50,7 @@ class LoadPicture(Transform):
         self.size = size
 
     def __call__(self, path: Any) -> torch.Tensor:
-        """The picture of a path.
+        """Load the image of a path.
 
         Raises:
             InputError: if the file cannot be read.
@@ -61,7 +61,7 @@ class LoadPicture(Transform):
             with Image.open(path) as picture:
                 values = _eight_bits(picture).convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
         except OSError as error:
-            raise InputError(f"{path}: cannot be read as a picture ({error}); copy it again") from error
+            raise InputError(f"{path}: cannot be read as an image ({error}); copy it again") from error
         return torch.from_numpy(np.array(values)).permute(2, 0, 1).float() / 255
 
 
@@ -76,10 +76,10 @@ def _eight_bits(picture: Any) -> Any:
 
 
 class LoadMask(Transform):
-    """Mask (1, S, S), float32, 0 or 1, of a file, and a mask of zeros for the empty path of a normal image.
+    """Mask (1, S, S), float32, 0 or 1, from a file; a mask of zeros for the empty path of a normal image.
 
-    MONAI's ``LoadImage`` needs a file for every item; normal images of the benchmark sets have none. Whatever is not
-    zero in the file is anomalous; a pixel of the result is, where at least half of it is.
+    MONAI's ``LoadImage`` was not enough: it needs a file for every item, but normal images of the benchmark sets have
+    no mask. All values above zero are anomalous. A pixel of the result is anomalous if at least half of its area is.
 
     Args:
         size: rows and columns S in pixels.
@@ -93,7 +93,7 @@ class LoadMask(Transform):
         self.size = size
 
     def __call__(self, path: Any) -> torch.Tensor:
-        """The mask of a path.
+        """Load the mask of a path.
 
         Raises:
             InputError: if the file cannot be read.
@@ -161,7 +161,7 @@ class LoadMaskd(MapTransform):
 
 
 def resize_picture(picture: torch.Tensor, size: int) -> torch.Tensor:
-    """Picture (C, H, W) in [0, 1] to (C, size, size) as the networks resize slices: bicubic, antialiased.
+    """Resize an image (C, H, W) in [0, 1] to (C, size, size) like the networks resize slices: bicubic, antialiased.
 
     Args:
         picture: (C, H, W) in [0, 1].
@@ -178,7 +178,7 @@ def resize_picture(picture: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def resize_mask(mask: torch.Tensor, size: int) -> torch.Tensor:
-    """Mask (1, H, W) to (1, size, size), 0 or 1: 1 where at least half of the pixel is anomalous.
+    """Resize a mask (1, H, W) to (1, size, size), 0 or 1: 1 if at least half of the area of the pixel is anomalous.
 
     Args:
         mask: (1, H, W), above 0 where anomalous.
@@ -196,14 +196,14 @@ def resize_mask(mask: torch.Tensor, size: int) -> torch.Tensor:
 
 
 class RandSaturation(RandomizableTransform):
-    """Change the colours' saturation at random: a blend of the picture and its grey version.
+    """Change the saturation of the colours at random: a blend of the image and its grey version.
 
-    MONAI changes brightness (``RandScaleIntensity``) and contrast (``RandScaleIntensityFixedMean``), but not
-    saturation; torchvision's ``ColorJitter`` draws from torch's global generator, beyond ``set_random_state``.
+    MONAI changes brightness (``RandScaleIntensity``) and contrast (``RandScaleIntensityFixedMean``), but not the
+    saturation. torchvision's ``ColorJitter`` uses the global generator of torch, so ``set_random_state`` has no effect.
 
     Args:
-        factor: the saturation becomes 1 - factor to 1 + factor times what it was.
-        prob: of a change.
+        factor: the saturation is multiplied by 1 - factor to 1 + factor.
+        prob: probability of a change.
 
     Raises:
         ConfigurationError: if ``factor`` is negative.
@@ -219,17 +219,17 @@ class RandSaturation(RandomizableTransform):
     def __init__(self, factor: float = 0.5, prob: float = 0.1) -> None:
         RandomizableTransform.__init__(self, prob)
         if factor < 0:
-            raise ConfigurationError(f"factor={factor!r} of the saturation must be 0 or larger")
+            raise ConfigurationError(f"factor={factor!r} is negative: give a factor of 0 or more")
         self.factor = factor
         self._share = 1.0
 
     def randomize(self, data: Any | None = None) -> None:
-        """Draw whether and how much."""
+        """Draw whether to change the saturation, and by which factor."""
         super().randomize(data)
         self._share = 1.0 + self.R.uniform(-self.factor, self.factor)
 
     def __call__(self, picture: torch.Tensor, randomize: bool = True) -> torch.Tensor:
-        """Blend (3, H, W); a picture of one channel has no saturation and is passed on."""
+        """Blend (3, H, W); an image of one channel has no saturation and is returned unchanged."""
         if randomize:
             self.randomize()
         if not self._do_transform or picture.shape[0] != 3:
@@ -240,10 +240,10 @@ class RandSaturation(RandomizableTransform):
 
 
 class RandSaturationd(RandomizableTransform, MapTransform):
-    """Dictionary form of :class:`RandSaturation`; all keys change alike.
+    """Dictionary form of :class:`RandSaturation`; all keys change by the same factor.
 
     Args:
-        keys: keys of the pictures.
+        keys: keys of the images.
         factor: see :class:`RandSaturation`.
         prob: see :class:`RandSaturation`.
         allow_missing_keys: do not raise where a key is missing.

@@ -1,4 +1,4 @@
-"""Folders, pictures, volumes and their masks, told by their names."""
+"""Folders, 2D images, volumes and their masks, found by their names."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = [
     "Found",
     "child",
     "folders",
+    "images_in",
     "is_volume",
     "mask_of",
     "masks_in",
     "part_of",
-    "pictures",
     "stem_of",
     "volumes",
 ]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-"""Endings (lower case) of the files that are taken as pictures."""
+"""Endings (lower case) of 2D image files."""
 
 MASK_ENDINGS = ("_mask", "_seg", "_segmentation", "_lesion", "_lesions", "_label", "_gt")
-"""What the stem of a mask has more than that of its image."""
+"""Endings of the stem of a mask, after the stem of its image."""
 
 _PARTS = {"valid": ("valid", "val"), "val": ("val", "valid")}
 
@@ -38,9 +38,9 @@ class Found:
 
     Attributes:
         image: its file.
-        mask: its mask's file; ``None`` if it has none.
-        anomalous: 0 or 1; -1 if only the mask tells.
-        class_name: the data set's own word for what it shows.
+        mask: the file of its mask, or ``None``.
+        anomalous: 0 or 1; -1 if the label has to be read from the mask.
+        class_name: its class, as the data set names it.
     """
 
     image: Path
@@ -50,14 +50,14 @@ class Found:
 
 
 def folders(folder: Path | None) -> list[Path]:
-    """Folders in a folder, sorted, without hidden ones; none if there is no such folder."""
+    """Folders in a folder, sorted, without hidden folders; empty if the folder does not exist."""
     if folder is None or not folder.is_dir():
         return []
     return sorted(f for f in folder.iterdir() if f.name[0] != "." and f.is_dir())
 
 
 def child(folder: Path | None, *names: str) -> Path | None:
-    """The folder in ``folder`` that has the first of the names that there is, upper and lower case alike.
+    """The first of the named folders that exists in ``folder``; upper and lower case are equal.
 
     >>> import tempfile
     >>> root = Path(tempfile.mkdtemp())
@@ -78,20 +78,20 @@ def child(folder: Path | None, *names: str) -> Path | None:
 
 
 def part_of(folder: Path, part: str) -> Path | None:
-    """The folder of a part of a data set; ``val`` and ``valid`` are one."""
+    """The folder of a part of a data set; ``val`` and ``valid`` are the same."""
     return child(folder, *_PARTS.get(part.lower(), (part,)))
 
 
-def pictures(folder: Path | None) -> list[Path]:
-    """Pictures in a folder, sorted, without hidden files."""
+def images_in(folder: Path | None) -> list[Path]:
+    """2D images in a folder, sorted, without hidden files."""
     if folder is None or not folder.is_dir():
         return []
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES and f.name[0] != ".")
 
 
 def masks_in(folder: Path) -> dict[str, Path]:
-    """Pictures of a folder by their stems in lower case, for :func:`mask_of`."""
-    return {file.stem.lower(): file for file in reversed(pictures(folder))}
+    """2D images of a folder by their stems in lower case, for :func:`mask_of`."""
+    return {file.stem.lower(): file for file in reversed(images_in(folder))}
 
 
 def mask_of(image: Path, masks: Mapping[str, Path]) -> Path | None:

@@ -203,7 +203,7 @@ def test_other_folders_are_refused(name: str, tmp_path: Path) -> None:
         read_benchmark(name, tmp_path)
     message = str(caught.value)
     assert str(tmp_path) in message
-    assert "expected is" in message
+    assert "expected: " in message
     assert "give the folder that directly holds" in message
     assert (get_benchmark(name).homepage or "") in message
     with pytest.raises(InputError, match="is not a folder"):
@@ -212,7 +212,7 @@ def test_other_folders_are_refused(name: str, tmp_path: Path) -> None:
 
 def test_another_set_in_the_same_layout_is_refused(tmp_path: Path) -> None:
     MAKERS["mpdd"][0](tmp_path)
-    with pytest.raises(InputError, match=r"holds bracket_black, .* no classes of VisA \(candle, "):
+    with pytest.raises(InputError, match=r"holds bracket_black, .* not classes of VisA \(candle, "):
         read_benchmark("visa", tmp_path)
     # Some classes of a set are enough.
     for name in ("tubes", "connector"):

@@ -57,7 +57,7 @@ def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (64, 64), dtype=np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
-    with pytest.raises(InputError, match=r"a\.png: cannot be read as a picture"):
+    with pytest.raises(InputError, match=r"a\.png: cannot be read as an image"):
         LoadPicture(8)(tmp_path / "a.png")
 
 
