@@ -1,13 +1,12 @@
-"""Figures of anomaly detection that MONAI lacks, or has in forms that do not serve whole data sets.
+"""Metrics of anomaly detection that MONAI lacks, or has in forms that do not suit large data sets.
 
-Plain functions are exact. Classes are MONAI's ``CumulativeIterationMetric``; they gather over processes, also uneven
-ones, and those that sum histograms return bounds within which the exact figure lies.
+Plain functions are exact. Classes are MONAI's ``CumulativeIterationMetric``. They gather over processes, which may hold
+different numbers of samples. Classes that sum histograms also return bounds of the exact value.
 """
 
 from monai_zsad.metrics.calibration import (
     CalibrationTable,
     ScoreCalibrationMetric,
-    calibration_table,
     expected_calibration_error,
 )
 from monai_zsad.metrics.conformal import conformal_p_values, conformal_threshold, smallest_reference_count
@@ -18,9 +17,9 @@ from monai_zsad.metrics.gathered import GatheredMetric
 from monai_zsad.metrics.histograms import histogram_curve, score_histograms
 from monai_zsad.metrics.lesions import FROC_RATES, LesionFroc, lesion_froc, pooled_froc
 from monai_zsad.metrics.pixels import PixelRankingMetric
-from monai_zsad.metrics.ranking import VoxelRanking, auroc, average_precision, f1_max, rank_voxels, ranking_curve
+from monai_zsad.metrics.ranking import auroc, average_precision, f1_max, ranking_curve
 from monai_zsad.metrics.regions import aupro, aupro_released
-from monai_zsad.metrics.resampling import Interval, bootstrap_interval, per_class
+from monai_zsad.metrics.resampling import Interval, bootstrap_interval
 from monai_zsad.metrics.samples import ImageRankingMetric, SliceRankingMetric, slice_scores
 from monai_zsad.metrics.values import region_shares
 
@@ -38,13 +37,11 @@ __all__ = [
     "RankingCurve",
     "ScoreCalibrationMetric",
     "SliceRankingMetric",
-    "VoxelRanking",
     "aupro",
     "aupro_released",
     "auroc",
     "average_precision",
     "bootstrap_interval",
-    "calibration_table",
     "conformal_p_values",
     "conformal_threshold",
     "dice_max",
@@ -52,9 +49,7 @@ __all__ = [
     "f1_max",
     "histogram_curve",
     "lesion_froc",
-    "per_class",
     "pooled_froc",
-    "rank_voxels",
     "ranking_curve",
     "region_shares",
     "score_histograms",

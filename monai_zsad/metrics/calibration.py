@@ -1,4 +1,4 @@
-"""Whether scores are probabilities: expected calibration error over a whole set."""
+"""Expected calibration error over a set: how well scores are probabilities."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from monai_zsad.errors import ConfigurationError
 from monai_zsad.metrics.gathered import GatheredMetric
 from monai_zsad.metrics.values import Images, not_finite, scored, whole_pairs, why_undefined
 
-__all__ = ["CalibrationTable", "ScoreCalibrationMetric", "calibration_table", "expected_calibration_error"]
+__all__ = ["CalibrationTable", "ScoreCalibrationMetric", "expected_calibration_error"]
 
 # MONAI's function adds up in float32.
 _PIECE = 65536
 
 
 class CalibrationTable(NamedTuple):
-    """What was predicted and what was the case, by bins of the score.
+    """Mean score and observed frequency in bins of the score, for a reliability diagram.
 
     Attributes:
         score: (bins,), mean score; NaN where a bin is empty.
         frequency: (bins,), fraction that is anomalous; NaN where a bin is empty.
         counts: (bins,), number of values.
-        undefined: why all of it is NaN, such as scores that are not finite; empty otherwise.
+        undefined: why all values are NaN, such as scores that are not finite; empty otherwise.
     """
 
     score: np.ndarray
@@ -35,7 +35,7 @@ class CalibrationTable(NamedTuple):
     undefined: str = ""
 
     def error(self) -> float:
-        """Expected calibration error: the mean over all values of the distance between the two.
+        """Expected calibration error: the mean distance between score and frequency over all values.
 
         NaN with a warning if there are no values, or scores are not finite.
         """
@@ -50,29 +50,6 @@ class CalibrationTable(NamedTuple):
         return float((apart * self.counts[kept]).sum() / self.counts.sum())
 
 
-def calibration_table(scores: Images, truth: Images, bins: int = 15) -> CalibrationTable:
-    """Mean score and frequency of what is anomalous in bins of equal width over [0, 1], for a reliability diagram.
-
-    Args:
-        scores: an array of any shape, or a sequence of arrays that may differ in shape; within [0, 1].
-        truth: the same shapes, above 0 where anomalous.
-        bins: number of bins.
-
-    Returns:
-        The bins; all of them NaN if scores are not finite.
-
-    Raises:
-        ConfigurationError: shapes differ, scores are not within [0, 1], or there are no bins.
-    """
-    _check(bins)
-    total = np.zeros((3, bins))
-    broken: dict[str, int] = {}
-    for values, wanted, bad in whole_pairs(scores, truth):
-        total += _sums(values, wanted, bins)
-        broken |= bad
-    return _table(total, why_undefined(broken))
-
-
 def expected_calibration_error(scores: Images, truth: Images, bins: int = 15) -> float:
     """Expected calibration error of the scores of images or pixels, taken as probabilities of being anomalous.
 
@@ -83,26 +60,32 @@ def expected_calibration_error(scores: Images, truth: Images, bins: int = 15) ->
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
 
     Args:
-        scores: see :func:`calibration_table`.
-        truth: see :func:`calibration_table`.
-        bins: see :func:`calibration_table`.
+        scores: an array of any shape, or a sequence of arrays that may differ in shape; within [0, 1].
+        truth: the same shapes, above 0 where anomalous.
+        bins: number of bins of equal width over [0, 1].
 
     Returns:
-        Within [0, 1]; NaN with a warning if there are no values, or scores are not finite. Truth of one kind alone is
-        fine.
+        Within [0, 1]; NaN with a warning if there are no values, or scores are not finite. Truth may be all normal or
+        all anomalous.
 
     Raises:
-        ConfigurationError: see :func:`calibration_table`.
+        ConfigurationError: shapes differ, scores are not within [0, 1], or there are no bins.
 
     Example:
         >>> round(expected_calibration_error([0.25, 0.25, 0.25, 0.25, 1.0], [1, 0, 0, 1, 1]), 3)
         0.2
     """
-    return calibration_table(scores, truth, bins).error()
+    _check(bins)
+    total = np.zeros((3, bins))
+    broken: dict[str, int] = {}
+    for values, wanted, bad in whole_pairs(scores, truth):
+        total += _sums(values, wanted, bins)
+        broken |= bad
+    return _table(total, why_undefined(broken)).error()
 
 
 class ScoreCalibrationMetric(GatheredMetric):
-    """The same as images come: three sums for each bin, so nothing is lost and memory does not grow.
+    """Expected calibration error, updated batch by batch. It keeps three sums for each bin, so memory does not grow.
 
     MONAI's ``CalibrationErrorMetric`` takes the error of each image and then their mean. Processes are summed.
 
@@ -112,7 +95,7 @@ class ScoreCalibrationMetric(GatheredMetric):
         bins: number of bins of equal width over [0, 1].
 
     Raises:
-        ConfigurationError: there are no bins; later, see :func:`calibration_table`.
+        ConfigurationError: there are no bins; later, as :func:`expected_calibration_error`.
 
     Example:
         >>> metric = ScoreCalibrationMetric()
@@ -148,7 +131,7 @@ def _sums(scores: np.ndarray, anomalous: np.ndarray, bins: int) -> np.ndarray:
     finite = scores[np.isfinite(scores)] if broken else scores
     if finite.size and not (finite.min() >= 0 and finite.max() <= 1):
         raise ConfigurationError(
-            f"scores lie within [{finite.min()}, {finite.max()}]: calibration is of probabilities, give them in [0, 1]"
+            f"scores lie within [{finite.min()}, {finite.max()}]: calibration needs probabilities; give them in [0, 1]"
         )
     if broken:
         return np.full((3, bins), np.nan)

@@ -83,7 +83,7 @@ def conformal_threshold(reference: Sequence[float] | np.ndarray, alpha: float) -
 
 
 def smallest_reference_count(alpha: float) -> int:
-    """How many reference scans a rate of false positives needs: the smallest n with 1 / (n + 1) <= alpha.
+    """Number of reference scans that a rate of false positives needs: the smallest n with 1 / (n + 1) <= alpha.
 
     Args:
         alpha: rate of false positives, within (0, 1).
@@ -102,7 +102,7 @@ def smallest_reference_count(alpha: float) -> int:
 
 
 def _exact(alpha: float) -> Fraction:
-    """The number that is meant, 1/3 or 0.05; in floating point, (n + 1) (1 - alpha) may pass a whole number."""
+    """The intended number, such as 1/3 or 0.05: in floating point, (n + 1) (1 - alpha) may pass an integer."""
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
         raise ConfigurationError(f"alpha={alpha!r}: give a rate of false positives between 0 and 1, such as 0.05.")
     simple = Fraction(float(alpha)).limit_denominator(1_000_000)

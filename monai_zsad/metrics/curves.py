@@ -1,4 +1,4 @@
-"""What ranks above what: one curve from which AUROC, average precision, F1-max and AUPRO are read."""
+"""The curve of a ranking, from which AUROC, average precision, F1-max and AUPRO are read."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _NAN = float("nan")
 
 
 class BestThreshold(NamedTuple):
-    """Largest value that a threshold gives.
+    """The best value over all thresholds, and its threshold.
 
     Attributes:
         value: within [0, 1]; NaN where it is not defined.
-        threshold: what is at least as large is called anomalous; on the scores' scale.
+        threshold: scores at or above it count as anomalous; on the scale of the scores.
     """
 
     value: float
@@ -32,8 +32,8 @@ class BestThreshold(NamedTuple):
 class RankingCurve(NamedTuple):
     """Anomalous and normal values at or above each threshold, from the highest threshold down.
 
-    Thresholds are the distinct scores of anomalous values, or the lower edges of bins that hold such: at no other does
-    any of the figures change its form. Equal scores, or scores of one bin, are told apart by nothing.
+    Thresholds are the distinct scores of anomalous values, or the lower edges of bins that hold such scores: no metric
+    changes its form at another threshold. Equal scores, or scores of one bin, are not ranked among each other.
 
     Attributes:
         thresholds: (T,), falling.
@@ -44,7 +44,7 @@ class RankingCurve(NamedTuple):
         positives: number of anomalous values.
         negatives: number of normal values.
         regions: number of regions; 0 if they were not counted.
-        undefined: why all figures are NaN, such as scores that are not finite; empty otherwise.
+        undefined: why all metrics are NaN, such as scores that are not finite; empty otherwise.
     """
 
     thresholds: np.ndarray
@@ -62,7 +62,7 @@ class RankingCurve(NamedTuple):
         """The curve of scores that cannot be ranked: NaN throughout.
 
         Args:
-            undefined: why, in a sentence that the figures' warnings say.
+            undefined: why, in a sentence for the warnings of the metrics.
             positives: number of anomalous values.
             negatives: number of normal values.
 
@@ -78,14 +78,14 @@ class RankingCurve(NamedTuple):
 
     @property
     def defined(self) -> bool:
-        """Whether figures are: all scores finite, some of them anomalous and some normal."""
+        """Whether metrics are defined: all scores are finite, some are anomalous and some normal."""
         return bool(self.positives and self.negatives and not self.undefined)
 
     def auroc(self) -> float:
         """Chance that an anomalous value scores above a normal one; equal ones count half.
 
         NaN with a warning without anomalous or without normal values, or with scores that are not finite, as all
-        figures here.
+        metrics here.
         """
         return self._auroc((self.passed + self.passed_before) / 2)
 
@@ -118,14 +118,14 @@ class RankingCurve(NamedTuple):
         return self._area(limit, lambda before, after, part: before + (after - before) * part / 2)
 
     def value(self, metric: RankingName, limit: float = 0.3) -> float:
-        """The figure of that name; ``limit`` is for ``"aupro"``.
+        """The metric of that name; ``limit`` is for ``"aupro"``.
 
         Args:
-            metric: name of the figure.
+            metric: name of the metric.
             limit: false positive rate up to which AUPRO is integrated.
 
         Returns:
-            The figure, in [0, 1].
+            The value, in [0, 1].
 
         Raises:
             ConfigurationError: for another name.
@@ -136,14 +136,14 @@ class RankingCurve(NamedTuple):
         return self.aupro(limit) if metric == "aupro" else float(getattr(self, metric)())
 
     def bounds(self, metric: RankingName, limit: float = 0.3) -> tuple[float, float]:
-        """Least and largest value that the figure takes if scores of one bin, or equal ones, were told apart somehow.
+        """Least and largest value that the metric can have for any order among equal scores, or scores of one bin.
 
-        The exact figure of the scores that went into a histogram lies between them. Both come from the most and the
+        The exact value of the scores in a histogram lies between them. Both come from the most and the
         least favourable order within every bin; for average precision the lower one is below that by the gap between a
         concave function and its chord.
 
         Args:
-            metric: name of the figure.
+            metric: name of the metric.
             limit: false positive rate up to which AUPRO is integrated.
 
         Returns:
@@ -216,7 +216,7 @@ class RankingCurve(NamedTuple):
 
 
 def check_limit(limit: float) -> None:
-    """Refuse what is no false positive rate up to which to integrate.
+    """Refuse a value that is not a false positive rate up to which to integrate.
 
     Raises:
         ConfigurationError: it is not within (0, 1].
@@ -226,7 +226,7 @@ def check_limit(limit: float) -> None:
 
 
 def check_ranking_name(metric: str, among: tuple[str, ...] = RANKING_METRICS) -> None:
-    """Refuse a name that is not ``among`` those.
+    """Refuse a name that is not in ``among``.
 
     Raises:
         ConfigurationError: names the accepted ones.

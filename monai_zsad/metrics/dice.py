@@ -60,10 +60,10 @@ def dice_max(maps: Images, masks: Images) -> BestThreshold:
 
 
 class DiceMaxMetric(GatheredMetric):
-    """The same from histograms, in memory that does not grow with the data; processes are summed.
+    """Dice-max from histograms, in memory that does not grow with the data; processes are summed.
 
     MONAI's ``DiceMetric`` takes masks, that is, one threshold. Thresholds here are the lower edges of the bins, so the
-    value is one that is reached; :meth:`bounds` says how much more another threshold might give.
+    value is reached by one of them; :meth:`bounds` says how much more another threshold might give.
 
     Takes maps (B, 1, H, W) or (B, 1, X, Y, Z) and masks of the same shape, or lists of them without the first axis.
 
@@ -72,7 +72,7 @@ class DiceMaxMetric(GatheredMetric):
         score_range: ends of the bins; scores beyond count in the outermost.
 
     Raises:
-        ConfigurationError: bins or range are none; later, for maps that do not fit.
+        ConfigurationError: bins or range are empty; later, for maps that do not fit.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Lesions found over a set of volumes, added up as the volumes come."""
+"""Lesions found over a set of volumes, updated batch by batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FrocMetric(GatheredMetric):
     MONAI's FROC functions take lists of points, of one process; the rule that makes candidates of a map and matches
     them with lesions is that of :func:`lesion_froc`. Counts at each threshold are added up, so memory does not grow
     with the data, and processes that share the work are summed. Volumes without lesions count by their false
-    candidates. The figures are exact for the thresholds; more thresholds can only raise them.
+    candidates. The values are exact for the thresholds; more thresholds can only raise them.
 
     Takes maps (B, 1, X, Y, Z), masks of the same shape, above 0 where there is a lesion, and optionally
     ``body`` of the same shape, above 0 where candidates count; or lists of them without the first axis.
@@ -70,7 +70,7 @@ class FrocMetric(GatheredMetric):
         anomaly, lesion = items_of(scores, truth, (3,))
         body = others.get("body")
         with warnings.catch_warnings():
-            # One volume without lesions is no reason to warn; what is not finite is said with the figure.
+            # A volume without lesions needs no warning. Scores that are not finite are reported with the metric.
             warnings.filterwarnings("ignore", message="no lesion of|sensitivity is NaN")
             curve = lesion_froc(
                 anomaly,

@@ -1,4 +1,4 @@
-"""Rows of figures that every process adds to, and that come together when they are aggregated."""
+"""Rows of values that every process collects, and that are gathered when the metric is aggregated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class GatheredMetric(CumulativeIterationMetric):
     others then wait for ever; and a list of predictions is cut to the length of the list of truths. Here:
 
     - a subclass makes rows (n, k) of a batch; with ``summed`` only their sum is kept;
-    - scores that are not finite are counted by sample, and no figure is defined from then on, see :meth:`undefined`;
+    - scores that are not finite are counted by sample, and the metric is undefined from then on, see :meth:`undefined`;
     - every process takes part in the exchange, also one that was given nothing.
 
     Args:
@@ -54,7 +54,7 @@ class GatheredMetric(CumulativeIterationMetric):
         Args:
             scores: of the sample, (C, ...).
             truth: of the sample.
-            **others: what else was given for it, by name.
+            **others: other values that were given for the sample, by name.
 
         Returns:
             (n, k).
@@ -67,7 +67,7 @@ class GatheredMetric(CumulativeIterationMetric):
         return self._rows(y_pred, y, others)
 
     def _rows(self, y_pred: Any, y: Any, others: dict[str, Any]) -> torch.Tensor:
-        """Rows (n, k) of a batch, or of a list of samples, with whatever else is given for each."""
+        """Rows (n, k) of a batch, or of a list of samples, with the other values given for each."""
         beside = {name: value for name, value in others.items() if value is not None}
         for name, value in {"truth": y, **beside}.items():
             if value is None or len(value) != len(y_pred):
@@ -113,7 +113,7 @@ class GatheredMetric(CumulativeIterationMetric):
         self._synced = True
 
     def undefined(self) -> str:
-        """Why no figure is defined: scores of any process that are not finite, by sample; empty if all are finite.
+        """Why the metric is undefined: scores of any process that are not finite, by sample; empty if all are finite.
 
         Samples count from 0 in the order in which a process was given them.
         """

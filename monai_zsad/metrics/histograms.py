@@ -1,4 +1,4 @@
-"""Scores in bins: what is kept of images of which there are too many to keep."""
+"""Scores in bins, for images that are too many to keep."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def histogram_rows(
         return np.full((3, bins), np.nan)
     low, high = score_range
     places = ((scores.astype(np.float64) - low) * (bins / (high - low))).clip(0, bins - 1).astype(np.intp)
-    # Rounding must not part a score from the edge that is to be its threshold.
+    # Rounding must not separate a score from the edge that becomes its threshold.
     places -= (scores < edges[places]) & (places > 0)
     places += (places < bins - 1) & (scores >= edges[np.minimum(places + 1, bins - 1)])
     hits = places[anomalous]
@@ -57,7 +57,7 @@ def histogram_rows(
 def score_histograms(
     maps: Images, masks: Images, bins: int = 8192, score_range: tuple[float, float] = (0.0, 1.0)
 ) -> np.ndarray:
-    """Histograms of each image, of which any sum gives a curve: for resampling, or to keep beside a prediction.
+    """Histograms of each image. Any sum of them gives a curve: for resampling, or to keep beside a prediction.
 
     Args:
         maps: images (H, W) or volumes (X, Y, Z), by the first axis or in a sequence.
@@ -92,15 +92,15 @@ def score_histograms(
 def histogram_curve(
     histograms: np.ndarray, score_range: tuple[float, float] = (0.0, 1.0), undefined: str = ""
 ) -> RankingCurve:
-    """The curve of histograms (3, bins); its :meth:`RankingCurve.bounds` hold the exact figures.
+    """The curve of histograms (3, bins); its :meth:`RankingCurve.bounds` hold the exact values.
 
     Args:
         histograms: (3, bins), of :func:`score_histograms` or added up.
         score_range: first and last edge of the bins.
-        undefined: why there is no curve, where that is known; histograms that are NaN are found here too.
+        undefined: why there is no curve, if that is known already. Histograms that are NaN are also found here.
 
     Returns:
-        The curve; its figures are NaN, with a warning, if the histograms are.
+        The curve; its metrics are NaN, with a warning, if the histograms are.
     """
     if undefined or np.isnan(histograms).any():
         undefined = undefined or "histograms are of scores that are not finite"

@@ -1,4 +1,4 @@
-"""How well an anomaly map finds lesions as wholes, in one volume or in many."""
+"""How well an anomaly map finds lesions, in one volume or in many."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ FROC_RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 class LesionFroc(NamedTuple):
-    """Lesions found against false candidates, as thresholds fall.
+    """Lesions found and false candidates at falling thresholds.
 
     Attributes:
         thresholds: (T,), from the highest down.
         sensitivity: (T,), fraction of the lesions that are found; NaN if there are none.
-        false_positives: (T,), mean number over the volumes of candidates that are none.
+        false_positives: (T,), number of false candidates, mean over the volumes.
         lesions: number of lesions.
         volumes: number of volumes.
-        undefined: why all figures are NaN, such as a map that is not finite; empty otherwise.
+        undefined: why all values are NaN, such as a map that is not finite; empty otherwise.
     """
 
     thresholds: np.ndarray
@@ -90,13 +90,14 @@ def lesion_froc(
 
     - candidates are the connected regions (by corners too) of the body where the map is at least the threshold, of at
       least ``min_voxels``;
-    - a candidate is right if it overlaps a lesion and at least ``min_overlap`` of it lies in lesions. Without this one
-      region over the whole body would find all lesions with no false positive. Every other candidate is one;
+    - a candidate is right if it overlaps a lesion and at least ``min_overlap`` of it lies in lesions. Without this rule
+      one region over the entire body would find all lesions without a false positive. Every other candidate is a
+      false positive;
     - a lesion is a connected region (by corners too) of the truth inside the body; it is found if a right candidate
-      overlaps it. Those of fewer than ``min_lesion`` voxels need not be found, nor is a candidate over them false.
+      overlaps it. Smaller ones than ``min_lesion`` voxels need not be found, and a candidate over them is not false.
 
-    Thresholds are quantiles of the map inside the body, so that any monotone change of the map changes nothing; or
-    those that are given, the same for every volume of which :func:`pooled_froc` is to make one curve.
+    Thresholds are quantiles of the map inside the body, so that a monotone change of the map changes nothing. For
+    :func:`pooled_froc` give the same ``thresholds`` for every volume.
 
     Args:
         anomaly: (X, Y, Z).
@@ -160,15 +161,15 @@ def pooled_froc(curves: Sequence[LesionFroc]) -> LesionFroc:
     """One curve of many volumes: all their lesions together, false candidates by volume.
 
     Volumes without lesions count by their false candidates. Each curve is to be made with the same ``thresholds`` of
-    :func:`lesion_froc`. Its sensitivities are those of these thresholds: more of them can only raise what
-    :meth:`LesionFroc.at` finds.
+    :func:`lesion_froc`. Its sensitivities belong to these thresholds: more thresholds can only raise the
+    value of :meth:`LesionFroc.at`.
 
     Args:
         curves: of the volumes, or of groups of them.
 
     Returns:
-        The curve, by the thresholds of the others; NaN, and a warning where it is read, if that of a volume is not
-        defined for its map.
+        The curve, with the same thresholds. It is NaN, with a warning when it is read, if the map of a volume is not
+        finite.
 
     Raises:
         ConfigurationError: there are no curves, or their thresholds differ.
@@ -181,9 +182,7 @@ def pooled_froc(curves: Sequence[LesionFroc]) -> LesionFroc:
         0.5
     """
     if not curves or any(not np.array_equal(curve.thresholds, curves[0].thresholds) for curve in curves):
-        raise ConfigurationError(
-            f"{len(curves)} curves, of which thresholds differ or which are none: make each with the same thresholds"
-        )
+        raise ConfigurationError(f"{len(curves)} curves: give at least one, and make all with the same thresholds")
     lesions = sum(curve.lesions for curve in curves)
     volumes = sum(curve.volumes for curve in curves)
     undefined = "; ".join(f"index {n}: {curve.undefined}" for n, curve in enumerate(curves) if curve.undefined)

@@ -1,4 +1,4 @@
-"""Ranking of pixels or voxels over a whole set, in memory that does not grow with them, or exactly."""
+"""Ranking of pixels or voxels over a set, in memory that does not grow with the set, or exactly."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class PixelRankingMetric(GatheredMetric):
     MONAI's ``ROCAUCMetric`` and ``AveragePrecisionMetric`` keep and sort every value, in a loop of Python: minutes and
     gigabytes for a validation set; the other two it lacks. Here all images become three histograms of float64, 200 kB
     by default: normal pixels, anomalous ones, and these by their share of their region. Pixels of one bin count as
-    equal; :meth:`bounds` says how far that may be from the exact figure. Processes that share the work are summed.
+    equal; :meth:`bounds` says how far that may be from the exact value. Processes that share the work are summed.
 
     Takes maps (B, 1, H, W) or (B, 1, X, Y, Z) and masks of the same shape, above 0 where anomalous; or lists
     of them without the first axis, which may differ in shape. Regions, for AUPRO, are those of the plane or of space.
-    Every figure can be read from :meth:`curve`, whichever was chosen. For figures of each class, as papers give them,
-    take an object per class.
+    Every ranking metric can be read from :meth:`curve`. For the metric of each class, as papers give it, use one object
+    per class.
 
     Args:
         metric: ``"auroc"``, ``"average_precision"``, ``"f1_max"`` or ``"aupro"``.
@@ -73,7 +73,7 @@ class PixelRankingMetric(GatheredMetric):
         return np.stack([values.ravel(), shares.ravel()], axis=1)
 
     def curve(self) -> RankingCurve:
-        """The curve of all images, from which every figure can be read.
+        """The curve of all images, from which every ranking metric can be read.
 
         Raises:
             ConfigurationError: no image was given.
@@ -89,7 +89,7 @@ class PixelRankingMetric(GatheredMetric):
         return self.curve().value(self.metric, self.limit)
 
     def bounds(self) -> tuple[float, float]:
-        """The exact figure lies between these; NaN, with a warning, if it is. See :meth:`RankingCurve.bounds`."""
+        """Bounds of the exact value, see :meth:`RankingCurve.bounds`; NaN, with a warning, if the metric is NaN."""
         if self.bins is None:
             return (exact := self.aggregate()), exact
         return self.curve().bounds(self.metric, self.limit)

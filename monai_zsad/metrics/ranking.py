@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from monai_zsad.errors import ConfigurationError
@@ -17,27 +15,11 @@ from monai_zsad.metrics.values import (
     why_undefined,
 )
 
-__all__ = ["VoxelRanking", "auroc", "average_precision", "curve_of", "f1_max", "parted", "rank_voxels", "ranking_curve"]
-
-
-class VoxelRanking(NamedTuple):
-    """How scores rank anomalous above normal ones.
-
-    Attributes:
-        auroc: chance that an anomalous one scores above a normal one; equal ones count half.
-        average_precision: mean precision over the anomalous ones; equal scores are told apart by nothing.
-        best_dice: largest Dice of the mask that a threshold gives.
-        best_threshold: that threshold; the mask is what is at least as large.
-    """
-
-    auroc: float
-    average_precision: float
-    best_dice: float
-    best_threshold: float
+__all__ = ["auroc", "average_precision", "curve_of", "f1_max", "parted", "ranking_curve"]
 
 
 def ranking_curve(scores: Images, truth: Images, *, regions: bool = False) -> RankingCurve:
-    """The curve behind all exact figures here: one sort serves them all, and the plots.
+    """The curve from which all exact metrics and plots are read, after one sort.
 
     Args:
         scores: an array of any shape, or a sequence of arrays that may differ in shape; any scale.
@@ -46,7 +28,7 @@ def ranking_curve(scores: Images, truth: Images, *, regions: bool = False) -> Ra
             or volumes (X, Y, Z), by the first axis or in a sequence, and regions are found in each by itself.
 
     Returns:
-        The curve. With scores that are not finite its figures are NaN, with a warning that says which.
+        The curve. If scores are not finite, its metrics are NaN, with a warning that says which scores.
 
     Raises:
         ConfigurationError: shapes differ, or truth is NaN.
@@ -60,7 +42,7 @@ def ranking_curve(scores: Images, truth: Images, *, regions: bool = False) -> Ra
 
 
 def parted(scores: Images, truth: Images, *, regions: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, str]:
-    """What :func:`curve_of` takes, from what :func:`ranking_curve` takes."""
+    """The arguments of :func:`curve_of` from those of :func:`ranking_curve`."""
     normal, found, shares = [], [], []
     broken: dict[str, int] = {}
     for values, anomalous, bad in (image_pairs if regions else whole_pairs)(scores, truth):
@@ -81,10 +63,10 @@ def curve_of(
     """The curve of two sets of scores.
 
     Args:
-        normal: (N,) scores of what is normal.
-        anomalous: (P,) scores of what is anomalous.
-        shares: (P,) as of :func:`region_shares`; without them no regions count.
-        undefined: why there is no curve, where that is known; scores that are not finite are found here too.
+        normal: (N,) normal scores.
+        anomalous: (P,) anomalous scores.
+        shares: (P,) as of :func:`region_shares`; without them regions are not counted.
+        undefined: why there is no curve, if that is known already. Scores that are not finite are also found here.
     """
     undefined = undefined or why_undefined({"": not_finite(normal) + not_finite(anomalous)})
     if undefined:
@@ -113,16 +95,16 @@ def auroc(scores: Images, truth: Images) -> float:
     """Area under the ROC curve of images, volumes, slices or pixels, exactly.
 
     MONAI's ``compute_roc_auc`` walks over all values in Python, which takes minutes for a volume, and gives a number
-    where a score is NaN; elsewhere the values are the same. Papers give the mean of their classes' figures, each
-    over all images, or all pixels together, of its class: see :func:`per_class`.
+    where a score is NaN; elsewhere the values are the same. Papers compute it over
+    all images, or all pixels, of a class, and give the mean over the classes.
 
     Args:
         scores: see :func:`ranking_curve`.
         truth: see :func:`ranking_curve`.
 
     Returns:
-        Within [0, 1]; NaN with a warning where nothing is anomalous or nothing normal (releases give 0 there), or
-        scores are not finite.
+        Within [0, 1]; NaN with a warning if all are normal or all are anomalous (releases give 0 there), or if scores
+        are not finite.
 
     Raises:
         ConfigurationError: see :func:`ranking_curve`.
@@ -174,25 +156,3 @@ def f1_max(scores: Images, truth: Images) -> BestThreshold:
         BestThreshold(value=0.8, threshold=0.4)
     """
     return ranking_curve(scores, truth).f1_max()
-
-
-def rank_voxels(scores: Images, truth: Images) -> VoxelRanking:
-    """AUROC, average precision and best Dice of scores from one sort.
-
-    Args:
-        scores: see :func:`ranking_curve`.
-        truth: see :func:`ranking_curve`.
-
-    Returns:
-        The figures; NaN with a warning, as of :func:`auroc`.
-
-    Raises:
-        ConfigurationError: see :func:`ranking_curve`.
-
-    >>> rank_voxels(np.array([0.9, 0.4, 0.6, 0.1]), np.array([1, 1, 0, 0]))
-    VoxelRanking(auroc=0.75, average_precision=0.8333333333333333, best_dice=0.8, best_threshold=0.4)
-    """
-    curve = ranking_curve(scores, truth)
-    if not curve.defined:
-        return VoxelRanking(curve.auroc(), *[float("nan")] * 3)
-    return VoxelRanking(curve.auroc(), curve.average_precision(), *curve.f1_max())

@@ -49,7 +49,7 @@ def aupro(maps: Images, masks: Images, limit: float = 0.3) -> float:
     normal, found, shares, undefined = parted(maps, masks, regions=True)
     weights = np.zeros(0) if shares is None else shares
     positives, negatives, regions = float(found.size), float(normal.size), float(np.round(weights.sum()))
-    # Below the score at which the limit is passed nothing counts, so nothing there is sorted.
+    # Scores below the one at which the limit is passed do not count, so they are not sorted.
     least = normal.size - int(limit * normal.size) - 2
     if least > 0:
         cut = np.partition(normal, least)[least]
@@ -106,7 +106,7 @@ def aupro_released(maps: Images, masks: Images, limit: float = 0.3, steps: int =
     thresholds = low + (high - low) / steps * np.arange(steps)
     passed, overlap = np.zeros((2, steps + 1))
     for values, anomalous, shares in pairs:
-        # How many of the thresholds lie below each value.
+        # Number of thresholds below each value.
         below = np.searchsorted(thresholds, values, side="left")
         passed += np.bincount(below[~anomalous], minlength=steps + 1)
         overlap += np.bincount(below[anomalous], weights=shares, minlength=steps + 1)

@@ -1,4 +1,4 @@
-"""Figures by class, and how far they would vary with other images."""
+"""Bootstrap intervals of metrics: how far they would vary with other images."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 
 from monai_zsad.errors import ConfigurationError
 
-__all__ = ["Interval", "bootstrap_interval", "per_class"]
+__all__ = ["Interval", "bootstrap_interval"]
 
 
 class Interval(NamedTuple):
-    """A figure with its confidence interval.
+    """A metric with its confidence interval.
 
     Attributes:
-        value: the figure of all samples.
+        value: of all samples.
         low: lower end; NaN where it is not defined.
         high: upper end.
-        undefined: fraction of the resamples on which the figure was NaN; the ends are those of the others.
+        undefined: fraction of the resamples on which the metric was NaN; the ends come from the other resamples.
     """
 
     value: float
@@ -38,13 +38,13 @@ def bootstrap_interval(
     seed: int = 0,
     strata: Sequence[Hashable] | np.ndarray | torch.Tensor | None = None,
 ) -> Interval:
-    """Percentile bootstrap of any figure, resampling images or volumes.
+    """Percentile bootstrap of any metric over images or volumes.
 
-    What is drawn are whole images or volumes, never pixels, which depend on each other; for slices, give the volumes
-    and let ``metric`` take them apart. ``scipy.stats.bootstrap`` has no strata, takes no sequences of arrays of
+    It draws images or volumes and never single pixels, since pixels of one image depend on each other. For slices, give
+    the volumes and let ``metric`` split them. ``scipy.stats.bootstrap`` has no strata, takes no sequences of arrays of
     different shapes, and gives NaN as soon as a resample holds no anomalous image.
 
-    Pixel figures from histograms cost microseconds in place of a sort for each resample: give
+    Pixel metrics from histograms take microseconds; exact ones need a sort for each resample. Give
     :func:`score_histograms` as the sample, see the example.
 
     Args:
@@ -53,11 +53,11 @@ def bootstrap_interval(
         level: of confidence, within (0, 1).
         resamples: how many are drawn.
         seed: of the drawing; the same one gives the same interval.
-        strata: (n,) labels; samples are drawn within each, such as within the classes whose mean ``metric`` takes.
+        strata: (n,) labels; samples are drawn within each label, for example within each class.
 
     Returns:
-        Value and interval. The ends are NaN, with a warning, if the value is, or more than half of the resamples are
-        undefined. One that holds an image with scores that are not finite is.
+        Value and interval. The ends are NaN, with a warning, if the value is NaN or more than half of the resamples are
+        undefined. A resample is undefined if it holds an image with scores that are not finite.
 
     Raises:
         ConfigurationError: there are no samples, their lengths differ, or level or resamples are out of range.
@@ -84,52 +84,17 @@ def bootstrap_interval(
     value = float(metric(*samples))
     found = np.empty(resamples)
     with warnings.catch_warnings():
-        # What is undefined is counted.
+        # Undefined resamples are counted below.
         warnings.simplefilter("ignore")
         for n in range(resamples):
             drawn = np.concatenate([rng.choice(group, group.size) for group in groups])
             found[n] = metric(*(_taken(sample, drawn) for sample in samples))
     missing = float(np.isnan(found).mean())
     if np.isnan(value) or missing > 0.5:
-        warnings.warn(f"{missing:.0%} of the resamples have no figure: the interval is NaN", stacklevel=2)
+        warnings.warn(f"{missing:.0%} of the resamples have no value: the interval is NaN", stacklevel=2)
         return Interval(value, float("nan"), float("nan"), missing)
     low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), missing)
-
-
-def per_class(
-    metric: Callable[..., float],
-    classes: Sequence[Hashable] | np.ndarray | torch.Tensor,
-    *samples: Sequence[Any] | np.ndarray | torch.Tensor,
-) -> dict[Hashable, float]:
-    """The figure of each class by itself.
-
-    Published tables of data sets with several classes give the mean over the classes, each weighing the same, which is
-    ``np.mean(list(per_class(...).values()))``: it is NaN if that of a class is, where releases count a 0. Figures of
-    all images together are another thing; they also compare scores between classes.
-
-    Args:
-        metric: takes the samples of a class, in the form given, and returns a number.
-        classes: (n,) labels.
-        samples: as of :func:`bootstrap_interval`.
-
-    Returns:
-        The classes in the order in which they first come, with their figures.
-
-    Raises:
-        ConfigurationError: there are no samples, or lengths differ.
-
-    Example:
-        >>> from monai_zsad.metrics import auroc
-        >>> per_class(auroc, ["a", "a", "b", "b"], [0.2, 0.1, 0.8, 0.9], [1, 0, 1, 0])
-        {'a': 1.0, 'b': 0.0}
-    """
-    labels = _numbered(classes, _length(samples))
-    names = list(dict.fromkeys(_hashable(name) for name in classes))
-    return {
-        name: float(metric(*(_taken(sample, np.flatnonzero(labels == number)) for sample in samples)))
-        for number, name in enumerate(names)
-    }
 
 
 def _numbered(labels: Sequence[Hashable] | np.ndarray | torch.Tensor, count: int) -> np.ndarray:

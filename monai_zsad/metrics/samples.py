@@ -1,4 +1,4 @@
-"""Ranking of what has one score: images, volumes, or slices of volumes."""
+"""Ranking of images, volumes or slices by one score each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAMPLE_METRICS: tuple[SampleMetric, ...] = ("auroc", "average_precision", "f1_ma
 
 
 class ImageRankingMetric(GatheredMetric):
-    """AUROC, average precision or F1-max of the scores of images or of whole volumes, exactly.
+    """AUROC, average precision or F1-max of the scores of images or of volumes, exactly.
 
     MONAI's ``ROCAUCMetric`` and ``AveragePrecisionMetric`` give a number where a score is NaN, walk over all values in
     Python, and MONAI has no F1-max. Elsewhere their values are the same. Two numbers are kept of each image.
@@ -31,7 +31,7 @@ class ImageRankingMetric(GatheredMetric):
         metric: ``"auroc"``, ``"average_precision"`` or ``"f1_max"``.
 
     Raises:
-        ConfigurationError: for another metric; later, for what is not one score for each image.
+        ConfigurationError: for another metric; later, if there is not one score for each image.
 
     Example:
         >>> import torch
@@ -59,7 +59,7 @@ class ImageRankingMetric(GatheredMetric):
         return np.stack([values, anomalous], axis=1)
 
     def curve(self) -> RankingCurve:
-        """The curve of all samples, from which every figure can be read.
+        """The curve of all samples, from which every ranking metric can be read.
 
         Raises:
             ConfigurationError: no sample was given.
@@ -73,7 +73,7 @@ class ImageRankingMetric(GatheredMetric):
 
 
 class SliceRankingMetric(ImageRankingMetric):
-    """The same of slices of volumes, along their last axis.
+    """AUROC, average precision or F1-max of slices of volumes, along the last axis.
 
     Takes maps (B, 1, X, Y, Z), masks of the same shape, and optionally ``body`` of the same shape. A slice's score is
     that of :func:`slice_scores`; it is anomalous where any voxel of the mask inside the body is.
@@ -119,10 +119,10 @@ def slice_scores(
         anomaly: (X, Y, Z).
         body: (X, Y, Z), above 0 where the map counts.
         quantile: within [0, 1]; 1 is the maximum.
-        min_fraction: slices with less body than this fraction of their area are left out; none without body counts.
+        min_fraction: slices with less body than this fraction of their area, or without body, are left out.
 
     Returns:
-        Indices of the slices (N,) and their scores (N,); NaN where the map inside the body is not finite throughout.
+        Indices of the slices (N,) and their scores (N,); NaN where a value of the map inside the body is not finite.
 
     >>> slice_scores(np.arange(8.0).reshape(2, 2, 2), np.ones((2, 2, 2)))
     (array([0, 1]), array([6., 7.]))

@@ -1,4 +1,4 @@
-"""Scores with their truth, as arrays: what every figure checks first."""
+"""Scores with their truth, as arrays: the checks that every metric does first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Images = Sequence[Any] | np.ndarray | torch.Tensor
 TOUCHING = {dimensions: np.ones((3,) * dimensions, dtype=bool) for dimensions in range(1, 5)}
 """Neighbours by corners too, for a number of axes."""
 
-# So many places a warning names.
+# A warning names at most so many indices.
 _NAMED = 5
 
 
@@ -65,7 +65,9 @@ def not_finite(scores: np.ndarray) -> int:
 
 
 def not_finite_by_index(scores: np.ndarray) -> dict[str, int]:
-    """The same by the first axis, as :func:`why_undefined` takes it; what is more than that names has no place.
+    """Number of scores that are not finite, by index of the first axis, for :func:`why_undefined`.
+
+    The first few indices are named. The rest is counted under an empty name.
 
     >>> not_finite_by_index(np.array([[0.1, 0.2], [np.nan, np.inf]]))
     {'index 1': 2}
@@ -78,10 +80,10 @@ def not_finite_by_index(scores: np.ndarray) -> dict[str, int]:
 
 
 def why_undefined(found: Mapping[str, int]) -> str:
-    """Why figures are NaN: how many scores are not finite, and where; empty if all are finite.
+    """Why metrics are NaN: how many scores are not finite, and where; empty if all are finite.
 
     Args:
-        found: place, such as ``"index 3"``, to the number there; an empty place has no name.
+        found: index, such as ``"index 3"``, to the number of such scores there; an empty text for unnamed ones.
 
     >>> why_undefined({"index 3": 5, "index 8": 2})
     "scores hold 7 values that are not finite (5 at index 3, 2 at index 8): check the network's weights and input"
@@ -98,7 +100,7 @@ def why_undefined(found: Mapping[str, int]) -> str:
 
 
 def image_pairs(maps: Images, masks: Images) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, int]]]:
-    """Each image or volume of a set with its mask, see :func:`scored`, and its scores that are not finite by index.
+    """Each image or volume of a set with its mask, see :func:`scored`, and its number of scores that are not finite.
 
     Raises:
         ConfigurationError: as there; there are not as many masks as maps; or an item has fewer than two axes.
@@ -117,7 +119,7 @@ def image_pairs(maps: Images, masks: Images) -> Iterator[tuple[np.ndarray, np.nd
 def whole_pairs(scores: Images, truth: Images) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, int]]]:
     """One array with its truth, or those of a sequence of arrays one by one; see :func:`scored`.
 
-    With each come its scores that are not finite, by their index in the sequence, or along the array's first axis.
+    With each comes the number of its scores that are not finite, by index in the sequence or along the first axis.
 
     Raises:
         ConfigurationError: as there, or there are not as many truths as scores.

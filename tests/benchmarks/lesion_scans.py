@@ -11,7 +11,7 @@ from monai.transforms import LoadImage
 from scipy import ndimage
 
 from monai_zsad.data import ScanReader, find_scans
-from monai_zsad.metrics import lesion_froc, rank_voxels, slice_scores
+from monai_zsad.metrics import auroc, lesion_froc, ranking_curve, slice_scores
 from monai_zsad.transforms import BodyMask, LesionCandidates
 from tests.benchmarks.lesion_pipeline import Pipeline, Screened
 
@@ -61,12 +61,16 @@ def equalised_z_score(flair: np.ndarray, brain: np.ndarray, sigma: float = 1.0) 
 
 def figures(anomaly: np.ndarray, truth: np.ndarray, brain: np.ndarray) -> dict[str, float]:
     """All figures of one map (X, Y, Z) against the lesions."""
-    voxels = rank_voxels(anomaly[brain], truth[brain])
-    found = {"voxel AUROC": voxels.auroc, "voxel AP": voxels.average_precision, "best Dice": voxels.best_dice}
+    voxels = ranking_curve(anomaly[brain], truth[brain])
+    found = {
+        "voxel AUROC": voxels.auroc(),
+        "voxel AP": voxels.average_precision(),
+        "best Dice": voxels.f1_max().value,
+    }
     with_lesion = (truth & brain).any((0, 1))
     for name, quantile in (("slice AUROC (99.5 %)", SLICE_QUANTILE), ("slice AUROC (max)", 1.0)):
         slices, scores = slice_scores(anomaly, brain, quantile, SLICE_FRACTION)
-        found[name] = rank_voxels(scores, with_lesion[slices]).auroc
+        found[name] = auroc(scores, with_lesion[slices])
     curve = lesion_froc(anomaly, truth, brain, min_lesion=MIN_LESION)
     found |= {f"sensitivity at {n} FP": curve.at(n) for n in (1, 4, 8)}
     return found | {"lesions": curve.lesions}
@@ -76,7 +80,7 @@ def own_slice_auroc(screened: Screened, truth: np.ndarray, brain: np.ndarray) ->
     """Slice AUROC of the network's own slice scores."""
     slices, _ = slice_scores(screened.anomaly, brain, 1.0, SLICE_FRACTION)
     scores = np.array([screened.slice_scores.get(int(k), 0.0) for k in slices])
-    return rank_voxels(scores, (truth & brain).any((0, 1))[slices]).auroc
+    return auroc(scores, (truth & brain).any((0, 1))[slices])
 
 
 def flair(pipeline: Pipeline | None, data: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 
 from monai_zsad.data import find_scans
-from monai_zsad.metrics import rank_voxels
+from monai_zsad.metrics import auroc, average_precision
 from monai_zsad.synthesis import (
     Anatomy,
     LesionSettings,
@@ -125,10 +125,10 @@ def words(pipeline: Pipeline, bundle: Path, data: Path, count: int = 24) -> list
 def _polar_figures(anomaly: np.ndarray, item: PolarSlice) -> dict[str, float]:
     def precision(lesion: np.ndarray) -> float:
         seen = lesion | item.normal
-        return rank_voxels(anomaly[seen], lesion[seen]).average_precision
+        return average_precision(anomaly[seen], lesion[seen])
 
     both = item.bright | item.dark
-    apart = rank_voxels(anomaly[both], item.bright[both]).auroc
+    apart = auroc(anomaly[both], item.bright[both])
     return {"AP bright": precision(item.bright), "AP dark": precision(item.dark), "bright over dark": apart}
 
 

@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser
 from scipy import ndimage
 
 from monai_zsad.data import find_scans
-from monai_zsad.metrics import lesion_froc, rank_voxels
+from monai_zsad.metrics import average_precision, lesion_froc
 from monai_zsad.synthesis import Anatomy, LesionSettings, anatomies, paint_lesions
 from monai_zsad.synthesis.contrast import _flair_like
 from tests.benchmarks.lesion_pipeline import Pipeline, training_config
@@ -124,7 +124,7 @@ def _maps(pipeline: Pipeline, volume: Volume, file: Path) -> Iterator[tuple[str,
 
 def _figures(anomaly: np.ndarray, volume: Volume) -> dict[str, float]:
     scored, truth = volume.scored, volume.truth
-    precision = rank_voxels(anomaly[scored], truth[scored]).average_precision
+    precision = average_precision(anomaly[scored], truth[scored])
     curve = lesion_froc(np.where(scored, anomaly, anomaly.min()), truth, scored, min_lesion=MIN_LESION)
     return dict(zip(FIGURES, (precision, curve.at(4)), strict=True)) | {"lesions": curve.lesions}
 

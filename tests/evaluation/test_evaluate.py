@@ -143,7 +143,7 @@ def test_another_model_or_protocol_is_refused(done: Path, data: dict[str, Path])
     assert states(done) == before
     description = (done / "evaluation.json").read_bytes()
     (done / "evaluation.json").unlink()
-    refused(OutputError, "no evaluation.json that says of what", *arguments)
+    refused(OutputError, "no evaluation.json", *arguments)
     (done / "evaluation.json").write_bytes(description)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.metrics import ScoreCalibrationMetric, calibration_table, expected_calibration_error
+from monai_zsad.metrics import ScoreCalibrationMetric, expected_calibration_error
 
 
 def by_definition(scores, truth, bins):
@@ -40,7 +40,9 @@ def test_many_values_keep_their_precision():
     scores = rng.random((3, 500, 500)).astype(np.float32)
     truth = rng.random(scores.shape) < scores * 0.9
     assert expected_calibration_error(scores, truth) == pytest.approx(by_definition(scores, truth, 15), abs=1e-6)
-    table = calibration_table(list(scores), list(truth))
+    metric = ScoreCalibrationMetric()
+    metric(torch.from_numpy(scores), torch.from_numpy(truth))
+    table = metric.table()
     assert table.counts.sum() == scores.size
     np.testing.assert_allclose(table.frequency, table.score * 0.9, atol=0.02)
 
@@ -49,7 +51,9 @@ def test_truth_of_one_kind_has_an_error_and_no_values_have_none():
     assert expected_calibration_error([0.2, 0.4], [0, 0]) == pytest.approx(0.3)
     with pytest.warns(UserWarning, match="needs values"):
         assert math.isnan(expected_calibration_error([], []))
-    assert np.isnan(calibration_table([0.05], [1]).score).sum() == 14
+    metric = ScoreCalibrationMetric()
+    metric(torch.tensor([0.05]), torch.tensor([1]))
+    assert np.isnan(metric.table().score).sum() == 14
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_many_volumes_by_hand():
     assert [found.at(n) for n in (0.2, 0.5, 1)] == [0, 0.25, 0.5]
     assert found.mean_sensitivity((0.2, 0.5, 1)) == pytest.approx(0.25)
     assert pooled_froc([pooled_froc([first, normal]), missed]).at(1) == 0.5
-    with pytest.raises(ConfigurationError, match="thresholds differ"):
+    with pytest.raises(ConfigurationError, match="same thresholds"):
         pooled_froc([first, lesion_froc(anomaly, truth)])
     with pytest.raises(ConfigurationError, match="0 curves"):
         pooled_froc([])

@@ -1,4 +1,4 @@
-"""Exact ranking figures by hand, by definition, and against MONAI's."""
+"""Exact ranking metrics by hand, by definition, and against MONAI's."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from scipy.integrate import trapezoid
 from torch import from_numpy
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.metrics import auroc, average_precision, f1_max, rank_voxels, ranking_curve
+from monai_zsad.metrics import auroc, average_precision, f1_max, ranking_curve
+
+
+def ranking(scores, truth):
+    curve = ranking_curve(scores, truth)
+    return curve.auroc(), curve.average_precision(), *curve.f1_max()
 
 
 def test_by_hand():
     # From the top: lesion, normal, lesion, normal, normal.
-    found = rank_voxels(np.array([5.0, 4.0, 3.0, 2.0, 1.0]), np.array([1, 0, 1, 0, 0]))
-    assert found.auroc == pytest.approx(5 / 6)
-    assert found.average_precision == pytest.approx((1 + 2 / 3) / 2)
-    assert found.best_dice == pytest.approx(2 * 2 / (3 + 2))
-    assert found.best_threshold == 3.0
+    found = ranking(np.array([5.0, 4.0, 3.0, 2.0, 1.0]), np.array([1, 0, 1, 0, 0]))
+    assert found == pytest.approx((5 / 6, (1 + 2 / 3) / 2, 2 * 2 / (3 + 2), 3.0))
 
 
 def test_equal_scores_are_not_told_apart():
-    found = rank_voxels(np.zeros(10), np.arange(10) < 3)
-    assert found.auroc == pytest.approx(0.5)
-    assert found.average_precision == pytest.approx(0.3)
-    assert found.best_dice == pytest.approx(2 * 3 / (10 + 3))
+    assert ranking(np.zeros(10), np.arange(10) < 3) == pytest.approx((0.5, 0.3, 2 * 3 / (10 + 3), 0))
 
 
 def by_definition(scores, truth):
@@ -52,9 +51,9 @@ def test_they_are_the_definitions_with_ties(seed, count, levels):
     truth = rng.random(count) < 0.4
     truth[:2] = True, False
     scores = rng.integers(0, levels, count) / 8 - 1
-    assert rank_voxels(scores, truth) == pytest.approx(by_definition(scores, truth), abs=1e-12)
+    assert ranking(scores, truth) == pytest.approx(by_definition(scores, truth), abs=1e-12)
     best = f1_max(scores, truth)
-    assert (auroc(scores, truth), average_precision(scores, truth), *best) == rank_voxels(scores, truth)
+    assert (auroc(scores, truth), average_precision(scores, truth), *best) == ranking(scores, truth)
     curve = ranking_curve(scores, truth)
     false, true = curve.roc()
     assert trapezoid(true, false) == pytest.approx(curve.auroc())
@@ -77,28 +76,28 @@ def test_that_of_monai_where_no_scores_are_equal():
 def test_a_monotone_change_changes_nothing():
     rng = np.random.default_rng(1)
     scores, truth = rng.uniform(size=(4, 5, 6)), rng.uniform(size=(4, 5, 6)) < 0.3
-    assert rank_voxels(scores, truth)[:3] == pytest.approx(rank_voxels(np.exp(3 * scores), truth)[:3])
+    assert ranking(scores, truth)[:3] == pytest.approx(ranking(np.exp(3 * scores), truth)[:3])
 
 
 def test_arrays_lists_and_tensors():
     rng = np.random.default_rng(2)
     scores, truth = rng.random((2, 6, 5)).astype(np.float32), rng.random((2, 6, 5)) < 0.3
-    wanted = rank_voxels(scores, truth)
-    assert rank_voxels(list(scores), list(truth)) == wanted
-    assert rank_voxels(scores.ravel().tolist(), truth.ravel().tolist()) == pytest.approx(wanted)
-    assert rank_voxels(from_numpy(scores).requires_grad_(), from_numpy(truth)) == wanted
-    assert rank_voxels([scores[0], scores[1].T], [truth[0], truth[1].T]) == wanted
+    wanted = ranking(scores, truth)
+    assert ranking(list(scores), list(truth)) == wanted
+    assert ranking(scores.ravel().tolist(), truth.ravel().tolist()) == pytest.approx(wanted)
+    assert ranking(from_numpy(scores).requires_grad_(), from_numpy(truth)) == wanted
+    assert ranking([scores[0], scores[1].T], [truth[0], truth[1].T]) == wanted
     rounded = from_numpy(scores).bfloat16()
-    assert rank_voxels(rounded, from_numpy(truth)) == rank_voxels(rounded.float(), from_numpy(truth))
-    assert rank_voxels(scores.astype(np.float16), truth).auroc == pytest.approx(wanted.auroc, abs=1e-2)
+    assert ranking(rounded, from_numpy(truth)) == ranking(rounded.float(), from_numpy(truth))
+    assert auroc(scores.astype(np.float16), truth) == pytest.approx(wanted[0], abs=1e-2)
     assert torch.equal(rounded, from_numpy(scores).bfloat16())
 
 
 @pytest.mark.parametrize("truth", [np.zeros(3), np.ones(3)])
-@pytest.mark.parametrize("figure", [auroc, average_precision, f1_max, rank_voxels])
-def test_one_kind_alone_is_nan_with_a_warning(truth, figure):
+@pytest.mark.parametrize("metric", [auroc, average_precision, f1_max])
+def test_one_kind_alone_is_nan_with_a_warning(truth, metric):
     with pytest.warns(UserWarning, match="needs normal and anomalous values") as seen:
-        assert np.isnan(figure(np.arange(3.0), truth)).all()
+        assert np.isnan(metric(np.arange(3.0), truth)).all()
     assert len(seen) == 1
 
 
@@ -111,6 +110,6 @@ def test_one_kind_alone_is_nan_with_a_warning(truth, figure):
     ],
 )
 def test_what_does_not_fit_is_refused(scores, truth, words):
-    for figure in (auroc, average_precision, f1_max, rank_voxels):
+    for metric in (auroc, average_precision, f1_max):
         with pytest.raises(ConfigurationError, match=words):
-            figure(scores, truth)
+            metric(scores, truth)

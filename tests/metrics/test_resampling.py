@@ -14,7 +14,6 @@ from monai_zsad.metrics import (
     bootstrap_interval,
     histogram_curve,
     lesion_froc,
-    per_class,
     pooled_froc,
     score_histograms,
 )
@@ -107,31 +106,6 @@ def test_lesions_by_volume():
     assert 0.3 < found.low < 0.75 < found.high <= 1
 
 
-def test_mean_of_classes():
-    scores, truth = sample(4)
-    classes = np.arange(80) % 3
-    found = per_class(auroc, classes, scores, truth)
-    assert found == {n: auroc(scores[n::3], truth[n::3]) for n in range(3)}
-    assert found == per_class(auroc, torch.from_numpy(classes), scores.tolist(), truth.tolist())
-    mean = bootstrap_interval(
-        lambda *drawn: float(np.mean(list(per_class(auroc, *drawn).values()))),
-        classes,
-        scores,
-        truth,
-        strata=classes,
-        resamples=50,
-    )
-    assert mean.value == pytest.approx(np.mean(list(found.values())))
-    assert mean.low < mean.value < mean.high
-
-
-def test_a_class_of_one_kind_makes_the_mean_nan():
-    with pytest.warns(UserWarning, match="needs normal and anomalous"):
-        found = per_class(auroc, ["x", "x", "y"], [0.1, 0.2, 0.3], [0, 1, 1])
-    assert found["x"] == 1
-    assert np.isnan(np.mean(list(found.values())))
-
-
 def test_mistakes():
     for call, words in (
         (lambda: bootstrap_interval(auroc, [1.0], []), "lengths"),
@@ -139,7 +113,6 @@ def test_mistakes():
         (lambda: bootstrap_interval(np.mean, [1.0], level=1), "level=1"),
         (lambda: bootstrap_interval(np.mean, [1.0], resamples=0), "resamples=0"),
         (lambda: bootstrap_interval(np.mean, [1.0], strata=[1, 2]), "2 labels for 1"),
-        (lambda: per_class(np.mean, [1, 2], [1.0]), "2 labels for 1"),
     ):
         with pytest.raises(ConfigurationError, match=words):
             call()

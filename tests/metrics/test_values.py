@@ -13,20 +13,18 @@ import torch
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.metrics import (
+    ScoreCalibrationMetric,
     aupro,
     aupro_released,
     auroc,
     average_precision,
     bootstrap_interval,
-    calibration_table,
     dice_max,
     expected_calibration_error,
     f1_max,
     histogram_curve,
     lesion_froc,
-    per_class,
     pooled_froc,
-    rank_voxels,
     ranking_curve,
     score_histograms,
     slice_scores,
@@ -40,7 +38,6 @@ PLAIN: dict[str, Callable[[Any, Any], Any]] = {
     "auroc": auroc,
     "average precision": average_precision,
     "F1-max": f1_max,
-    "all of a ranking": rank_voxels,
     "AUPRO": aupro,
     "AUPRO as released": aupro_released,
     "Dice-max": dice_max,
@@ -141,15 +138,6 @@ def test_no_interval_surrounds_what_is_nan() -> None:
     assert min(seen) <= 0.5
 
 
-def test_only_the_class_of_a_broken_image_is_nan() -> None:
-    maps, masks = random_set(6, 16, 0)
-    maps[4, 0, 0] = math.nan
-    found, said = warned(per_class, auroc, ["a", "b", "a", "b", "b", "a"], maps, masks)
-    assert math.isnan(found["b"])
-    assert found["a"] == auroc(maps[[0, 2, 5]], masks[[0, 2, 5]])
-    assert "1 at index 2" in said  # of its class
-
-
 @pytest.mark.parametrize("given_", [{"thresholds": [0.2, 0.7]}, {"fractions": [0.1, 0.2]}, {}])
 def test_lesions_of_a_broken_map_are_counted_but_not_found(given_: dict[str, Any]) -> None:
     anomaly, truth = np.zeros((2, 9, 9, 9))
@@ -175,11 +163,13 @@ def test_lesions_of_a_broken_map_are_counted_but_not_found(given_: dict[str, Any
 
 
 def test_a_calibration_table_is_nan_but_what_is_no_probability_is_refused() -> None:
-    table = calibration_table([0.1, math.nan], [0, 1], bins=4)
+    metric = ScoreCalibrationMetric(4)
+    metric(torch.tensor([0.1, math.nan]), torch.tensor([0, 1]))
+    table = metric.table()
     assert np.isnan(table[:3]).all()
     assert "1 at index 1" in table.undefined
     with pytest.raises(ConfigurationError, match="within"):
-        calibration_table([1.5, math.nan], [0, 1])
+        expected_calibration_error([1.5, math.nan], [0, 1])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
