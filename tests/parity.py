@@ -152,7 +152,7 @@ def build_anomalyclip(meta: Mapping[str, Any], context: Context) -> AnomalyCLIP:
         for name in ("ctx_pos", "ctx_neg", *deep):
             parameter = learner.get_parameter(name)
             parameter.copy_(torch.from_numpy(0.02 * rng.standard_normal(parameter.shape)))
-    learner.embed_words(network.clip)
+    learner.embed_fixed_tokens(network.clip)
     network.to(context.device).update_text_anchors()
     return network
 

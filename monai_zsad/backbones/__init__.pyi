@@ -1,4 +1,4 @@
-from . import architectures, attention, clip, positions, priors, seeds, text, tokenizer, vision, weights
+from . import architectures, attention, clip, positions, priors, seeds, text, tokenizer, vision, vision_tower, weights
 from .architectures import Activation
 from .attention import AttentionKind
 from .clip import CLIPBackbone
@@ -24,5 +24,6 @@ __all__ = [
     "text",
     "tokenizer",
     "vision",
+    "vision_tower",
     "weights",
 ]

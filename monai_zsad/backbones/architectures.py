@@ -1,4 +1,4 @@
-"""Which CLIP architectures can be built: open_clip's plain ViTs, by name or by configuration."""
+"""CLIP architectures that can be built: open_clip's plain ViTs, by name or by configuration."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from monai_zsad.errors import ConfigurationError
 __all__ = ["Activation", "build_empty_clip", "clip_configuration"]
 
 Activation = Literal["quick_gelu", "gelu"]
-# What our forward passes understand; anything else in a configuration is another layout.
+# The keys that the forward passes of this package support. Other keys mean another layout.
 _VISION_KEYS = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"}
 _TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
 
 
 def clip_configuration(architecture: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The open_clip configuration of ``architecture``, checked to be a plain ViT CLIP."""
+    """Configuration of ``architecture`` in open_clip's form.
+
+    Raises:
+        ConfigurationError: if the architecture is unknown or is not a plain ViT CLIP.
+    """
     if isinstance(architecture, str):
         import difflib
 
@@ -54,7 +58,7 @@ def clip_configuration(architecture: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_empty_clip(config: Mapping[str, Any], image_size: int, activation: Activation) -> Any:
-    """An open_clip ``CLIP`` with parameters of zeros; random initialisation would take longer than loading."""
+    """An open_clip ``CLIP`` with zeros as parameters. Random initialisation would take longer than loading."""
     from open_clip.model import CLIP
 
     vision = dict(config["vision_cfg"]) | {"image_size": image_size}

@@ -1,4 +1,4 @@
-"""Attention of a ViT block, CLIP's own and the self-correlation kinds of the zero-shot methods."""
+"""Attention of a ViT block: CLIP's own, and self-correlation attention of the zero-shot methods."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 AttentionKind = Literal["vv", "kk", "qq", "qq+kk", "qq+kk+vv", "(q+k+v)^2"]
-"""Which projections are compared with themselves; attention weights of several kinds are summed, not averaged."""
+"""The projections that are compared with themselves. Attention weights of several kinds are summed, not averaged."""
 
 
 _CAPABILITIES = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -48,10 +48,10 @@ def merge_heads(x: torch.Tensor) -> torch.Tensor:
 
 
 def attention_of(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """``softmax(q k^T / sqrt(d)) v`` by the fastest exact kernel, in the type of ``v``.
+    """``softmax(q k^T / sqrt(d)) v`` with the fastest exact kernel, in the type of ``v``.
 
-    That is ``scaled_dot_product_attention``, in float32 on a CPU without bfloat16 matrix units (AMX): there its
-    half-precision kernel is the slower one (56 ms against 50 ms for 16 heads, 1,370 tokens, d = 64, two Zen 4 cores).
+    That is ``scaled_dot_product_attention``. On a CPU without bfloat16 matrix units (AMX) it runs in float32, because
+    the half-precision kernel is slower there.
 
     Args:
         q: queries (B, heads, M, d).
@@ -69,8 +69,8 @@ def attention_of(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Ten
 def self_correlation_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, kind: AttentionKind) -> torch.Tensor:
     """Sum over the kinds of ``softmax(a a^T / sqrt(d)) v``.
 
-    ``A(a, a)`` compares every token with the others by one projection, so that a token always attends to itself and to
-    what looks like it; in ``qq+kk+vv`` each row of the attention weights adds to three.
+    ``softmax(a a^T / sqrt(d))`` compares the tokens in one projection, so that a token attends to itself and to similar
+    tokens. For ``qq+kk+vv``, each row of the attention weights sums to three.
 
     Args:
         q: queries (B, heads, N, d).
@@ -91,7 +91,7 @@ def self_correlation_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
     """
     if kind == "(q+k+v)^2":
         joint = torch.cat([q, k, v], dim=-1)
-        # The fused kernels want values as wide as the keys.
+        # The fused kernels need values as wide as the keys.
         padded = F.pad(v, (0, joint.shape[-1] - v.shape[-1]))
         return attention_of(joint, joint, padded)[..., : v.shape[-1]]
     projections = {"q": q, "k": k, "v": v}

@@ -1,4 +1,4 @@
-"""Position embeddings of a ViT on another grid."""
+"""Resizing of a ViT's position embedding to another grid."""
 
 from __future__ import annotations
 
@@ -16,10 +16,21 @@ PositionResize = Literal["bilinear", "bicubic"]
 
 
 def resize_positions(positions: torch.Tensor, grid: int, mode: PositionResize) -> torch.Tensor:
-    """Bring a position embedding (1 + g * g, W) to a ``grid`` x ``grid`` grid; the class position is kept.
+    """Resize a position embedding (1 + g * g, W) to a ``grid`` x ``grid`` grid. The class position is kept.
 
-    ``bilinear`` is without antialiasing (Crane, AnomalyCLIP), ``bicubic`` with it (open_clip, AA-CLIP); both with
+    ``bilinear`` works without antialiasing (Crane, AnomalyCLIP), ``bicubic`` with it (open_clip, AA-CLIP); both with
     ``align_corners=False``.
+
+    Args:
+        positions: (1 + g * g, W), the class position first.
+        grid: side of the new grid.
+        mode: interpolation.
+
+    Returns:
+        (1 + grid * grid, W).
+
+    Raises:
+        WeightsError: if the positions are not on a square grid.
 
     >>> resize_positions(torch.ones(1 + 4, 8), 3, "bilinear").shape
     torch.Size([10, 8])
@@ -28,7 +39,7 @@ def resize_positions(positions: torch.Tensor, grid: int, mode: PositionResize) -
     side = math.isqrt(count)
     if side * side != count:
         raise WeightsError(
-            f"the position embedding has {count} patch positions, which is no square grid: weights of another layout"
+            f"the position embedding has {count} patch positions, not a square grid: use weights of a plain ViT"
         )
     if side == grid:
         return positions

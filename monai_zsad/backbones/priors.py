@@ -18,17 +18,17 @@ __all__ = ["DINOv2Prior", "DensePrior"]
 
 @runtime_checkable
 class DensePrior(Protocol):
-    """What Crane+ needs of a dense prior; any module of this form fits.
+    """A dense prior as Crane+ needs it. Every module of this form fits.
 
     Attributes:
-        similarity_offset: multiple of the mean patch similarity below which two patches count as unrelated (1.2 for
-            the DINO family, 1.08 for SAM in Crane's release).
+        similarity_offset: two patches are unrelated if their similarity is below the mean patch similarity times this
+            number (1.2 for the DINO family, 1.08 for SAM in Crane's release).
     """
 
     similarity_offset: float
 
-    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Patch features (B, C, h, w) of pictures (B, 3, S, S) in [0, 1]; the prior normalises by itself."""
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Patch features (B, C, h, w) of images (B, 3, S, S) in [0, 1]. The prior normalises them."""
         ...
 
     def load_weights(self, source: str | Path, *, download: bool = True) -> WeightsRecord:
@@ -36,10 +36,10 @@ class DensePrior(Protocol):
 
         Args:
             source: a registered name, a file, or ``"seed:N"``.
-            download: whether a registered name that is not cached may be fetched.
+            download: whether registered weights that are not on this machine may be downloaded.
 
         Returns:
-            What was loaded.
+            The record of the loaded weights.
         """
         ...
 
@@ -99,10 +99,10 @@ class DINOv2Prior(nn.Module):
 
         Args:
             source: a registered name (``"dinov2_vitb14_reg"``), a file, or ``"seed:N"`` for tests.
-            download: whether a registered name that is not cached may be fetched.
+            download: whether registered weights that are not on this machine may be downloaded.
 
         Returns:
-            What was loaded.
+            The record of the loaded weights.
 
         Raises:
             WeightsError: if the weights are unknown, missing, damaged or of another architecture.
@@ -124,18 +124,18 @@ class DINOv2Prior(nn.Module):
         return record
 
     def _converted(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Official names to timm's; positions stay on the grid they come on."""
+        """State dict with timm's names instead of the official ones. Positions keep their grid."""
         from timm.models.vision_transformer import checkpoint_filter_fn
 
         converted = checkpoint_filter_fn(dict(state), self.model)
         if "pos_embed" in state:
-            # The official file counts the class token among the positions, before the patches.
+            # In the official file, the positions include the class token, before the patches.
             patches = math.isqrt(state["pos_embed"].shape[1]) ** 2
             converted["pos_embed"] = state["pos_embed"][:, -patches:]
         return converted
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        # As in CLIPBackbone; bicubic with antialiasing is what DINOv2 itself does.
+        # See CLIPBackbone. Like DINOv2, this resizes with bicubic interpolation and antialiasing.
         from timm.layers import resample_abs_pos_embed
 
         key = prefix + "model.pos_embed"
@@ -146,15 +146,15 @@ class DINOv2Prior(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def portable_state_dict(self) -> dict[str, torch.Tensor]:
-        """State dict with the position embedding as it was loaded, so that it serves every input size."""
+        """State dict with the position embedding as it was loaded, so that it fits every input size."""
         state = dict(self.state_dict())
         if self._native_positions is not None:
             state["model.pos_embed"] = self._native_positions
         return state
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Patch features (B, C, h, w) of pictures (B, 3, S, S) in [0, 1]."""
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Patch features (B, C, h, w) of images (B, 3, S, S) in [0, 1]."""
         dtype = self.model.patch_embed.proj.weight.dtype
-        images = ((pictures - self.mean) / self.std).to(dtype)
-        tokens = self.model.forward_features(images)[:, self.model.num_prefix_tokens :]
+        normalized = ((images - self.mean) / self.std).to(dtype)
+        tokens = self.model.forward_features(normalized)[:, self.model.num_prefix_tokens :]
         return tokens.transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))

@@ -1,4 +1,4 @@
-"""Reproducible random weights, for tests and for showing that a pipeline runs. They mean nothing."""
+"""Reproducible random weights, for tests of a pipeline. The results of such weights mean nothing."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def parse_seed(source: str | Path) -> int | None:
 
 
 def seeded_state_dict(like: Mapping[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
-    """Values for every tensor of ``like``: gains near one, biases near zero, other tensors of variance 1 / fan-in.
+    """Values for every tensor of ``like``: gains near one, biases near zero, other tensors with variance 1 / fan-in.
 
-    The values depend on the names' order in ``like`` and on ``seed`` alone.
+    The values depend only on ``seed`` and on the order of the names in ``like``.
 
     >>> a = seeded_state_dict({"weight": torch.zeros(2, 3)}, 0)["weight"]
     >>> bool((a == seeded_state_dict({"weight": torch.zeros(2, 3)}, 0)["weight"]).all())

@@ -1,4 +1,4 @@
-"""CLIP's text tower: tokens, prompts as embeddings, and what may change between its blocks."""
+"""CLIP's text tower: tokens, embedded prompts, and changes between its blocks."""
 
 from __future__ import annotations
 
@@ -27,8 +27,18 @@ class TextTower(nn.Module):
     ln_final: Any
     text_projection: Any
 
+    @property
+    def text_width(self) -> int:
+        """Width T of the text tower."""
+        return int(self.positional_embedding.shape[1])
+
+    @property
+    def text_depth(self) -> int:
+        """Number of text blocks."""
+        return len(self.transformer.resblocks)
+
     def drop_text_tower(self) -> None:
-        """Free the text tower, which inference with fixed text anchors does not need (29 % of ViT-L's parameters)."""
+        """Free the text tower. Inference with computed text anchors does not need it."""
         self.transformer = self.token_embedding = self.ln_final = None
         self.positional_embedding = self.text_projection = None
 
@@ -36,7 +46,7 @@ class TextTower(nn.Module):
         """Token ids (P, context length) of ``texts``.
 
         Raises:
-            ConfigurationError: if a text is longer than the context (nothing is cut silently).
+            ConfigurationError: if a text is longer than the context. Texts are never cut.
         """
         for text in texts:
             length = count_tokens(text)
@@ -64,8 +74,8 @@ class TextTower(nn.Module):
         Args:
             embeddings: (P, L, T), without the position embedding; L may be less than the context length.
             end: position of each prompt's end-of-text token (P,).
-            before_block: called as ``before_block(block, x)``; what it returns enters the block (deep prompts).
-            after_block: likewise after each block (residual adapters).
+            before_block: called as ``before_block(block, x)``; its result is the input of the block (deep prompts).
+            after_block: called in the same way after each block (residual adapters).
 
         Returns:
             The end-of-text token after ``ln_final``, (P, T), not yet projected.
@@ -86,7 +96,7 @@ class TextTower(nn.Module):
     def encode_text(self, texts: Sequence[str]) -> torch.Tensor:
         """Text features (P, D) of ``texts``, not normalised."""
         tokens = self.tokenize(texts)
-        # In portions: a set of a thousand prompts would take gigabytes at once.
+        # In portions, because a set of a thousand prompts would need gigabytes at once.
         features = [
             self.text_tokens(self.embed_tokens(part), part.argmax(-1)) @ self.text_projection
             for part in tokens.split(64)
@@ -96,6 +106,6 @@ class TextTower(nn.Module):
     def _text_device(self) -> torch.device:
         if self.token_embedding is None:
             raise ConfigurationError(
-                "the text tower was dropped from this network: build it anew to compute other text anchors"
+                "the text tower was dropped from this network: build it again to compute other text anchors"
             )
         return self.token_embedding.weight.device

@@ -16,7 +16,7 @@ CONTEXT_LENGTH = 77
 
 @functools.cache
 def tokenizer() -> SimpleTokenizer:
-    """CLIP's tokenizer; reading its vocabulary takes a third of a second, so it is read once."""
+    """CLIP's tokenizer. It is kept, because reading its vocabulary takes a third of a second."""
     from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer()

@@ -23,15 +23,15 @@ __all__ = ["VisionFeatures", "VisionRequest", "run_blocks", "self_correlations"]
 
 @dataclass(frozen=True)
 class VisionRequest:
-    """What is wanted of a pass through the vision tower; block numbers count from 1.
+    """The features that a network needs from a pass through the vision tower. Block numbers start at 1.
 
     Attributes:
         attention: kind of the second path; ``None`` for no second path.
         first_block: block at which the second path starts.
-        path_layers: blocks after which the second path's y is returned; it is computed up to the last of them.
+        path_layers: blocks after which y of the second path is returned. It is computed up to the last of them.
         layers: blocks after which CLIP's own x is returned.
-        patches: whether x is wanted for the patches too at the end. Without them the last block computes x for the
-            class token alone, which saves a good half of that block; y and earlier blocks are complete.
+        patches: whether the final x is needed for the patches too. If not, the last block computes x for the class
+            token only, which saves half of its time. y and the earlier blocks are complete in any case.
     """
 
     attention: AttentionKind | None = None
@@ -42,13 +42,13 @@ class VisionRequest:
 
 
 class VisionFeatures(NamedTuple):
-    """What one pass through the vision tower gives; block numbers count from 1, token 0 is the class token.
+    """Features of one pass through the vision tower. Block numbers start at 1; token 0 is the class token.
 
     Attributes:
         tokens: CLIP's own stream x after the last block, (B, 1 + N, W), before ``ln_post``; (B, 1, W), the class token
-            alone, where the patches were not asked for.
-        layers: x after each block asked for, by block number.
-        path: the second stream y after each block asked for, by block number.
+            only, if the patches were not requested.
+        layers: x after each requested block, by block number.
+        path: y of the second path after each requested block, by block number.
         last_attended: the last block's input plus its own attention output, before its MLP; tokens as above.
     """
 
@@ -64,18 +64,18 @@ def run_blocks(
     requests: Sequence[VisionRequest],
     after_block: AfterBlock | None = None,
 ) -> list[VisionFeatures]:
-    """Run embedded tokens through the blocks once, with every second path that the requests name beside them.
+    """Run embedded tokens through the blocks once, with all second paths of the requests.
 
-    CLIP's own stream and each block's q, k and v are computed once; paths that two requests have in common too.
+    CLIP's own stream, q, k and v of each block, and common paths are computed once.
 
     Args:
         blocks: residual attention blocks of open_clip.
         x: (B, 1 + N, W).
         requests: at least one.
-        after_block: called as ``after_block(block, x)`` after every block; what it returns goes on as x.
+        after_block: called as ``after_block(block, x)`` after every block; its result replaces x.
 
     Returns:
-        The features that each request asks for.
+        The features of each request.
     """
     depth = len(blocks)
     patches = any(request.patches for request in requests)
@@ -126,7 +126,7 @@ def run_blocks(
 def self_correlations(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, kinds: Iterable[AttentionKind]
 ) -> list[torch.Tensor]:
-    """:func:`self_correlation_attention` of several kinds, each summand that they have in common once.
+    """:func:`self_correlation_attention` of several kinds. Common terms are computed once.
 
     >>> x = torch.randn(1, 2, 5, 4)
     >>> vv, both = self_correlations(x, x, x, ["vv", "qq+kk"])
@@ -142,7 +142,7 @@ def self_correlations(
         names = [kind] if kind == "(q+k+v)^2" else kind.split("+")
         for name in names:
             if name not in terms:
-                terms[name] = self_correlation_attention(q, k, v, name)  # type: ignore[arg-type]  # a kind of its own
+                terms[name] = self_correlation_attention(q, k, v, name)  # type: ignore[arg-type]  # each term is a kind too
         total = terms[names[0]]
         for name in names[1:]:
             total = total + terms[name]

@@ -1,4 +1,4 @@
-"""From slices to volumes: how a 2D network is run over a scan."""
+"""Inferers that run a 2D network over the slices of a volume."""
 
 from __future__ import annotations
 

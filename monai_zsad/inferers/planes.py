@@ -1,4 +1,4 @@
-"""The geometry of slicing: how a volume is cut along a plane, shown upright, and put together again."""
+"""Geometry of slices: how a volume is cut along a plane, shown upright, and reassembled."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from nibabel.orientations import io_orientation
 
 from monai_zsad.errors import ConfigurationError, InputError
 
-__all__ = ["PLANES", "PLAIN_AFFINE", "SlicePlane", "named_plane", "native_plane", "volume_affines"]
+__all__ = ["PLANES", "PLAIN_AFFINE", "SlicePlane", "named_plane", "native_plane", "volume_affines", "volume_planes"]
 
 PLANES: dict[str, tuple[int, int]] = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
-"""World axes (RAS: 0 = x, 1 = y, 2 = z) of a plane's rows and columns. Upright, both run against the world axis:
-rows to posterior or inferior, columns to left or posterior."""
+"""World axes (RAS: 0 = x, 1 = y, 2 = z) of a plane's rows and columns. In an upright slice, both run against the world
+axis: rows to posterior or inferior, columns to left or posterior."""
 
 PLAIN_AFFINE = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-"""Affine (voxel to RAS, mm) that a volume without one counts as: axes (P, L, S), 1 mm."""
+"""Affine (voxel to RAS, mm) for volumes without one: axes (P, L, S), 1 mm."""
 
 
 @dataclass(frozen=True)
 class SlicePlane:
-    """One way of slicing a volume (..., X, Y, Z), and the way back.
+    """Slices of a volume (..., X, Y, Z) along one plane, and their reassembly.
 
-    Volumes and slices are never changed in place; :meth:`slices` is a view, the other results are new or views of new.
+    Volumes and slices are never changed in place. Only :meth:`slices` returns a view of the volume.
 
     Args:
-        name: "axial", "coronal" or "sagittal": the anatomical plane (the nearest one, if the volume is oblique).
+        name: "axial", "coronal" or "sagittal": the anatomical plane (the nearest one for oblique volumes).
         axis: spatial axis of the volume (0 to 2) that runs through the slices.
         rows: spatial axis along which a slice's rows are counted (downwards).
         columns: spatial axis along which a slice's columns are counted (to the right).
-        flip: whether rows, columns are reversed to stand upright.
+        flip: whether rows and columns are reversed in upright slices.
         shape: rows and columns of a slice on the volume's grid.
         spacing: mm between rows and between columns on the volume's grid.
         through_spacing: mm between slices.
-        size: rows and columns after in-plane resampling; equal to ``shape`` where nothing is resampled.
-        square: whether slices are zero-padded (evenly on both sides) to a square.
+        size: rows and columns after in-plane resampling; equal to ``shape`` without resampling.
+        square: whether slices are padded to a square with zeros, evenly on both sides.
 
     Example:
         >>> plane = named_plane("coronal", (4, 6, 5), PLAIN_AFFINE)
@@ -66,12 +66,12 @@ class SlicePlane:
 
     @property
     def prepared_size(self) -> tuple[int, int]:
-        """Rows and columns of a slice as the network sees it."""
+        """Rows and columns of a slice for the network."""
         return (max(self.size), max(self.size)) if self.square else self.size
 
     @property
     def prepared_spacing(self) -> tuple[float, float]:
-        """Mm between rows and between columns of a slice as the network sees it."""
+        """Distance in mm between rows and between columns of a slice for the network."""
         rows, columns = (s * n / m for s, n, m in zip(self.spacing, self.shape, self.size, strict=True))
         return rows, columns
 
@@ -89,10 +89,10 @@ class SlicePlane:
         return volume.permute(order)
 
     def prepare(self, slices: torch.Tensor) -> torch.Tensor:
-        """Slices (N, C, *shape) made upright, isotropic and square: (N, C, *prepared_size).
+        """Make slices (N, C, *shape) upright, isotropic and square: (N, C, *prepared_size).
 
         Args:
-            slices: (N, C, rows, columns), of :meth:`slices`.
+            slices: (N, C, rows, columns), from :meth:`slices`.
 
         Returns:
             (N, C, side, side).
@@ -103,10 +103,10 @@ class SlicePlane:
         return F.pad(slices, self._padding()).contiguous()
 
     def restore(self, slices: torch.Tensor) -> torch.Tensor:
-        """The way back: (N, C, *prepared_size) to (N, C, *shape), in the order of :meth:`slices`.
+        """Reverse :meth:`prepare`: (N, C, *prepared_size) to (N, C, *shape).
 
         Args:
-            slices: (N, C, side, side), of :meth:`prepare` or a network.
+            slices: (N, C, side, side), from :meth:`prepare` or a network.
 
         Returns:
             (N, C, rows, columns).
@@ -128,14 +128,14 @@ class SlicePlane:
 
 
 def native_plane(shape: Sequence[int], affine: np.ndarray) -> SlicePlane:
-    """The slices along the volume's last axis just as they lie: rows = first axis, columns = second.
+    """The slices along the volume's last axis, unchanged: rows are the first axis, columns the second.
 
     Args:
         shape: spatial shape (X, Y, Z) of the volume.
-        affine: 4 x 4, voxel to RAS in mm; only spacing and the plane's name come from it.
+        affine: 4 x 4, voxel to RAS in mm. It gives the spacing and the plane's name.
 
     Returns:
-        A plane that neither flips nor resamples nor pads.
+        A plane without flips, resampling and padding.
 
     Raises:
         InputError: if the affine is not finite or not invertible.
@@ -166,8 +166,8 @@ def named_plane(name: str, shape: Sequence[int], affine: np.ndarray) -> SlicePla
 
     Axial slices have posterior at the bottom and the patient's left on the right, coronal ones inferior at the bottom
     and left on the right, sagittal ones inferior at the bottom and posterior on the right. Oblique volumes are not
-    turned: each voxel axis counts as the world axis it is nearest to. In-plane, the coarser direction is resampled
-    to the finer one's spacing.
+    rotated: each voxel axis is assigned to the nearest world axis. In-plane, the direction with the larger spacing is
+    resampled to the smaller spacing.
 
     Args:
         name: "axial", "coronal" or "sagittal".
@@ -178,7 +178,7 @@ def named_plane(name: str, shape: Sequence[int], affine: np.ndarray) -> SlicePla
         The plane.
 
     Raises:
-        ConfigurationError: if there is no such plane.
+        ConfigurationError: if the name is unknown.
         InputError: if the affine is not finite or not invertible.
 
     Example:
@@ -187,7 +187,7 @@ def named_plane(name: str, shape: Sequence[int], affine: np.ndarray) -> SlicePla
         ((20, 64), (80, 64), (True, True))
     """
     if name not in PLANES:
-        raise ConfigurationError(f"plane {name!r} is not known: choose from {', '.join(PLANES)}.")
+        raise ConfigurationError(f"plane {name!r} is unknown: choose from {', '.join(PLANES)}.")
     world, signs, spacing = _orientation(affine)
     rows, columns = (world.index(axis) for axis in PLANES[name])
     axis = 3 - rows - columns
@@ -207,11 +207,36 @@ def named_plane(name: str, shape: Sequence[int], affine: np.ndarray) -> SlicePla
     )
 
 
+def volume_planes(inputs: torch.Tensor, names: Sequence[str] | None) -> list[list[SlicePlane]]:
+    """The planes along which each volume of a batch is cut.
+
+    Args:
+        inputs: (B, C, X, Y, Z).
+        names: names of planes; None for the slices along the last axis.
+
+    Returns:
+        For each volume, one plane for each name.
+
+    Raises:
+        ConfigurationError: if the inputs are not five-dimensional.
+        InputError: if an affine cannot be used.
+    """
+    if inputs.ndim != 5:
+        raise ConfigurationError(
+            f"inputs of shape {tuple(inputs.shape)} are not volumes (batch, channels, X, Y, Z): use "
+            "EnsureChannelFirstd and a DataLoader before."
+        )
+    shape = inputs.shape[2:]
+    if names is None:
+        return [[native_plane(shape, affine)] for affine in volume_affines(inputs)]
+    return [[named_plane(name, shape, affine) for name in names] for affine in volume_affines(inputs)]
+
+
 def volume_affines(inputs: torch.Tensor) -> list[np.ndarray]:
     """Voxel to RAS, 4 x 4 in mm, for each volume of a batch (B, C, X, Y, Z).
 
     Raises:
-        InputError: if a MetaTensor does not hold one affine for all volumes or one each.
+        InputError: if a MetaTensor holds neither one affine for all volumes nor one for each.
     """
     count = len(inputs)
     if not isinstance(inputs, MetaTensor):
@@ -222,8 +247,8 @@ def volume_affines(inputs: torch.Tensor) -> list[np.ndarray]:
     spaces = list(space) if isinstance(space, (list, tuple)) else [space] * count
     if len(affines) != count or len(spaces) != count or any(a.shape != (4, 4) for a in affines):
         raise InputError(
-            f"inputs hold {count} volumes but affines of shape {affine.shape}: expected one 4 x 4 matrix for all or "
-            "one each; collate volumes with monai.data.DataLoader or list_data_collate."
+            f"inputs hold {count} volumes but affines of shape {affine.shape}, instead of one 4 x 4 matrix for all or "
+            "one for each: collate volumes with monai.data.DataLoader or list_data_collate."
         )
     to_ras = np.diag([-1.0, -1, 1, 1])
     return [to_ras @ a if s == SpaceKeys.LPS else a for a, s in zip(affines, spaces, strict=True)]
@@ -235,7 +260,7 @@ def _orientation(affine: np.ndarray) -> tuple[list[int], list[float], list[float
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
         raise InputError(
             f"the volume's affine {affine.tolist()} is not an invertible 4 x 4 matrix of finite numbers: "
-            "repair the scan's header, or pass a plain tensor to do without."
+            "repair the scan's header, or pass a plain tensor without an affine."
         )
     orientation = io_orientation(affine)
     if np.isnan(orientation).any():

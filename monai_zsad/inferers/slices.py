@@ -1,4 +1,4 @@
-"""A volume through a 2D network, slice by slice."""
+"""Inference of a volume with a 2D network, slice by slice."""
 
 from __future__ import annotations
 
@@ -10,20 +10,15 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import optional_import
 
-from monai_zsad.errors import ConfigurationError
 from monai_zsad.inferers.arguments import (
-    check,
-    is_count,
-    is_distance,
-    is_number,
+    check_arguments,
     parse_amp_type,
     parse_device,
     parse_flag,
     parse_planes,
     parse_window,
 )
-from monai_zsad.inferers.context import with_context
-from monai_zsad.inferers.planes import SlicePlane, named_plane, native_plane, volume_affines
+from monai_zsad.inferers.planes import SlicePlane, volume_planes
 from monai_zsad.inferers.sliding_windows import (
     SliceRunner,
     covers,
@@ -32,8 +27,14 @@ from monai_zsad.inferers.sliding_windows import (
     token_distance,
     window_sides,
 )
-from monai_zsad.inferers.smoothing import smooth_through_slices
-from monai_zsad.inferers.thinning import fill_between, thinned
+from monai_zsad.inferers.stack import (
+    fill_between,
+    foreground_fractions,
+    slice_step,
+    smooth_through_slices,
+    thinned,
+    with_context,
+)
 
 __all__ = ["VolumeSliceInferer"]
 
@@ -41,70 +42,68 @@ tqdm, _ = optional_import("tqdm", name="tqdm")
 
 
 class VolumeSliceInferer(Inferer):
-    """Run a 2D network over the slices of volumes and gather its maps and scores as volumes on the same grid.
+    """Run a 2D network over the slices of volumes, and return its maps and scores as volumes on the same grid.
 
-    MONAI's :class:`~monai.inferers.SliceInferer` was not enough: it runs every slice, empty ones too, along one axis
-    as it lies; it knows no anatomical planes, resamples and fuses none; with windows, its score channel is blended
-    from pixel to pixel, so that a slice has no one score; it keeps a second volume of window counts, does not hand
-    further arguments to the network, and works in place on what the network returns. Windows within a slice are
-    MONAI's :func:`~monai.inferers.sliding_window_inference`.
+    MONAI's :class:`~monai.inferers.SliceInferer` was not enough. It runs empty slices too, and only along an axis of
+    the volume: it has no anatomical planes, no resampling and no fusion. With windows, it blends the score channel, so
+    that a slice has no single score. It needs a second volume for window counts, does not pass further arguments to the
+    network, and changes the network's result in place. Windows within a slice are run by MONAI's
+    :func:`~monai.inferers.sliding_window_inference`.
 
-    The network maps (N, C, H, W) slices in [0, 1] to (N, 2, H, W): channel 0 the anomaly map in [0, 1], channel 1 the
-    slice's score at every pixel. A slice's result does not depend on the batch it is in.
+    The network maps (N, C, H, W) slices in [0, 1] to (N, 2, H, W): channel 0 is the anomaly map in [0, 1], channel 1
+    the score of the slice at every pixel. The result of a slice does not depend on its batch.
 
-    **Result.** Channel 0 is the anomaly map. Channel 1 is, at every voxel, the score of its slice along the *last*
-    axis: of the plane that cuts along it, if that plane was run; otherwise (say, only "coronal" on an axial volume)
-    no such slice was scored, and the maximum of the fused map over the slice stands in for it.
+    **Result.** Channel 0 is the anomaly map. Channel 1 holds at every voxel the score of its slice along the *last*
+    axis. If the plane along this axis was not run (for example only "coronal" on an axial volume), it holds the maximum
+    of the fused map over the slice.
 
-    **Skipped slices** have map and score 0 and cost nothing. In a fusion they count as 0.
+    **Skipped slices** have map and score 0. They count as 0 in a fusion.
 
-    **Planes.** Without ``planes`` the slices along the last axis are run as they lie: transforms have made them
-    upright and square. With names, the volume is cut again along each: see
-    :func:`~monai_zsad.inferers.named_plane` for how slices are shown. Orientation and spacing come from the affine of
-    a :class:`~monai.data.MetaTensor` (RAS, or LPS where its ``meta["space"]`` says so); a plain tensor counts as axes
-    (posterior, left, superior) of 1 mm. Maps go back to the input's grid by bilinear interpolation, exactly where the
+    **Planes.** Without ``planes``, the slices along the last axis are run as they are, since transforms have made them
+    upright and square. With ``planes``, the volume is cut along each of them, see
+    :func:`~monai_zsad.inferers.named_plane`. Orientation and spacing come from the affine of a
+    :class:`~monai.data.MetaTensor` (RAS, or LPS if its ``meta["space"]`` says so). A plain tensor is taken to have axes
+    (posterior, left, superior) of 1 mm. Maps return to the input's grid by bilinear interpolation; this is exact if the
     in-plane spacing is isotropic.
 
-    **Memory** grows with the volume alone. For V voxels of C channels: 4 C V bytes of input (the caller's), 8 V of
-    result, 4 V more where several planes are fused, and about 4 (2 C + 5) for each pixel of one batch, besides what
-    the network needs by itself. A CT of 512 x 512 x 300 (V = 78.6 million) with batches of four: 300 + 600 + 28 =
-    928 MiB (measured on the CPU: 920), in several planes 1228 MiB (measured: 1232).
+    **Memory.** V voxels of C channels need 4 C V bytes for the input, 8 V for the result, 4 V more if several planes
+    are fused, and about 4 (2 C + 5) for each pixel of a batch, besides the network's own memory.
 
     Args:
-        batch_size: slices, or windows of slices, per network call. If a call runs out of memory, the batch is halved
-            for the rest of that inference.
-        foreground_threshold: a pixel is foreground if its largest channel is above this.
-        min_foreground: slices whose fraction of foreground pixels is smaller are skipped, in [0, 1]; 0 runs all.
+        batch_size: number of slices, or of windows, per network call. If a call runs out of memory, the batch is halved
+            for the rest of the inference.
+        foreground_threshold: a pixel is foreground if its largest channel is above this value.
+        min_foreground: slices with a smaller fraction of foreground pixels are skipped, in [0, 1]; 0 runs all slices.
         planes: None, or one or several of "axial", "coronal", "sagittal".
-        fusion: how the planes' maps are fused at each voxel: "mean" or "max".
-        token_spacing_mm: wanted distance in mm between the network's tokens, to find small lesions: slices are run
-            in windows of the size that gives it. Needs a network with ``image_size`` and ``patch_size``. Slices that
-            a window covers are run whole. Not with ``roi_size``.
-        roi_size: the same with a given window: one number or (rows, columns) in pixels of the slice (with ``planes``:
-            after resampling). A slice's score is then the maximum over the slice of the blended window scores;
-            windows without foreground are skipped, unless ``min_foreground`` is 0.
+        fusion: fusion of the planes' maps at each voxel: "mean" or "max".
+        token_spacing_mm: distance in mm between the network's tokens, to find small lesions. It sets the size of the
+            windows in which slices are run. It needs a network with ``image_size`` and ``patch_size``. Slices that fit
+            into one window are run without windows. Not with ``roi_size``.
+        roi_size: size of the windows: one number or (rows, columns) in pixels of the slice (with ``planes``: after
+            resampling). The score of a slice is the maximum over the slice of the blended window scores. Windows
+            without foreground are skipped, unless ``min_foreground`` is 0.
         overlap: fraction by which neighbouring windows overlap, in [0, 1).
         sw_mode: blending of windows: "gaussian" or "constant".
-        context_mm: distance in mm of the neighbours that a network sees beside each slice: it gets three channels,
-            the slice in the middle and what lies so far below and above it, interpolated between slices; beyond the
-            volume's ends, the last slice. For networks trained so, and volumes of one channel. None: the slice alone.
-        slice_spacing_mm: slices that lie closer together than this are thinned: of each run of slices with foreground
-            the first, every k-th and the last go through the network, k being the largest number whose distance is not
-            above it; map and score of those between are interpolated linearly. A network whose map's own pixels are
-            2 mm apart needs no slice each millimetre. (MONAI's :class:`~monai.transforms.Spacingd` instead would
-            also take those slices from what follows, such as a refinement by the scan's edges.) None: all are run.
-        smooth_slices_mm: standard deviation in mm of a Gaussian that smooths each plane's map through its slices,
-            before fusion. Skipped slices neither give nor take: they stay 0, and the map beside them, or at the
-            volume's end, is not darkened. Scores are not smoothed.
-        device: where slices are run; default: the device of the network's parameters, else of the inputs. Slices are
+        context_mm: distance in mm of the neighbours of each slice. The network gets three channels: the neighbour
+            below, the slice, the neighbour above. Neighbours are interpolated between slices; beyond the ends of the
+            volume, the last slice is used. For networks that were trained in this way, and volumes of one channel.
+            None: no neighbours.
+        slice_spacing_mm: run only slices with about this distance. In each series of slices with foreground, the first,
+            every k-th and the last are run, with the largest k whose distance is not above it. Map and score of the
+            others are interpolated linearly. (MONAI's :class:`~monai.transforms.Spacingd` would remove those slices
+            from later steps too, such as the refinement by the scan's edges.) None: all slices are run.
+        smooth_slices_mm: standard deviation in mm of a Gaussian that smooths the map of each plane through its slices,
+            before fusion. Skipped slices are left out: they stay 0 and do not darken the map beside them, and neither
+            does the end of the volume. Scores are not smoothed.
+        device: device of the network calls; default: that of the network's parameters, else of the inputs. Slices are
             moved there batch by batch.
-        output_device: where results are gathered, for example "cpu"; default: the device of the inputs.
+        output_device: device of the results, for example "cpu"; default: the device of the inputs.
         amp: run the network under autocast.
         amp_dtype: "float16" or "bfloat16" (or the torch type); default: float16 on CUDA, else bfloat16.
         progress: show a progress bar for each plane.
 
     Raises:
-        ConfigurationError: if an argument is not as described.
+        ConfigurationError: if an argument has a value that is not accepted.
 
     Example:
         >>> def network(slices):  # brightness as the anomaly map, its maximum as the score
@@ -140,22 +139,6 @@ class VolumeSliceInferer(Inferer):
         progress: bool = False,
     ) -> None:
         super().__init__()
-        check(is_count(batch_size), "batch_size", batch_size, "a whole number of at least 1")
-        check(is_number(foreground_threshold), "foreground_threshold", foreground_threshold, "a finite number")
-        check(is_number(min_foreground) and 0 <= min_foreground <= 1, "min_foreground", min_foreground, "within [0, 1]")
-        check(fusion in ("mean", "max"), "fusion", fusion, '"mean" or "max"')
-        check(is_distance(token_spacing_mm), "token_spacing_mm", token_spacing_mm, "None, or mm above 0")
-        check(is_number(overlap) and 0 <= overlap < 1, "overlap", overlap, "at least 0 and below 1")
-        check(sw_mode in ("gaussian", "constant"), "sw_mode", sw_mode, '"gaussian" or "constant"')
-        check(is_distance(slice_spacing_mm), "slice_spacing_mm", slice_spacing_mm, "None, or mm above 0")
-        check(is_distance(smooth_slices_mm), "smooth_slices_mm", smooth_slices_mm, "None, or mm above 0")
-        check(is_distance(context_mm), "context_mm", context_mm, "None, or mm above 0")
-        check(
-            token_spacing_mm is None or roi_size is None,
-            "roi_size",
-            roi_size,
-            "None beside token_spacing_mm, as both set the window: give one of them",
-        )
         self.batch_size = batch_size
         self.foreground_threshold = foreground_threshold
         self.min_foreground = min_foreground
@@ -173,6 +156,7 @@ class VolumeSliceInferer(Inferer):
         self.amp = parse_flag("amp", amp)
         self.amp_dtype = parse_amp_type(amp_dtype)
         self.progress = parse_flag("progress", progress)
+        check_arguments(self)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -180,24 +164,23 @@ class VolumeSliceInferer(Inferer):
         """Run the network over the volumes.
 
         Args:
-            inputs: (B, C, X, Y, Z), in [0, 1]; without ``planes``: slices (X, Y) along Z. Not changed.
+            inputs: (B, C, X, Y, Z), in [0, 1]; without ``planes``: slices (X, Y) along Z. They are not changed.
             network: the 2D network.
             args: further positional arguments of each network call.
             kwargs: further keyword arguments of each network call.
 
-        Gradients are left as they are: call it under ``torch.no_grad()``, as MONAI's evaluators do, or each slice's
-        graph is kept.
+        Call it under ``torch.no_grad()``, as MONAI's evaluators do. Otherwise the graph of each slice is kept.
 
         Returns:
-            (B, 2, X, Y, Z), float32, on ``output_device``: anomaly map and slice score. A MetaTensor with the meta data
-            and applied operations of the inputs, if they are one, so that ``Invertd`` can bring it back.
+            (B, 2, X, Y, Z), float32, on ``output_device``: anomaly map and slice score. If the inputs are a MetaTensor,
+            the result is one too, with their meta data and applied operations, so that ``Invertd`` works.
 
         Raises:
             ConfigurationError: if the inputs are not five-dimensional, the network's result has the wrong shape, the
-                network lacks what ``token_spacing_mm`` needs, or one slice does not fit into memory.
+                network lacks the attributes for ``token_spacing_mm``, or one slice does not fit into memory.
             InputError: if the affine cannot be used.
         """
-        planes = self._planes(inputs)
+        batch_planes = volume_planes(inputs, self.planes)
         device = self.device or network_device(network) or inputs.device
         dtype = self.amp_dtype or (torch.float16 if device.type == "cuda" else torch.bfloat16)
         runner = SliceRunner(
@@ -214,20 +197,20 @@ class VolumeSliceInferer(Inferer):
         volumes = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         shape = (len(volumes), 2, *volumes.shape[2:])
         result = torch.zeros(shape, dtype=torch.float32, device=self.output_device or inputs.device)
-        for number, volume_planes in enumerate(planes):
-            self._run_volume(volumes[number], volume_planes, runner, device, result[number])
+        for number, planes in enumerate(batch_planes):
+            self._run_volume(volumes[number], planes, runner, device, result[number])
         return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
 
     def token_distance_mm(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor]) -> dict[str, float]:
-        """Distance between the network's tokens on the first volume of a batch, for logs; runs nothing.
+        """Distance between the network's tokens in the first volume of a batch, for logs. The network is not run.
 
         Args:
             inputs: (B, C, X, Y, Z).
             network: a network with ``image_size`` and ``patch_size``.
 
         Returns:
-            For each plane's name the distance in mm, along rows or columns, whichever is larger. Lesions much smaller
-            than it may vanish between tokens.
+            The distance in mm by the plane's name: the larger one of rows and columns. Much smaller lesions may lie
+            between tokens and be missed.
 
         Raises:
             ConfigurationError: if the network lacks one of the attributes.
@@ -243,23 +226,11 @@ class VolumeSliceInferer(Inferer):
         """
         sizes = network_sizes(network)
         distances = {}
-        for plane in self._planes(inputs)[0]:
+        for plane in volume_planes(inputs, self.planes)[0]:
             window = self._window_of(plane, network)
             sides = plane.prepared_size if window is None or covers(window, plane.prepared_size) else window
             distances[plane.name] = max(token_distance(sides, plane.prepared_spacing, *sizes))
         return distances
-
-    def _planes(self, inputs: torch.Tensor) -> list[list[SlicePlane]]:
-        """The planes of each volume."""
-        if inputs.ndim != 5:
-            raise ConfigurationError(
-                f"inputs of shape {tuple(inputs.shape)} are not volumes: expected (batch, channels, X, Y, Z); "
-                "use EnsureChannelFirstd and a DataLoader before."
-            )
-        shape = inputs.shape[2:]
-        if self.planes is None:
-            return [[native_plane(shape, affine)] for affine in volume_affines(inputs)]
-        return [[named_plane(name, shape, affine) for name in self.planes] for affine in volume_affines(inputs)]
 
     def _window_of(self, plane: SlicePlane, network: Callable[..., torch.Tensor]) -> tuple[int, int] | None:
         if self.token_spacing_mm is None:
@@ -275,7 +246,7 @@ class VolumeSliceInferer(Inferer):
         result: torch.Tensor,
     ) -> None:
         """Run a volume (C, X, Y, Z) into its result (2, X, Y, Z) of zeros."""
-        fractions = _foreground_fractions(volume, self.foreground_threshold)
+        fractions = foreground_fractions(volume, self.foreground_threshold)
         native_scores = None
         for number, plane in enumerate(planes):
             target = result[0] if number == 0 else torch.zeros_like(result[0])
@@ -286,7 +257,7 @@ class VolumeSliceInferer(Inferer):
                 result[0].clamp_(min=target)
             elif number > 0:
                 result[0].add_(target)
-            del target  # else it would stay beside the next plane's
+            del target  # otherwise it stays in memory beside that of the next plane
         if len(planes) > 1 and self.fusion == "mean":
             result[0].div_(len(planes))
         result[1] = result[0].amax((0, 1)) if native_scores is None else native_scores
@@ -304,7 +275,7 @@ class VolumeSliceInferer(Inferer):
         slices, maps = plane.slices(volume), plane.slices(target)
         scores = target.new_zeros(len(slices))
         seen = fractions >= self.min_foreground
-        indices = thinned(seen, self._step(plane))
+        indices = thinned(seen, slice_step(self.slice_spacing_mm, plane.through_spacing))
         window = self._window_of(plane, runner.network)
         with tqdm(total=len(indices), desc=plane.name, unit="slice", disable=not self.progress) as bar:
             for start in range(0, len(indices), self.batch_size):
@@ -315,31 +286,10 @@ class VolumeSliceInferer(Inferer):
                 both = runner(plane.prepare(seen_slices), window)
                 maps[chunk] = plane.restore(both[:, :1])[:, 0].to(target.device)
                 scores[chunk] = both[:, 1].amax((1, 2)).to(target.device)
-                del both  # else it would stay beside the next batch's
+                del both  # otherwise it stays in memory beside that of the next batch
                 bar.update(len(chunk))
         for results in (maps, scores):
             fill_between(results, seen, indices)
         if self.smooth_slices_mm is not None:
             smooth_through_slices(maps, seen, self.smooth_slices_mm / plane.through_spacing)
         return scores
-
-    def _step(self, plane: SlicePlane) -> int:
-        """Of the slices that are run; a spacing of 0.999 mm counts as 1."""
-        if self.slice_spacing_mm is None:
-            return 1
-        return max(1, int(self.slice_spacing_mm / plane.through_spacing + 0.01))
-
-
-def _foreground_fractions(volume: torch.Tensor, threshold: float) -> list[torch.Tensor]:
-    """Fraction of foreground in the slices along each axis of a volume (C, X, Y, Z): float64, on the CPU.
-
-    In one pass, row by row: a mask of the whole volume would cost as much memory as the volume.
-    """
-    shape = volume.shape[1:]
-    counts = [torch.zeros(n, dtype=torch.int64, device=volume.device) for n in shape]
-    for row in range(shape[0]):
-        mask = (volume[:, row] > threshold).any(0)
-        counts[0][row] = mask.sum()
-        counts[1] += mask.sum(1)
-        counts[2] += mask.sum(0)
-    return [c.double().cpu() / max(1, shape.numel() // n if n else 1) for c, n in zip(counts, shape, strict=True)]

@@ -1,4 +1,4 @@
-"""Running a network over a batch of slices: whole or in windows, in mixed precision, within the memory there is."""
+"""A network on a batch of slices: with or without windows, in mixed precision, within the available memory."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 def window_sides(
     token_spacing_mm: float, spacing: tuple[float, float], image_size: int, patch_size: int
 ) -> tuple[int, int]:
-    """Rows and columns of the window that puts a network's tokens a wanted distance apart.
+    """Rows and columns of the window for a given distance between the network's tokens.
 
     Args:
-        token_spacing_mm: wanted distance between tokens in mm.
+        token_spacing_mm: distance between tokens in mm.
         spacing: mm between the rows and between the columns of a slice.
-        image_size: side of the network's square input in pixels; a window is resized to it.
+        image_size: side of the network's square input in pixels. Windows are resized to it.
         patch_size: side of a token in pixels of that input.
 
     Returns:
@@ -62,7 +62,7 @@ def token_distance(
 
 
 def covers(window: Sequence[int], size: Sequence[int]) -> bool:
-    """Whether a window holds a whole slice; both as rows and columns in pixels."""
+    """Whether a slice fits into one window. Both are given as rows and columns in pixels."""
     return window[0] >= size[0] and window[1] >= size[1]
 
 
@@ -83,7 +83,7 @@ def network_sizes(network: object) -> tuple[int, int]:
     for name, size in zip(("image_size", "patch_size"), sizes, strict=True):
         if not is_count(size):
             raise ConfigurationError(
-                f"{type(inner).__name__}.{name} is {size!r}, where a whole number of pixels is needed to tell the "
+                f"{type(inner).__name__}.{name} is {size!r}, but a whole number of pixels is needed to compute the "
                 "distance between tokens: use a network of monai_zsad, set the attribute, or give roi_size instead of "
                 "token_spacing_mm."
             )
@@ -91,23 +91,23 @@ def network_sizes(network: object) -> tuple[int, int]:
 
 
 class SliceRunner:
-    """A network with its call settings: slices (N, C, H, W) in, float32 (N, 2, H, W) out.
+    """A network with the settings of its calls: slices (N, C, H, W) to float32 (N, 2, H, W).
 
-    MONAI's :class:`~monai.inferers.SlidingWindowInferer` was not enough by itself: it works in place on what the
-    network returns, runs empty windows too, and fails when a batch does not fit into memory. Windows are cut and
-    blended by MONAI's :func:`~monai.inferers.sliding_window_inference`.
+    MONAI's :class:`~monai.inferers.SlidingWindowInferer` was not enough: it changes the network's result in place, runs
+    empty windows too, and fails if a batch does not fit into memory. Windows are cut and blended by MONAI's
+    :func:`~monai.inferers.sliding_window_inference`.
 
     Args:
-        network: the network of this package's contract: (N, C, H, W) to (N, 2, H, W).
+        network: network that maps (N, C, H, W) to (N, 2, H, W).
         args: further positional arguments of each network call.
         kwargs: further keyword arguments of each network call.
-        batch_size: slices or windows per network call. Halved, for the rest of the runner's life, whenever a call
-            runs out of memory.
+        batch_size: number of slices or windows per network call. Each time a call runs out of memory, it is halved for
+            the following calls.
         overlap: fraction by which neighbouring windows overlap, in [0, 1).
         sw_mode: "gaussian" or "constant" weighting of windows.
-        empty_below: a window without a pixel above this value never reaches the network, its results are 0;
-            None: every window does.
-        amp_dtype: run the network under autocast to this type; None: as it is.
+        empty_below: a window without a pixel above this value is skipped, and its results are 0. None: no window is
+            skipped.
+        amp_dtype: run the network under autocast to this type; None: without autocast.
         device_type: "cpu" or "cuda", for autocast.
 
     Example:
@@ -145,16 +145,16 @@ class SliceRunner:
 
         Args:
             slices: (N, C, H, W), float32, on the network's device.
-            window: rows and columns of the windows in pixels. None, or a window that covers the slice: whole slices.
-                A slice smaller than the window in one direction only is zero-padded there, so that windows keep
-                their shape.
+            window: rows and columns of the windows in pixels. With None, or if the slice fits into one window, no
+                windows are used. If the slice is smaller than the window in one direction only, it is padded there with
+                zeros, so that windows keep their shape.
 
         Returns:
-            (N, 2, H, W), float32; with windows, both channels blended.
+            (N, 2, H, W), float32. With windows, both channels are blended.
 
         Raises:
-            ConfigurationError: if the network's result has another shape than the contract says, or a single slice
-                or window does not fit into memory.
+            ConfigurationError: if the network's result is not (N, 2, H, W), or a single slice or window does not fit
+                into memory.
         """
         if window is None or covers(window, slices.shape[-2:]):
             return self._run(slices)
@@ -163,7 +163,7 @@ class SliceRunner:
         )
 
     def _run_occupied(self, windows: torch.Tensor) -> torch.Tensor:
-        # MONAI multiplies what it gets in place: it must never be the network's own tensor, nor a view of the input.
+        # MONAI multiplies the result in place, so it must be neither the network's own tensor nor a view of the input.
         result = windows.new_zeros((len(windows), 2, *windows.shape[-2:]))
         occupied = torch.ones(len(windows), dtype=torch.bool, device=windows.device)
         if self.empty_below is not None:
@@ -180,7 +180,7 @@ class SliceRunner:
             result = self._try(part)
             if result is None:
                 self.batch_size = max(1, len(part) // 2)
-                logger.warning("out of memory with %d slices: going on with %d", len(part), self.batch_size)
+                logger.warning("out of memory with %d slices: continuing with %d", len(part), self.batch_size)
                 if self.device_type == "cuda":
                     torch.cuda.empty_cache()
                 continue
@@ -189,7 +189,7 @@ class SliceRunner:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _try(self, slices: torch.Tensor) -> torch.Tensor | None:
-        """The network's result, or None if a batch of several does not fit into memory."""
+        """The network's result, or None if a batch of more than one slice does not fit into memory."""
         context: AbstractContextManager = nullcontext()
         if self.amp_dtype is not None:
             context = torch.autocast(self.device_type, dtype=self.amp_dtype)
@@ -209,13 +209,13 @@ class SliceRunner:
         if not isinstance(result, torch.Tensor) or tuple(result.shape) != expected:
             shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
             raise ConfigurationError(
-                f"network returned {shape} for slices of {tuple(slices.shape)}: expected a tensor of {expected} "
-                "(channel 0 the anomaly map, channel 1 the slice score at every pixel); use a network of monai_zsad, "
-                "or wrap yours to return that."
+                f"the network returned {shape} for slices of {tuple(slices.shape)}, instead of a tensor of {expected} "
+                "(channel 0: anomaly map, channel 1: slice score at every pixel): use a network of monai_zsad, or wrap "
+                "yours so that it returns this."
             )
         return result.float()
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # On the CPU, torch has no class of its own for it.
+    # On the CPU, torch raises a plain RuntimeError.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -6,7 +6,7 @@ from monai_zsad.networks.anoclip import AnoCLIP
 from monai_zsad.networks.anomalyclip import AnomalyCLIP
 from monai_zsad.networks.base import Prediction, ZeroShotNetwork
 from monai_zsad.networks.crane import Crane, CranePlus
-from monai_zsad.networks.engines import ONNXNetwork, OpenVINONetwork, check_runtime, with_runtime
+from monai_zsad.networks.runtimes import ONNXNetwork, OpenVINONetwork, check_runtime, with_runtime
 from monai_zsad.networks.screening_clip import ScreeningCLIP
 from monai_zsad.networks.shared import FeatureNetwork, SharedNetworks
 

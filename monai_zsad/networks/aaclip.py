@@ -23,38 +23,40 @@ from monai_zsad.prompts import PromptEnsemble
 
 __all__ = ["AACLIP"]
 
-# The release scales cosine similarities by this, CLIP's largest logit scale.
+# The release multiplies cosine similarities by CLIP's largest logit scale.
 SIMILARITY_SCALE = 100.0
 _BLUR = {"medical": (1.5, 4), "industrial": (1.0, 3), "none": (1.0, 0)}
 
 
 class AACLIP(ZeroShotNetwork):
-    """AA-CLIP in the numerics of its release.
+    """AA-CLIP, numerically equal to its release.
 
-    The release's map is a sum over levels without bounds that its evaluation scales by the extremes of a whole test
-    set. One patient has no test set: the anomaly map here is that sum through a monotone function, the softmax of the
-    levels' mean logits, which lies in [0, 1] and ranks pixels exactly as the sum does. The sum itself is
-    ``details["amap"]``, each level ``details["layer_maps"]`` and :meth:`level_maps`.
+    The map of the release is an unbounded sum over levels; its evaluation scales the map by the extremes of the test
+    set. For a single patient there is no test set. Here the anomaly map is a monotone function of that sum: the softmax
+    of the mean logits over the levels. It lies in [0, 1] and ranks pixels exactly as the sum does. The sum itself is
+    ``details["amap"]``; the levels are ``details["layer_maps"]`` and :meth:`level_maps`.
 
     Args:
         architecture: CLIP of the release is ``"ViT-L-14-336"``.
         image_size: side S of the input in pixels.
-        prompts: sentences whose mean features are the text anchors; ``None`` for the release's with the word "scan".
-        domain: ``"medical"`` or ``"industrial"``: the blur of the level maps on the patch grid (9 x 9, sigma 1.5, or
-            7 x 7, sigma 1); ``"none"``, which the release does not have, for no blur.
-        levels: blocks whose patch features are compared; ``None`` for the quarters of the depth (6, 12, 18, 24).
-        image_blocks: first vision blocks with an adapter.
-        text_blocks: first text blocks with an adapter.
-        image_weight: share of the adapted tokens in the vision tower.
-        text_weight: share of the adapted tokens in the text tower.
+        prompts: sentences whose mean features are the text anchors; ``None`` for those of the release with the object
+            "scan".
+        domain: blur of the level maps on the patch grid: ``"medical"`` (9 x 9, sigma 1.5) or ``"industrial"`` (7 x 7,
+            sigma 1); ``"none"`` for no blur, which the release does not have.
+        levels: blocks whose patch features are compared with the prompts; ``None`` for the quarters of the
+            depth (6, 12, 18, 24).
+        image_blocks: number of first vision blocks with an adapter.
+        text_blocks: number of first text blocks with an adapter.
+        image_weight: weight of the adapted tokens in the vision tower.
+        text_weight: weight of the adapted tokens in the text tower.
         projection_relu: whether the projections end in LeakyReLU.
-        subpatches: k of the k x k parts of each patch that get a feature of their own from the projections, so that
-            maps are finer than the patches. The release has 1; its checkpoints fit that alone. With more, maps are
-            upsampled by pixel centres, not by corners, since each part has a place of its own.
-        score: ``"detection"`` for the detection feature's similarity as released, ``"map"`` for the map's maximum,
-            which the released evaluation takes for medical images.
-        activation: of CLIP's MLPs. The release computes exact GELU although OpenAI's weights were trained with
-            QuickGELU; ``"quick_gelu"`` gives CLIP as it was trained.
+        subpatches: each patch is divided into k x k parts, and the projections give each part its own feature, so that
+            maps are finer than the patches. The release has k = 1, and its checkpoints fit no other value. For larger
+            k, maps are upsampled with ``align_corners=False``, since each part has its own position.
+        score: ``"detection"`` for the similarity of the detection feature, as in the release; ``"map"`` for the maximum
+            of the map, which the released evaluation uses for medical images.
+        activation: activation of CLIP's MLPs. The release computes exact GELU, although OpenAI's weights were trained
+            with QuickGELU. ``"quick_gelu"`` computes CLIP as it was trained.
 
     Raises:
         ConfigurationError: if an option cannot be used.
@@ -139,11 +141,11 @@ class AACLIP(ZeroShotNetwork):
 
         Args:
             clip: name, file or ``"seed:N"``. Weights trained with the other activation are accepted, since the release
-                does so on purpose; the records and :meth:`describe` tell both.
+                uses them on purpose; the records and :meth:`describe` state both activations.
             image_adapter: checkpoint file ``{"image_adapter": ...}``, or ``"seed:N"``.
             text_adapter: checkpoint file ``{"text_adapter": ...}``, or ``"seed:N"``.
-            activation: what CLIP weights from a file were trained with, where the file does not tell.
-            download: whether registered names that are not cached may be fetched.
+            activation: activation that CLIP weights from a file were trained with, if the file does not state it.
+            download: whether registered weights that are not on this machine may be downloaded.
 
         Raises:
             WeightsError: if weights are unknown, missing, damaged or do not fit.
@@ -158,7 +160,7 @@ class AACLIP(ZeroShotNetwork):
         return self.records
 
     def update_text_anchors(self) -> None:
-        """Compute the anchors of the prompts: each sentence's feature normalised, their mean normalised."""
+        """Compute the anchors of the prompts: the normalised mean of the sentences' normalised features."""
         with torch.no_grad():
             anchors = [
                 cached_text_features(
@@ -172,10 +174,10 @@ class AACLIP(ZeroShotNetwork):
             self.text_anchors = torch.stack(anchors).unsqueeze(0).to(self.text_anchors)
 
     def encode_prompts(self, sentences: Sequence[str]) -> torch.Tensor:
-        """Normalised mean (D,) of the sentences' normalised features, through the adapted text tower.
+        """Normalised mean (D,) of the sentences' normalised features from the adapted text tower.
 
         Args:
-            sentences: of one state.
+            sentences: sentences of one state.
 
         Returns:
             (D,), of length 1.
@@ -213,13 +215,13 @@ class AACLIP(ZeroShotNetwork):
         """Map and score of (B, 3, S, S) normalised images.
 
         ``details``: ``seg`` (L, B, N k k, D), ``det`` (B, D), ``text`` (D, 2), ``layer_maps`` (B, L, S, S) and their
-        sum ``amap`` (B, S, S), both as the release has them before it scales over a test set.
+        sum ``amap`` (B, S, S), both as in the release before it scales over a test set.
         """
         seg, det = self.features(images)
         with without_autocast(images.device):
             text = self.text_anchors.float()[0]
-            # The anchors' difference first: similarities near 40 would leave their rounding in a difference below one.
-            # From the left: a product with features whose axis D is not the innermost in memory is 20 times slower.
+            # The difference of the anchors comes first: similarities near 40 would leave rounding errors in it.
+            # It stands on the left: otherwise D is not the innermost axis in memory, which is 20 times slower.
             logits = SIMILARITY_SCALE * ((text[1] - text[0]) @ seg.transpose(-1, -2))
             side = self.clip.grid_size * self.subpatches
             grids = ((logits + 1) / 2).unflatten(-1, (side, side))
@@ -234,7 +236,7 @@ class AACLIP(ZeroShotNetwork):
         return Prediction(anomaly_map, score, details)
 
     def level_maps(self, slices: torch.Tensor) -> torch.Tensor:
-        """The levels' maps, as the release has them, of slices (B, C, H, W) in [0, 1]: (B, L, H, W).
+        """Maps of the levels, as in the release, of slices (B, C, H, W) in [0, 1]: (B, L, H, W).
 
         Args:
             slices: (B, C, H, W) in [0, 1].

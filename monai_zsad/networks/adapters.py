@@ -24,7 +24,7 @@ class Adapter(nn.Module):
 
 
 def residual(adapter: nn.Module, x: torch.Tensor, weight: float) -> torch.Tensor:
-    """``x`` moved by ``weight`` towards its adapted self, which is first brought to the length of ``x``.
+    """Weighted mean of ``x`` and the adapted ``x``, which is first scaled to the length of ``x``.
 
     >>> residual(nn.Identity(), torch.ones(1, 2), 0.1)
     tensor([[1., 1.]])
@@ -36,7 +36,16 @@ def residual(adapter: nn.Module, x: torch.Tensor, weight: float) -> torch.Tensor
 
 
 def split_subpatches(x: torch.Tensor, side: int, parts: int) -> torch.Tensor:
-    """Features (B, side side, parts parts D) of patches to (B, side parts side parts, D) of their parts, row by row.
+    """Features of patches to those of their parts, in row-major order over the image.
+
+    Args:
+        x: (B, side * side, parts * parts * D).
+        side: number of patches along a side of the image.
+        parts: number of parts along a side of a patch.
+
+    Returns:
+        (B, side * parts * side * parts, D).
+
 
     >>> split_subpatches(torch.arange(8.0).reshape(1, 2, 4)[:, :1], side=1, parts=2)[0, :, 0]
     tensor([0., 1., 2., 3.])

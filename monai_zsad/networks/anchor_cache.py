@@ -1,4 +1,4 @@
-"""Text features kept on disk, so that a second start with the same weights and sentences needs no text pass."""
+"""Text features on disk, so that a second start with the same weights and sentences needs no text pass."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from monai_zsad.backbones.weights import weights_folder
 __all__ = ["anchor_folder", "cached_text_features"]
 
 logger = logging.getLogger(__name__)
-# Raised when the arithmetic of the text towers changes, so that older files are not taken for newer ones.
+# To be raised when the arithmetic of the text towers changes, so that older files are not used.
 _VERSION = 1
 
 
 def anchor_folder() -> Path:
-    """Where text features are kept: beside the weights."""
+    """Folder of the text features, beside the weights."""
     return weights_folder().parent / "text_features"
 
 
@@ -33,16 +33,17 @@ def cached_text_features(
     compute: Callable[[], torch.Tensor],
     adapters: Mapping[str, torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """What ``compute`` returns, from disk if it was computed before with the same weights and sentences.
+    """Text features from disk, or from ``compute`` if they were not yet computed with these weights and sentences.
 
-    The key is the hash of the CLIP file (or its seed), architecture and activation, the sentences in their order, and
-    the values of ``adapters``. A CLIP that came by ``load_state_dict`` has no known file: nothing is kept for it. A
-    file that cannot be read is computed anew, and a folder that cannot be written to is no error.
+    The key consists of the hash of the CLIP file (or its seed), architecture and activation, the sentences in their
+    order, and the values of ``adapters``. For a CLIP that was loaded with ``load_state_dict``, no file is known and
+    nothing is stored. If a stored file cannot be read, the features are computed again. If the folder cannot be
+    written to, they are not stored.
 
     Args:
-        clip: the backbone that reads the sentences.
-        sentences: in the order of the features.
-        compute: gives the features.
+        clip: the backbone that encodes the sentences.
+        sentences: the sentences in the order of the features.
+        compute: function that computes the features.
         adapters: further weights of the text pass.
 
     Returns:
@@ -58,7 +59,7 @@ def cached_text_features(
         try:
             return load_file(file)["features"].to(clip.token_embedding.weight.device)
         except (SafetensorError, KeyError, OSError) as error:
-            logger.info("%s cannot be read and is made anew (%s)", file.name, error)
+            logger.info("%s cannot be read and is computed again (%s)", file.name, error)
     features = compute()
     _save(features, file)
     return features
@@ -85,4 +86,4 @@ def _save(features: torch.Tensor, file: Path) -> None:
         save_file({"features": features.detach().cpu().float().contiguous()}, name)
         Path(name).replace(file)
     except OSError as error:
-        logger.info("text features are not kept: %s cannot be written (%s)", file.parent, error)
+        logger.info("text features are not stored: %s cannot be written (%s)", file.parent, error)

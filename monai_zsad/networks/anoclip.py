@@ -1,13 +1,15 @@
-"""AnoCLIP (first published as AnoVL): training-free V-V attention against contrastive state prompts."""
+"""AnoCLIP (first published as AnoVL): V-V attention without training, and contrastive state prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from monai_zsad.backbones import Activation, VisionFeatures, VisionRequest
 from monai_zsad.backbones.weights import WeightsRecord
@@ -17,29 +19,33 @@ from monai_zsad.networks.anchor_cache import cached_text_features
 from monai_zsad.networks.base import Prediction, without_autocast
 from monai_zsad.networks.maps import anomaly_probability, grid_to_map, l2_normalize, smooth, smoothing_matrix
 from monai_zsad.networks.shared import FeatureNetwork
-from monai_zsad.networks.views import score_views
 from monai_zsad.prompts import PromptEnsemble
 
-__all__ = ["AnoCLIP"]
+__all__ = ["AnoCLIP", "score_views"]
+
+# Rotations in radians, translations in half-widths.
+_ANGLES = tuple(sign * math.pi * part for part in (1 / 4, 3 / 16, 1 / 8, 1 / 16) for sign in (1, -1))
+_SHIFTS = tuple((sx * d, sy * d) for d in (0.2, 0.1) for sx in (1, -1) for sy in (1, -1))
+_GREY = (0.299, 0.587, 0.114)
 
 
 class AnoCLIP(FeatureNetwork):
-    """AnoCLIP in the numerics of its release, with a contrast that can be looked at.
+    """AnoCLIP, numerically equal to its release, with a higher contrast.
 
-    The release takes the softmax of cosine similarities without a temperature, so all its values lie within a few
-    thousandths of 0.5. Here the released map and score go through the monotone ``sigmoid(logit(p) / temperature)``: the
-    ranking is exactly the release's, and with CLIP's own training temperature, 0.01, the values fill [0, 1]. The
-    released values are ``details["amap"]`` and ``details["released_score"]``; ``temperature=1`` returns them unchanged.
+    The release takes the softmax of cosine similarities without a temperature, so all its values are within a few
+    thousandths of 0.5. Here map and score of the release are transformed by ``sigmoid(logit(p) / temperature)``. This
+    keeps the ranking exactly, and with CLIP's training temperature, 0.01, the values fill [0, 1]. The values of the
+    release are ``details["amap"]`` and ``details["released_score"]``; ``temperature=1`` returns them unchanged.
 
     Args:
         architecture: CLIP of the release is ``"ViT-B-16-plus-240"``.
         image_size: side S of the input in pixels.
-        prompts: sentences for normal and anomalous; ``None`` for the medical set with the scheme of the release.
+        prompts: sentences for normal and anomalous; ``None`` for the medical prompt set in the form of the release.
         temperature: contrast of map and score, see above.
-        views: 1, or 22 to average the score over rotated, shifted and flipped views of the slice as the release does;
-            22 cost 22 times the encoder and change no map, so 1 is the default for volumes.
+        views: 1, or 22 to average the score over rotated, shifted and flipped views of the slice as the release does.
+            22 views need 22 passes of the encoder and do not change the map, so the default for volumes is 1.
         adaptation: test-time adaptation of the map; ``None`` for none.
-        activation: of CLIP's MLPs.
+        activation: activation of CLIP's MLPs.
 
     Raises:
         ConfigurationError: if an option cannot be used.
@@ -86,8 +92,8 @@ class AnoCLIP(FeatureNetwork):
 
         Args:
             clip: name (``"ViT-B-16-plus-240:laion400m_e32"``), file or ``"seed:N"``.
-            activation: what CLIP weights from a file were trained with, where the file does not tell.
-            download: whether a registered name that is not cached may be fetched.
+            activation: activation that CLIP weights from a file were trained with, if the file does not state it.
+            download: whether registered weights that are not on this machine may be downloaded.
 
         Raises:
             WeightsError: if weights are unknown, missing, damaged or do not fit.
@@ -98,7 +104,7 @@ class AnoCLIP(FeatureNetwork):
         return self.records
 
     def update_text_anchors(self) -> None:
-        """Compute the anchors, normalised means of the prompts' features as they are, and the adapter's prompts."""
+        """Compute the anchors (normalised means of the prompts' features) and the prompts of the adapter."""
         with torch.no_grad():
             sentences = [*self.prompts.normal, *self.prompts.abnormal]
             encoded = cached_text_features(self.clip, sentences, lambda: self.clip.encode_text(sentences).float())
@@ -112,7 +118,7 @@ class AnoCLIP(FeatureNetwork):
         return {"temperature": self.temperature, "views": self.views, "adaptation": adaptation}
 
     def vision_request(self) -> VisionRequest:
-        """The V-V path, beside all blocks, after the last."""
+        """The V-V path over all blocks, after the last one."""
         return VisionRequest("vv", 1, (self.clip.depth,), patches=False)
 
     def predict_from(self, features: VisionFeatures, images: torch.Tensor) -> Prediction:
@@ -137,7 +143,7 @@ class AnoCLIP(FeatureNetwork):
         return Prediction(self._contrast(amap), self._contrast(probability), details)
 
     def _token_adapter(self, settings: TestTimeAdaptation, count: int) -> TokenAdapter:
-        """The adapter of these prompts, made when first needed and again when they have changed."""
+        """The adapter of these prompts. It is made on first use, and again after they have changed."""
         arguments = (self.prompt_features, self.text_anchors[0], settings, count)
         if self._adapter is None or not self._adapter.fits(*arguments):
             self._adapter = TokenAdapter(*arguments)
@@ -168,3 +174,31 @@ class AnoCLIP(FeatureNetwork):
             with without_autocast(images.device):
                 scores.append(anomaly_probability(l2_normalize(cls) @ text.T))
         return scores
+
+
+def score_views(images: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The 21 further views of an image: eight rotations, eight translations, a flip, grey, and three quarter turns.
+
+    Args:
+        images: (B, 3, S, S).
+
+    >>> len(list(score_views(torch.rand(1, 3, 8, 8))))
+    21
+    """
+    for angle in _ANGLES:
+        cosine, sine = math.cos(angle), math.sin(angle)
+        yield _affine(images, [[cosine, -sine, 0.0], [sine, cosine, 0.0]])
+    for right, down in _SHIFTS:
+        yield _affine(images, [[1.0, 0.0, right], [0.0, 1.0, down]])
+    yield images.flip(-1)
+    weights = torch.tensor(_GREY, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    yield (images * weights).sum(1, keepdim=True).expand_as(images)
+    for turns in (1, 2, 3):
+        yield images.rot90(turns, dims=(-2, -1))
+
+
+def _affine(images: torch.Tensor, matrix: list[list[float]]) -> torch.Tensor:
+    theta = torch.tensor(matrix, dtype=torch.float32, device=images.device).expand(images.shape[0], -1, -1)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    moved = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return moved.to(images.dtype)

@@ -1,4 +1,4 @@
-"""AnomalyCLIP: object-agnostic learned prompts against four layers of V-V attention features; the baseline."""
+"""AnomalyCLIP: learned object-agnostic prompts and V-V attention features of four layers. It is the baseline."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ __all__ = ["AnomalyCLIP"]
 
 
 class AnomalyCLIP(FeatureNetwork, LearnedPromptNetwork):
-    """AnomalyCLIP in the numerics of its release.
+    """AnomalyCLIP, numerically equal to its release.
 
-    The release sums the layers' maps; here the anomaly map is their mean, which lies in [0, 1] and ranks pixels alike
-    (the sum is ``details["amap_smooth"]``).
+    The release sums the maps of the layers. Here the anomaly map is their mean, which lies in [0, 1] and ranks pixels
+    in the same order. The sum is ``details["amap_smooth"]``.
 
     Args:
         architecture: CLIP of the release is ``"ViT-L-14-336"``.
         image_size: side S of the input in pixels.
-        path_blocks: how many of the last blocks the V-V path spans (all blocks of a CLIP that has fewer).
-        dense_layers: blocks of the path whose features are compared; ``None`` for the quarters of the depth, the
-            release's 6, 12, 18 and 24.
+        path_blocks: number of last blocks that the V-V path spans (all blocks of a CLIP that has fewer).
+        dense_layers: blocks of the path whose features are compared with the prompts; ``None`` for the quarters of the
+            depth (6, 12, 18 and 24 in the release).
         temperature: divisor of the cosine similarities.
-        sigma: Gaussian smoothing of the map, in pixels of S x S.
-        activation: of CLIP's MLPs.
+        sigma: standard deviation of the Gaussian smoothing of the map, in pixels of S x S.
+        activation: activation of CLIP's MLPs.
 
     References:
         Zhou et al., "AnomalyCLIP: Object-agnostic Prompt Learning for Zero-shot Anomaly Detection", ICLR 2024.
@@ -73,11 +73,10 @@ class AnomalyCLIP(FeatureNetwork, LearnedPromptNetwork):
         """Map and score of (B, 3, S, S) normalised images.
 
         ``details``: ``cls`` (B, D), ``patch`` (L, B, N, D) as projected, not normalised, ``text`` (1, 2, D),
-        ``layer_maps`` (L, B, S, S), their sum
-        ``amap`` (B, S, S) and the smoothed sum ``amap_smooth``.
+        ``layer_maps`` (L, B, S, S), their sum ``amap`` (B, S, S) and the smoothed sum ``amap_smooth``.
         """
         projected = [self.clip.project(features.path[layer][:, 1:]) for layer in self.dense_layers]
-        # The release takes the class token as it leaves the last block, without ``ln_post``.
+        # The release uses the class token after the last block, without ``ln_post``.
         image_feature = features.tokens[:, 0] @ self.clip.visual.proj
         with without_autocast(images.device):
             patch = torch.stack(projected).float()

@@ -1,4 +1,4 @@
-"""What every zero-shot anomaly network has in common: the contract towards MONAI, and its weights."""
+"""Base of all zero-shot anomaly networks: the input and output that MONAI needs, and the loading of weights."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["Prediction", "ZeroShotNetwork"]
 
 
 class Prediction(NamedTuple):
-    """What a network says of B images at its own input size S.
+    """Result of a network for B images at its own input size S.
 
     Attributes:
         anomaly_map: (B, S, S) in [0, 1], float32.
         score: (B,) in [0, 1], float32.
-        details: intermediate results by name, for parity tests and for looking inside.
+        details: intermediate results by name, for parity tests and for inspection.
     """
 
     anomaly_map: torch.Tensor
@@ -39,17 +39,17 @@ class ZeroShotNetwork(nn.Module, ABC):
     """Base of the networks: (B, C, H, W) slices in [0, 1] to (B, 2, H, W).
 
     Channel 0 is the anomaly map in [0, 1], channel 1 the image score, constant over the slice, so that MONAI's
-    inferers, ``Invertd`` and export work unchanged. The network brings the slices to its own input size and back, adds
-    channels and normalises by itself; slices that are not square are stretched, as the methods' releases do.
+    inferers, ``Invertd`` and export work unchanged. The network resizes the slices to its own input size and the map
+    back, adds channels and normalises. Slices that are not square are stretched, as in the methods' releases.
 
-    The text anchors are a buffer, NaN until they are computed: a network whose weights were never loaded gives NaN and
-    never something that looks like a result.
+    The text anchors are a buffer. They are NaN until they are computed, so a network without loaded weights returns
+    NaN and not a plausible result.
 
     Args:
         architecture: see :class:`~monai_zsad.backbones.CLIPBackbone`.
         image_size: side of the input in pixels, a multiple of the patch.
-        activation: of CLIP's MLPs.
-        position_resize: of CLIP's position embedding.
+        activation: activation of CLIP's MLPs.
+        position_resize: interpolation of CLIP's position embedding.
     """
 
     def __init__(
@@ -66,18 +66,18 @@ class ZeroShotNetwork(nn.Module, ABC):
         self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("text_anchors", torch.full((1, 2, self.clip.embed_dim), torch.nan))
         self._restored: dict[str, WeightsRecord] = {}
-        # What runs the network, where it is not PyTorch: its precision cannot be read off the parameters. A file that
-        # was given may have the words folded in.
+        # Set by other runtimes than PyTorch, whose precision the parameters do not show. An exported file of the user
+        # may have fixed text anchors.
         self.runtime = "torch"
         self.runtime_precision: str | None = None
         self.runtime_file: str | None = None
-        self.fixed_words = False
+        self.fixed_anchors = False
         self.text_anchors: torch.Tensor
         self.mean: torch.Tensor
         self.std: torch.Tensor
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ZeroShotNetwork:
-        # ``.to(bfloat16)`` may move anchors and filters, but not round them: similarities are divided by up to 0.01.
+        # ``.to(bfloat16)`` must not round anchors and filters, since similarities are divided by down to 0.01.
         exact = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
         for name, buffer in exact.items():
@@ -96,23 +96,23 @@ class ZeroShotNetwork(nn.Module, ABC):
 
     @property
     def records(self) -> dict[str, WeightsRecord]:
-        """Where the loaded weights come from, by part (``clip``, ``prompts``, ...)."""
+        """Source of the loaded weights, by part (``clip``, ``prompts``, ...)."""
         return self._restored or self._loaded_records()
 
     def _loaded_records(self) -> dict[str, WeightsRecord]:
         return {} if self.clip.record is None else {"clip": self.clip.record}
 
     def restore_records(self, records: Mapping[str, WeightsRecord]) -> None:
-        """Note what weights are that came by ``load_state_dict`` instead of :meth:`load_weights`.
+        """Set the records of weights that ``load_state_dict`` has loaded instead of :meth:`load_weights`.
 
         Args:
-            records: by part, as :meth:`load_weights` returns them.
+            records: records by part, as :meth:`load_weights` returns them.
         """
         self._restored = dict(records)
 
     @property
     def meaningless(self) -> bool:
-        """Whether any part runs on seeded random weights, so that the output says nothing about an image."""
+        """Whether any part has random weights from a seed. The output then says nothing about an image."""
         return any(record.meaningless for record in self.records.values())
 
     @abstractmethod
@@ -135,11 +135,11 @@ class ZeroShotNetwork(nn.Module, ABC):
         """Load every part by name, file or seed and compute the text anchors.
 
         Args:
-            *args: sources, in the order of the method's own arguments.
-            **sources: of each part (``clip``, ``prompts``, ...): a registered name, a file, or ``"seed:N"``.
+            *args: sources, in the order of the subclass's own arguments.
+            **sources: source of each part (``clip``, ``prompts``, ...): a registered name, a file, or ``"seed:N"``.
 
         Returns:
-            What was loaded, by part.
+            The records of the loaded weights, by part.
         """
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
@@ -168,24 +168,24 @@ class ZeroShotNetwork(nn.Module, ABC):
                 f"slices have shape {tuple(slices.shape)}; needed (B, C, H, W) with 1 or 3 channels"
             )
         size = (self.image_size, self.image_size)
-        pictures = slices.float()
-        if pictures.shape[-2:] != size:
-            pictures = F.interpolate(pictures, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
-        return pictures.expand(-1, 3, -1, -1)
+        images = slices.float()
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+        return images.expand(-1, 3, -1, -1)
 
-    def normalize(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Pictures in [0, 1] to CLIP's normalisation.
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise images in [0, 1] with CLIP's mean and standard deviation.
 
         Args:
-            pictures: (B, 3, S, S) in [0, 1].
+            images: (B, 3, S, S) in [0, 1].
 
         Returns:
             (B, 3, S, S).
         """
-        return (pictures - self.mean.float()) / self.std.float()
+        return (images - self.mean.float()) / self.std.float()
 
     def denormalize(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images back to pictures in [0, 1], clamped.
+        """Normalised images back to images in [0, 1], clamped.
 
         Args:
             images: (B, 3, S, S), normalised.
@@ -196,7 +196,7 @@ class ZeroShotNetwork(nn.Module, ABC):
         return (images.float() * self.std.float() + self.mean.float()).clamp(0, 1)
 
     def describe(self) -> dict[str, Any]:
-        """Method, options, sizes, runtime, words and weights in plain values; without paths of this machine."""
+        """Method, options, sizes, runtime, prompts and weights as plain values, without paths of this machine."""
         prompts = getattr(self, "prompts", None)
         return {
             "method": type(self).__name__,
@@ -212,11 +212,11 @@ class ZeroShotNetwork(nn.Module, ABC):
         }
 
     def _options(self) -> dict[str, Any]:
-        """What a user may choose of the method, beside sizes and words, in plain values."""
+        """Options of the method besides sizes and prompts, as plain values."""
         return {}
 
     def set_precision(self, precision: str | torch.dtype) -> None:
-        """Compute the vision towers in ``precision``; text anchors, similarities and maps stay in float32.
+        """Set the precision of the vision towers. Text anchors, similarities and maps stay in float32.
 
         Args:
             precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or the torch type.
@@ -235,7 +235,7 @@ class ZeroShotNetwork(nn.Module, ABC):
         return [self.clip.visual]
 
     def portable_state_dict(self) -> dict[str, torch.Tensor]:
-        """State dict that loads at any input size (see :meth:`CLIPBackbone.portable_state_dict`)."""
+        """State dict that can be loaded at every input size (see :meth:`CLIPBackbone.portable_state_dict`)."""
         state = dict(self.state_dict())
         for name, part in self.named_children():
             portable = getattr(part, "portable_state_dict", None)
@@ -245,7 +245,7 @@ class ZeroShotNetwork(nn.Module, ABC):
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Similarities over a temperature of 0.07 and the smoothing of maps need float32."""
+    """Switch autocast off: similarities over a temperature of 0.07 and the smoothing of maps need float32."""
     if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()

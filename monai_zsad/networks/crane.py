@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 
 from monai_zsad.backbones import (
     Activation,
@@ -20,7 +22,6 @@ from monai_zsad.backbones.attention import check_attention_kind
 from monai_zsad.backbones.weights import WeightsRecord
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks.base import Prediction, without_autocast
-from monai_zsad.networks.dense_prior import dense_prior_attention
 from monai_zsad.networks.learned import LearnedPromptNetwork
 from monai_zsad.networks.maps import (
     anomaly_probability,
@@ -33,35 +34,37 @@ from monai_zsad.networks.maps import (
 )
 from monai_zsad.networks.shared import FeatureNetwork
 
-__all__ = ["Crane", "CranePlus"]
+__all__ = ["Crane", "CranePlus", "dense_prior_attention"]
 
+_SHARPNESS = 3.0
+_ROWS = 512
 Average = Literal["probabilities", "logits"]
 
 
 class Crane(FeatureNetwork, LearnedPromptNetwork):
-    """Crane: patch features of self-correlation attention (E-Attn) against learned, object-agnostic prompts.
+    """Crane: compares patch features of self-correlation attention (E-Attn) with learned object-agnostic prompts.
 
-    The defaults are those of the authors' release, from which the published figures come. The dense features are read
-    from a second path beside CLIP's last blocks; the image score comes from CLIP's image feature pooled with the patch
-    features, weighted by how anomalous they are.
+    The defaults are those of the authors' release, which gave the published metrics. The dense features come from a
+    second path beside CLIP's last blocks. The image score comes from CLIP's image feature and the patch features,
+    weighted by their anomaly probability.
 
     Args:
         architecture: CLIP of the release is ``"ViT-L-14-336"``.
         image_size: side S of the input in pixels.
         attention: kind of the second path.
-        path_blocks: how many of the last blocks the second path spans (19 for the release's 24 blocks; all blocks of
-            a CLIP that has fewer).
-        dense_layers: ``"released"`` for the second path after the last block, which is what the release computes (it
-            keeps four views of one tensor), or block numbers such as ``(6, 12, 18, 24)`` for the paper's form.
-        average: over layers, ``"probabilities"`` after or ``"logits"`` before the softmax.
-        image_conditioned: give each image prompts of its own (training does; the released evaluation does not).
+        path_blocks: number of last blocks that the second path spans (19 of 24 blocks in the release; all blocks of a
+            CLIP that has fewer).
+        dense_layers: ``"released"`` for the second path after the last block, as in the release (its four layers are
+            views of one tensor), or block numbers such as ``(6, 12, 18, 24)``, as in the paper.
+        average: average over the layers: ``"probabilities"`` after the softmax, or ``"logits"`` before it.
+        image_conditioned: whether the prompts depend on the image (in training; not in the released evaluation).
         temperature: divisor of the cosine similarities.
         pooling_weight: share of the pooled patch feature in the image feature (score-based pooling).
-        sigma: Gaussian smoothing of the map, in pixels of S x S.
-        activation: of CLIP's MLPs.
+        sigma: standard deviation of the Gaussian smoothing of the map, in pixels of S x S.
+        activation: activation of CLIP's MLPs.
 
     Raises:
-        ConfigurationError: for an unknown option or layers outside of the second path.
+        ConfigurationError: for an unknown option or layers outside the second path.
 
     References:
         Salehi et al., "Crane: Context-Guided Prompt Learning and Attention Refinement for Zero-Shot Anomaly
@@ -116,7 +119,7 @@ class Crane(FeatureNetwork, LearnedPromptNetwork):
         self.smoothing: torch.Tensor
         self.eval()
 
-    # Whether CLIP's own stream is read for the patches after its last block.
+    # Whether the patches of CLIP's own stream are needed after its last block.
     _needs_own_patches = False
 
     def _options(self) -> dict[str, Any]:
@@ -148,7 +151,7 @@ class Crane(FeatureNetwork, LearnedPromptNetwork):
         if self.average == "probabilities":
             amap = grid_to_map(anomaly_probability(logits).mean(0), self.image_size)
         else:
-            # Upsampling is linear, so averaging the layers before it changes nothing and costs less.
+            # Upsampling is linear, so the layers can be averaged before it, which is faster.
             normal, anomalous = logits.mean(0).unbind(-1)
             upsampled = [grid_to_map(channel, self.image_size) for channel in (normal, anomalous)]
             amap = anomaly_probability(torch.stack(upsampled, dim=-1))
@@ -162,7 +165,7 @@ class Crane(FeatureNetwork, LearnedPromptNetwork):
 
 
 class CranePlus(Crane):
-    """Crane+: Crane with a second map from D-Attn, whose attention follows a dense prior's patch similarities.
+    """Crane+: Crane with further features from D-Attn, attention by the patch similarities of a dense prior.
 
     Args:
         architecture: CLIP of the release is ``"ViT-L-14-336"``.
@@ -171,7 +174,7 @@ class CranePlus(Crane):
         **options: see :class:`Crane`.
 
     References:
-        As :class:`Crane`; the released evaluation uses ``average="logits"`` with checkpoint epoch 5 for industrial and
+        See :class:`Crane`. The released evaluation uses ``average="logits"`` with checkpoint epoch 5 for industrial and
         ``average="probabilities"`` with epoch 1 for medical images.
     """
 
@@ -191,7 +194,7 @@ class CranePlus(Crane):
         record = getattr(self.prior, "record", None)
         return super()._loaded_records() | ({} if record is None else {"prior": record})
 
-    def load_weights(  # type: ignore[override]  # one part more than the base
+    def load_weights(  # type: ignore[override]  # it has one more part than the base
         self,
         *,
         clip: str | Path,
@@ -214,3 +217,52 @@ class CranePlus(Crane):
         values = self.clip.last_block_values(features.last_attended[:, 1:])
         attended = self.clip.last_block_output(dense_prior_attention(prior, values, self.prior.similarity_offset))
         return [attended, *super()._dense_tokens(features, images)]
+
+
+def dense_prior_attention(prior: torch.Tensor, values: torch.Tensor, offset: float) -> torch.Tensor:
+    """Average ``values`` over the patches that are similar according to a dense prior (D-Attn).
+
+    For each image: ``s = 3 (cos(d_i, d_j) - offset * mean(cos))``, negative entries are dropped, then softmax over j.
+    The mean is taken over one image, so that a slice does not depend on its batch (Crane's release takes it over the
+    batch). In a nearly uniform image, a patch may be similar to no patch, not even to itself. Then it keeps its own
+    value; the release gives NaN. Rows are processed in portions, so that no N x N matrix is held.
+
+    Args:
+        prior: patch features d (B, C, h, w).
+        values: (B, N, W) on a square grid. If the grid is not h x w, they are resized bilinearly, and the result back.
+        offset: the mean similarity times this number is subtracted (1.2 for DINO).
+
+    Returns:
+        (B, N, W) in the type of ``values``.
+
+    References:
+        Salehi et al., Crane, arXiv 2504.11055, section 3 (D-Attn); Lan et al., ProxyCLIP, ECCV 2024.
+
+    >>> out = dense_prior_attention(torch.eye(4).view(1, 4, 2, 2), torch.arange(4.0).view(1, 4, 1), 1.2)
+    >>> out.flatten()
+    tensor([0., 1., 2., 3.])
+    """
+    side = math.isqrt(values.shape[1])
+    same_grid = prior.shape[-2:] == (side, side)
+    v = values if same_grid else _to_grid(values, (side, side), prior.shape[-2:])
+    d = l2_normalize(prior.flatten(2).transpose(1, 2))
+    # The mean of all pairwise products is the squared length of the mean vector.
+    mean = d.mean(1).square().sum(-1).view(-1, 1, 1)
+    attended = []
+    for start in range(0, d.shape[1], _ROWS):
+        rows = d[:, start : start + _ROWS]
+        similarity = _SHARPNESS * (rows @ d.transpose(1, 2) - offset * mean)
+        itself = torch.arange(start, start + rows.shape[1], device=d.device).view(1, -1, 1)
+        columns = torch.arange(d.shape[1], device=d.device).view(1, 1, -1)
+        lonely = (similarity < 0).all(-1, keepdim=True)
+        keep = (similarity >= 0) | (lonely & (itself == columns))
+        weights = torch.softmax(similarity.masked_fill(~keep, -torch.inf), dim=-1)
+        attended.append(weights.to(v.dtype) @ v)
+    out = torch.cat(attended, dim=1)
+    return out if same_grid else _to_grid(out, prior.shape[-2:], (side, side))
+
+
+def _to_grid(tokens: torch.Tensor, old: tuple[int, ...], new: tuple[int, ...]) -> torch.Tensor:
+    grid = tokens.transpose(1, 2).unflatten(2, old)
+    resized = F.interpolate(grid.float(), new, mode="bilinear", align_corners=False)
+    return resized.to(tokens.dtype).flatten(2).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""What the methods with learned prompts share: loading them, and their text anchors."""
+"""Base of the methods with learned prompts: loading of the prompts, and their text anchors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["LearnedPromptNetwork"]
 
 
 class LearnedPromptNetwork(ZeroShotNetwork):
-    """A network whose normal and anomalous text are learned prompts (Crane, AnomalyCLIP).
+    """A network with learned prompts for normal and anomalous (Crane, AnomalyCLIP).
 
     Args:
         architecture: see :class:`~monai_zsad.backbones.CLIPBackbone`.
         image_size: side S of the input in pixels.
-        activation: of CLIP's MLPs.
+        activation: activation of CLIP's MLPs.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class LearnedPromptNetwork(ZeroShotNetwork):
         Args:
             clip: name, file or ``"seed:N"``, see :meth:`CLIPBackbone.load_weights`.
             prompts: name (``"crane:mvtec_epoch5"``), released or own checkpoint file, or ``"seed:N"``.
-            activation: what CLIP weights from a file were trained with, where the file does not tell.
-            download: whether registered names that are not cached may be fetched.
+            activation: activation that CLIP weights from a file were trained with, if the file does not state it.
+            download: whether registered weights that are not on this machine may be downloaded.
 
         Returns:
-            What was loaded, by part.
+            The records of the loaded weights, by part.
 
         Raises:
             WeightsError: if weights are unknown, missing, damaged or do not fit.
@@ -64,7 +64,7 @@ class LearnedPromptNetwork(ZeroShotNetwork):
         seed = parse_seed(prompts)
         if seed is not None:
             self.prompt_learner.load_state_dict(seeded_state_dict(self.prompt_learner.state_dict(), seed))
-            self.prompt_learner.embed_words(self.clip)
+            self.prompt_learner.embed_fixed_tokens(self.clip)
             self.prompts_record = WeightsRecord(name=f"seed:{seed}", sha256="", licence="", activation=None, seed=seed)
         else:
             state, self.prompts_record = prompts_state_dict(prompts, download=download)
@@ -73,6 +73,6 @@ class LearnedPromptNetwork(ZeroShotNetwork):
         return self.records
 
     def update_text_anchors(self) -> None:
-        """Compute the anchors of the unconditioned prompts, (1, 2, D)."""
+        """Compute the anchors of the prompts without an image, (1, 2, D)."""
         with torch.no_grad():
             self.text_anchors = self.prompt_learner(self.clip).to(self.text_anchors)

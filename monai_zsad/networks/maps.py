@@ -65,15 +65,15 @@ def grid_to_map(values: torch.Tensor, size: int, *, align_corners: bool = False)
 
 
 def map_and_score(anomaly_map: torch.Tensor, score: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """A network's answer in the form that MONAI's inferers handle.
+    """Map and score as one tensor, the form that MONAI's inferers process.
 
     Args:
         anomaly_map: (B, S, S).
         score: (B,).
-        size: (H, W) to which the map is brought bilinearly.
+        size: (H, W) to which the map is resized bilinearly.
 
     Returns:
-        A fresh (B, 2, H, W): the map, and the score at every pixel.
+        A new tensor (B, 2, H, W): the map, and the score at every pixel.
 
     >>> map_and_score(torch.zeros(1, 2, 2), torch.ones(1), (1, 3))
     tensor([[[[0., 0., 0.]],
@@ -87,7 +87,7 @@ def map_and_score(anomaly_map: torch.Tensor, score: torch.Tensor, size: Sequence
 
 
 def gaussian_weights(sigma: float, radius: int | None = None) -> np.ndarray:
-    """Sampled, normalised Gaussian (2 * radius + 1,); the default radius is scipy's ``truncate=4``."""
+    """Sampled and normalised Gaussian, (2 * radius + 1,). The default radius is that of scipy with ``truncate=4``."""
     radius = int(4 * sigma + 0.5) if radius is None else radius
     x = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (x / sigma) ** 2)
@@ -97,9 +97,9 @@ def gaussian_weights(sigma: float, radius: int | None = None) -> np.ndarray:
 def smoothing_matrix(size: int, weights: np.ndarray, border: Border) -> torch.Tensor:
     """Matrix (size, size) that applies a symmetric kernel to a vector, borders included.
 
-    Borders in numpy's words: ``symmetric`` repeats the edge sample (scipy's "reflect"), ``reflect`` does not, ``edge``
-    replicates it. One matrix product on either side smooths a map exactly as a separable filter with that border does,
-    exports everywhere and needs no padding code.
+    The borders have numpy's names: ``symmetric`` repeats the edge sample (scipy's "reflect"), ``reflect`` does not,
+    ``edge`` replicates it. A matrix product on either side of a map equals a separable filter with that border. Unlike
+    such a filter, it can be exported to every runtime.
 
     >>> smoothing_matrix(3, np.array([0.25, 0.5, 0.25]), "symmetric")
     tensor([[0.7500, 0.2500, 0.0000],

@@ -1,4 +1,4 @@
-"""Learned prompts of Crane and AnomalyCLIP: context vectors in the prompt, deep prompts inside the text tower."""
+"""Learned prompts of Crane and AnomalyCLIP: context vectors in the prompt, deep prompts in the text tower."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class PromptLearner(nn.Module):
     Args:
         text_width: width T of the text tower.
         context_length: number of token positions of the text tower (77).
-        context_tokens: learned context vectors in front of the words.
-        deep_prompts: number of text blocks, from the second on, that get deep prompts.
-        deep_tokens: positions that a deep prompt replaces.
+        context_tokens: number of learned context vectors before the fixed text.
+        deep_prompts: number of text blocks with deep prompts, counted from the second block.
+        deep_tokens: number of positions that a deep prompt replaces.
 
     References:
         Zhou et al., AnomalyCLIP, ICLR 2024, section 4.2; Salehi et al., Crane, arXiv 2504.11055, section 3.
@@ -61,17 +61,22 @@ class PromptLearner(nn.Module):
         return self.get_parameter("ctx_pos").shape[2]
 
     def reset_parameters(self, seed: int = 0) -> None:
-        """Draw all learned vectors from N(0, 0.02^2), the releases' start of a training."""
+        """Draw all learned vectors from N(0, 0.02^2), as the releases do before a training."""
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
 
     def load_released(self, state: Mapping[str, torch.Tensor], name: str, clip: CLIPBackbone) -> None:
-        """Load a released checkpoint's learned vectors, strictly, and take the words' embeddings from ``clip``.
+        """Load the learned vectors of a released checkpoint, strictly.
 
-        A checkpoint also carries the embeddings of its fixed words. They are recomputed and compared: a difference
-        means that it was trained on other CLIP weights, which is logged as a warning.
+        A checkpoint also holds the token embeddings of its fixed text. They are computed again from ``clip`` and
+        compared. A difference means that the checkpoint was trained with other CLIP weights; it is logged as a warning.
+
+        Args:
+            state: state dict of the checkpoint.
+            name: name of the checkpoint for messages.
+            clip: the backbone.
 
         Raises:
             WeightsError: if names or shapes differ.
@@ -91,19 +96,19 @@ class PromptLearner(nn.Module):
                     f"{tuple(own[key].shape)}: it was trained on another CLIP architecture; choose that one"
                 )
         self.load_state_dict(state, strict=True)
-        self.embed_words(clip)
+        self.embed_fixed_tokens(clip)
         fixed = [key for key in own if key.startswith("token")]
         differing = [key for key in fixed if not _close(state[key], self.get_buffer(key))]
         if differing:
             logger.warning(
-                "The prompt checkpoint %s was trained on other CLIP weights than the ones loaded (%s differ): "
-                "its maps will not be those of the release.",
+                "The prompt checkpoint %s was trained with other CLIP weights than the loaded ones (%s differ): "
+                "the maps will differ from those of the release.",
                 name,
                 ", ".join(differing),
             )
 
-    def embed_words(self, clip: CLIPBackbone) -> None:
-        """Fill the buffers with the token embeddings that ``clip`` gives the fixed words."""
+    def embed_fixed_tokens(self, clip: CLIPBackbone) -> None:
+        """Fill the buffers with the token embeddings of the fixed text."""
         texts = learned_prompt_texts(self.context_tokens)
         first_suffix = 1 + self.context_tokens
         with torch.no_grad():
@@ -118,9 +123,9 @@ class PromptLearner(nn.Module):
         """Text anchors, l2-normalised, normal first.
 
         Args:
-            clip: the backbone whose text tower reads the prompts.
-            image_features: l2-normalised (B, D) for image-conditioned prompts, where each becomes one more context
-                vector (needs D = T); ``None`` for prompts without an image.
+            clip: the backbone whose text tower encodes the prompts.
+            image_features: l2-normalised (B, D) for image-conditioned prompts: each is appended as a further context
+                vector (needs D = T). ``None`` for prompts without an image.
 
         Returns:
             (1, 2, D), or (B, 2, D) for image-conditioned prompts; float32.
@@ -132,7 +137,7 @@ class PromptLearner(nn.Module):
             ends.append(end)
         embeddings = torch.stack(prompts, dim=1)
         end = torch.stack(ends, dim=-1).expand(embeddings.shape[0], -1).reshape(-1)
-        # Newer layers normalise in float32 whatever the weights are; the embeddings' type decides the running one.
+        # Newer layers normalise in float32 for all types of weights, so the embeddings decide the type of the pass.
         dtype = clip.positional_embedding.dtype
         tokens = clip.text_tokens(embeddings.flatten(0, 1).to(dtype), end, before_block=self._deep_prompts)
         features = tokens @ clip.text_projection

@@ -1,4 +1,4 @@
-"""A small CLIP of our own with AA-CLIP's comparison: convolutions for detail, a ViT for context, words to steer it."""
+"""A small CLIP that is trained from scratch: convolutions for detail, a ViT for context, prompts as in AA-CLIP."""
 
 from __future__ import annotations
 
@@ -23,31 +23,30 @@ __all__ = ["ScreeningCLIP"]
 
 
 class ScreeningCLIP(AACLIP):
-    """AA-CLIP's maps on a small CLIP that is trained from nothing, for slices with their neighbours.
+    """AA-CLIP's maps from a small CLIP that is trained from scratch, for slices with their neighbours.
 
-    A plain ViT of about this size, trained for 1,600 steps, found bright spots at the resolution of its tokens and
-    nothing else: it spends them on learning what neighbouring pixels are. Here convolutions in front of the
-    patch embedding see detail from the first step (Xiao et al.), CLIP's blocks give each patch its context, and
-    further convolutions bring that context back to the detail, as U-Net does. The text tower, the anchors, the
-    comparison of features with words and the map are AA-CLIP's; its adapters have no place here, as nothing was trained
-    before.
+    A plain ViT of this size learns too slowly which pixels are neighbours: after 1,600 steps it found only bright spots
+    at the resolution of its tokens. Here convolutions before the patch embedding provide detail from the first step
+    (Xiao et al.). CLIP's blocks give each patch its context, and further convolutions combine context and detail, as
+    in U-Net. The text tower, the text anchors, the comparison with the prompts and the map are those of AA-CLIP. Its
+    adapters are left out, because there is no trained CLIP to adapt.
 
-    The six channels that the convolutions see: the slice, its neighbours, the slice without its local mean (sigma
-    ``fine``) and the neighbours' mean without its local mean (sigma ``coarse``), both over their spread in the
-    body, and each pixel's rank among those of the body (histogram equalisation), so that a scan's contrast matters
-    little.
+    The convolutions get six channels: the slice; its two neighbours; the slice minus its local mean (sigma ``fine``)
+    and the mean of the neighbours minus its local mean (sigma ``coarse``), both divided by their spread in the body;
+    and the rank of each pixel among those of the body (histogram equalisation). So the contrast of a scan has little
+    influence.
 
     Args:
-        architecture: of the small CLIP; its patch size is 4 times the side of a part of the map.
+        architecture: configuration of the small CLIP. Its patch size is a multiple of 4.
         image_size: side S of the input in pixels.
-        detail: channels of the convolutions at half and at a quarter of the resolution.
-        fine: sigma of the slice's local mean in pixels.
-        coarse: sigma of the neighbours' local mean in pixels.
-        foreground: a pixel brighter than this belongs to the body.
+        detail: numbers of channels of the convolutions at half and at a quarter of the resolution.
+        fine: sigma of the local mean of the slice, in pixels.
+        coarse: sigma of the local mean of the neighbours, in pixels.
+        foreground: pixels above this value belong to the body.
         **options: ``prompts``, ``score`` and ``activation`` of :class:`AACLIP`.
 
     Raises:
-        ConfigurationError: if the patch is no multiple of 4, or an option cannot be used.
+        ConfigurationError: if the patch size is not a multiple of 4, or an option cannot be used.
 
     References:
         Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021, arXiv 2106.14881; Ronneberger et
@@ -92,7 +91,7 @@ class ScreeningCLIP(AACLIP):
         self.clip.visual.conv1 = nn.Conv2d(quarter, width, patch // 4, stride=patch // 4, bias=False)
         self.from_context = nn.Sequential(_convolution(width + quarter, quarter), _convolution(quarter, quarter))
         self.from_quarter = nn.Sequential(_convolution(quarter + half, half), _convolution(half, half))
-        # One feature for each pixel of half the resolution; AA-CLIP has one for each patch.
+        # One feature for each pixel at half the resolution; AA-CLIP has one for each patch.
         self.image_adapter.seg_proj = nn.ModuleList([nn.Conv2d(half, joint, 1)])
         for name, sigma in (("fine_mean", fine), ("coarse_mean", coarse)):
             radius = min(round(3 * sigma), self.image_size - 1)
@@ -103,15 +102,15 @@ class ScreeningCLIP(AACLIP):
         self.requires_grad_(False)
         self.eval()
 
-    def load_weights(  # type: ignore[override]  # one file holds everything
+    def load_weights(  # type: ignore[override]  # one file holds all weights
         self, *, model: str | Path, activation: Activation | None = None, download: bool = True
     ) -> dict[str, WeightsRecord]:
-        """Load everything and compute the text anchors.
+        """Load all weights and compute the text anchors.
 
         Args:
             model: file with a state dict, as a bundle's ``models/model.pt``, or ``"seed:N"``.
-            activation: not used: what these weights were trained with is in the network.
-            download: not used: nothing of this network is downloaded.
+            activation: not used, since the network itself states it.
+            download: not used, since this network has no registered weights.
 
         Raises:
             WeightsError: if the file is missing, damaged or does not fit.
@@ -138,17 +137,17 @@ class ScreeningCLIP(AACLIP):
     def _towers(self) -> list[nn.Module]:
         return [*super()._towers(), self.at_half, self.at_quarter, self.from_context, self.from_quarter]
 
-    def normalize(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) in [0, 1], the slice between its neighbours, to the six channels (B, 6, S, S)."""
-        below, slices, above = pictures.float().unbind(1)
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        """The six channels (B, 6, S, S) of (B, 3, S, S) in [0, 1]: the slice between its neighbours."""
+        below, slices, above = images.float().unbind(1)
         neighbours = (below + above) / 2
         body = (slices > self.foreground).float()
         contrasts = [
-            _contrast(picture, body, matrix.float())
-            for picture, matrix in ((slices, self.fine_mean), (neighbours, self.coarse_mean))
+            _contrast(image, body, matrix.float())
+            for image, matrix in ((slices, self.fine_mean), (neighbours, self.coarse_mean))
         ]
         return torch.stack(
-            [*((picture - 0.4) / 0.25 for picture in (slices, below, above)), *contrasts, _rank(slices, body)], dim=1
+            [*((image - 0.4) / 0.25 for image in (slices, below, above)), *contrasts, _rank(slices, body)], dim=1
         )
 
     def features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,8 +160,8 @@ class ScreeningCLIP(AACLIP):
         """Features of the map's pixels (B, D, h/2, w/2), not normalised, and of the patches (B, N, W).
 
         Args:
-            images: (B, 6, h, w), whole slices or windows of them, of whole patches.
-            positions: (N, W) or (B, N, W), embeddings of the patches' places.
+            images: (B, 6, h, w), slices or windows of slices. h and w are multiples of the patch size.
+            positions: (N, W) or (B, N, W), position embeddings of the patches.
 
         Returns:
             The features of the pixels and of the patches.
@@ -190,25 +189,26 @@ def _enlarged(grid: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(grid, like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def _contrast(pictures: torch.Tensor, body: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Pictures (B, S, S) without their local mean over the body, over its spread; 0 outside."""
-    mean = smooth(pictures * body, matrix) / smooth(body, matrix).clamp_min(0.05)
-    difference = (pictures - mean) * body
+def _contrast(images: torch.Tensor, body: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Images (B, S, S) minus their local mean in the body, divided by the spread in the body; 0 outside the body."""
+    mean = smooth(images * body, matrix) / smooth(body, matrix).clamp_min(0.05)
+    difference = (images - mean) * body
     count = body.sum((1, 2), keepdim=True).clamp_min(1)
     spread = (difference.square().sum((1, 2), keepdim=True) / count).sqrt()
     return (difference / spread.clamp_min(0.01)).clamp(-5, 5)
 
 
-def _rank(pictures: torch.Tensor, body: torch.Tensor, steps: int = 64) -> torch.Tensor:
-    """Share of the body's pixels that are darker, of pictures (B, S, S) in [0, 1], as -1 to 1; 0 outside.
+def _rank(images: torch.Tensor, body: torch.Tensor, steps: int = 64) -> torch.Tensor:
+    """Fraction of the body that is darker than each pixel of images (B, S, S) in [0, 1], scaled to [-1, 1].
 
-    Linear within each of ``steps`` values: unlike sorting, this exports to every engine.
+    It is 0 outside the body. It comes from a histogram of ``steps`` bins with linear interpolation, since sorting
+    cannot be exported to every runtime.
     """
-    scaled = (pictures * steps).flatten(1).clamp(0, steps)
+    scaled = (images * steps).flatten(1).clamp(0, steps)
     values = scaled.floor().clamp(max=steps - 1)
     places = values.long()
     count = scaled.new_zeros(scaled.shape[0], steps).scatter_add(1, places, body.flatten(1))
     share = count / count.sum(1, keepdim=True).clamp_min(1)
     darker = share.cumsum(1) - share
     rank = darker.gather(1, places) + (scaled - values) * share.gather(1, places)
-    return (2 * rank - 1).view_as(pictures) * body
+    return (2 * rank - 1).view_as(images) * body

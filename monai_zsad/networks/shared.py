@@ -1,4 +1,4 @@
-"""Several networks on the same slices, with one pass through CLIP for all that can share it."""
+"""Several networks on the same slices. Networks with the same CLIP share its pass."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ __all__ = ["FeatureNetwork", "SharedNetworks", "same_vision"]
 
 
 class FeatureNetwork(ZeroShotNetwork):
-    """A network that reads features beside CLIP's own stream and leaves that stream alone.
+    """A network that reads CLIP's features but does not change CLIP's own stream.
 
-    So the pass that gives the features can serve several networks. AA-CLIP, whose adapters change the stream, is none.
+    So several networks can use the same pass through CLIP. AA-CLIP is not such a network: its adapters change the
+    stream.
     """
 
     @abstractmethod
     def vision_request(self) -> VisionRequest:
-        """What :meth:`predict_from` needs of the pass through the vision tower."""
+        """The features that :meth:`predict_from` needs."""
 
     @abstractmethod
     def predict_from(self, features: VisionFeatures, images: torch.Tensor) -> Prediction:
-        """Map and score from what :meth:`vision_request` asked for; ``images`` are those of :meth:`predict`.
+        """Map and score from the features that :meth:`vision_request` asked for.
 
         Args:
-            features: what :meth:`vision_request` asked for.
+            features: the requested features.
             images: (B, 3, S, S), normalised.
 
         Returns:
@@ -46,9 +47,10 @@ class FeatureNetwork(ZeroShotNetwork):
 
 
 def same_vision(one: CLIPBackbone, other: CLIPBackbone) -> bool:
-    """Whether two backbones give the same features: architecture, input size, activation, precision and weights.
+    """Whether two backbones give the same features.
 
-    The weights themselves are compared, since records do not tell how a position embedding was resized.
+    Architecture, input size, activation, precision and weights are compared. The records are not enough: they do not
+    state how a position embedding was resized.
     """
     if one.visual is other.visual:
         return True
@@ -71,15 +73,15 @@ def same_vision(one: CLIPBackbone, other: CLIPBackbone) -> bool:
 class SharedNetworks:
     """Several networks as one: (B, C, H, W) slices in [0, 1] to a result of each.
 
-    MONAI has ensembles of networks (``EnsembleEvaluator``), each of which computes everything for itself. Here CLIP's
-    own stream, the dearest part, is computed once for all networks that have the same backbone; each then reads its own
-    second path beside it. Results are those of the networks by themselves, up to float32 rounding.
+    MONAI's ensembles (``EnsembleEvaluator``) were not enough: there, each network computes everything for itself. Here
+    CLIP's own stream, which takes most of the time, is computed once for all networks with the same backbone. Each
+    network then reads its own second path. The results equal those of the single networks up to float32 rounding.
 
     Args:
-        networks: by name, weights loaded.
+        networks: networks by name, with loaded weights.
 
     Raises:
-        ConfigurationError: if there is none.
+        ConfigurationError: if there is no network.
 
     >>> from monai_zsad.networks import AnomalyCLIP, Crane
     >>> config = {"embed_dim": 32, "vision_cfg": {"image_size": 28, "layers": 2, "width": 64, "patch_size": 14},
@@ -111,7 +113,7 @@ class SharedNetworks:
         """Names of the networks that share a pass, in the order in which they run."""
 
     def predict(self, slices: torch.Tensor) -> dict[str, Prediction]:
-        """What each network says of (B, C, H, W) slices in [0, 1], at its own input size.
+        """Result of each network for (B, C, H, W) slices in [0, 1], at its own input size.
 
         Args:
             slices: (B, C, H, W) in [0, 1].
@@ -129,20 +131,20 @@ class SharedNetworks:
         return {name: _as_slices(prediction, slices) for name, prediction in self.predict(slices).items()}
 
     def infer(self, inferer: Callable[[str, nn.Module], torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Whole volumes through all networks by an inferer that takes one network at a time.
+        """Run volumes through all networks with an inferer that takes one network at a time.
 
-        The inferer runs once per network, over the same slices in the same order. In its first run of a group the
-        slices go through all of the group; for the others it is handed what was computed then, kept on the CPU until it
-        asks.
+        The inferer runs once for each network and must take the same slices in the same order. In the first run of a
+        group, all networks of the group process the slices. The results of the other networks are kept on the CPU and
+        returned in their own runs.
 
         Args:
             inferer: runs one network, such as ``lambda name, network: SliceInferer(...)(volume, network)``.
 
         Returns:
-            What the inferer returns, by network.
+            The results of the inferer by the network's name.
 
         Raises:
-            ConfigurationError: if the inferer asks for other slices the second time.
+            ConfigurationError: if the inferer takes other slices in a later run.
         """
         found: dict[str, torch.Tensor] = {}
         for group in self.groups:
@@ -165,7 +167,7 @@ class SharedNetworks:
 
 
 class _Member(nn.Module):
-    """A network of a group, as an inferer sees it. The first computes for all, the others hand on what waits."""
+    """A network of a group as the inferer sees it. The first one computes for all, the others return stored results."""
 
     def __init__(
         self, together: SharedNetworks, group: tuple[str, ...], name: str, pending: dict[str, deque[torch.Tensor]]
@@ -173,7 +175,7 @@ class _Member(nn.Module):
         super().__init__()
         self.network = together.networks[name]
         self.together, self.group, self.name, self.pending = together, group, name, pending
-        # Inferers read these to lay windows.
+        # Inferers need these for the size of windows.
         self.image_size, self.patch_size = self.network.image_size, self.network.patch_size
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
@@ -182,8 +184,8 @@ class _Member(nn.Module):
             shape = (2, *slices.shape[-2:])
             if len(waiting) < len(slices) or any(waiting[i].shape != shape for i in range(len(slices))):
                 raise ConfigurationError(
-                    "the inferer asks for other slices than in its run before: use one that runs all slices in the "
-                    "same order every time, or each network by itself"
+                    "the inferer takes other slices than in its first run: use an inferer that runs all slices in the "
+                    "same order every time, or run each network separately"
                 )
             return torch.stack([waiting.popleft() for _ in range(len(slices))]).to(slices.device)
         predictions = self.together._predict_group(self.group, slices)

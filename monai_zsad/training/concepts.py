@@ -14,10 +14,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks.aaclip import SIMILARITY_SCALE
-from monai_zsad.networks.initialisation import initialize_small_clip
 from monai_zsad.networks.maps import l2_normalize
 from monai_zsad.networks.screening_clip import ScreeningCLIP
 from monai_zsad.prompts import concepts
+from monai_zsad.training.initialisation import initialize_small_clip
 
 __all__ = ["ConceptTraining", "parameter_groups", "prepare_windows"]
 

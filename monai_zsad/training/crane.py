@@ -203,7 +203,7 @@ class CraneTraining(TrainingNetwork):
         if prompts is not None:
             state, record = prompts_state_dict(prompts)
             self.learned.load_released(state, record.name, self.network.clip)
-        self.learned.embed_words(self.network.clip)
+        self.learned.embed_fixed_tokens(self.network.clip)
 
     def loss_inputs(self, images: torch.Tensor, names: Sequence[str] | None) -> Outputs:
         """``probabilities`` (L, B, 2, g, g), normal first, on the patch grid, and ``image_logits`` (B, 2)."""

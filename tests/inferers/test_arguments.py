@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.inferers import VolumeSliceInferer
 from monai_zsad.flags import parse_flag
+from monai_zsad.inferers import VolumeSliceInferer
 
 WRONG = [
     ("batch_size", 0),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d
 
-from monai_zsad.inferers.smoothing import smooth_through_slices
+from monai_zsad.inferers.stack import smooth_through_slices
 
 ALL = torch.ones(21, dtype=torch.bool)
 

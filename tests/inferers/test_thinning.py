@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 
 from monai_zsad.inferers import VolumeSliceInferer
-from monai_zsad.inferers.thinning import fill_between, thinned
+from monai_zsad.inferers.stack import fill_between, thinned
 from tests.inferers.toy import Brightness, Textured
 
 

@@ -10,14 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from monai_zsad.networks.adaptation import (
-    Adaptation,
-    TestTimeAdaptation,
-    TokenAdapter,
-    _Product,
-    _Training,
-    adapt_tokens,
-)
+from monai_zsad.networks.adaptation import Adaptation, TestTimeAdaptation, TokenAdapter, adapt_tokens
+from monai_zsad.networks.adaptation.products import LowRankProduct
+from monai_zsad.networks.adaptation.tokens import _Training
 from tests.networks.zoo import IMAGE_SIZE, anoclip
 
 SETTINGS = TestTimeAdaptation(learning_rate=2e-3, noise_std=0.1, weight_decay=0.03)
@@ -183,7 +178,7 @@ def test_product_of_nearly_low_rank_is_more_exact_than_its_rough_part(shape: tup
     matrix = normal(batch, k, 2) @ normal(batch, 2, m) + 1e-2 * normal(batch, k, m)
     rows, other = normal(batch, 5, k), normal(batch, 5, m)
     exact = other.double() + rows.double() @ matrix.double()
-    found = _Product(matrix.clone(), normal(4, k), torch.bfloat16).add(other, rows, out=torch.empty_like(other))
+    found = LowRankProduct(matrix.clone(), normal(4, k), torch.bfloat16).add(other, rows, out=torch.empty_like(other))
     plain = other + (rows.bfloat16() @ matrix.bfloat16()).float()
     errors = [float((value - exact).abs().max()) for value in (found, plain)]
     assert errors[0] < errors[1] / 20, errors

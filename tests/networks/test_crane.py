@@ -8,7 +8,7 @@ import torch
 
 from monai_zsad.errors import ConfigurationError, WeightsError
 from monai_zsad.networks import Crane, CranePlus
-from monai_zsad.networks.dense_prior import dense_prior_attention
+from monai_zsad.networks.crane import dense_prior_attention
 from tests.networks.zoo import ARCHITECTURE, IMAGE_SIZE, crane
 from tests.parity import main
 
@@ -73,7 +73,7 @@ def test_prompts_trained_on_other_clip_weights_are_reported(caplog) -> None:
     network.clip.load_weights("seed:1")
     with caplog.at_level(logging.WARNING):
         network.prompt_learner.load_released(state, "other", network.clip)
-    assert "other was trained on other CLIP weights" in caplog.text
+    assert "other was trained with other CLIP weights" in caplog.text
 
 
 def test_prior_resized_to_another_grid() -> None:

@@ -10,8 +10,8 @@ import torch
 from monai_zsad.errors import ConfigurationError, WeightsError
 from monai_zsad.networks import AACLIP, AnoCLIP, TestTimeAdaptation
 from monai_zsad.networks.adaptation import adapt_tokens
+from monai_zsad.networks.anoclip import score_views
 from monai_zsad.networks.maps import l2_normalize
-from monai_zsad.networks.views import score_views
 from tests.networks.zoo import ARCHITECTURE, IMAGE_SIZE, aaclip, anoclip, anomalyclip
 
 IMAGES = torch.randn(2, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(3))

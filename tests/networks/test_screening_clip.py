@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks import ScreeningCLIP
-from monai_zsad.networks.initialisation import initialize_small_clip
+from monai_zsad.training.initialisation import initialize_small_clip
 from tests.networks.small import CONFIG, PARTS, SIDE, SIZE, SLICES, small_network
 
 

@@ -15,9 +15,9 @@ from monai_zsad.errors import ConfigurationError, WeightsError
 from monai_zsad.losses import ConceptLoss
 from monai_zsad.networks.aaclip import SIMILARITY_SCALE
 from monai_zsad.networks.adapters import split_subpatches
-from monai_zsad.networks.initialisation import sine_positions
 from monai_zsad.prompts import concepts
 from monai_zsad.training.concepts import ConceptTraining, parameter_groups, prepare_windows
+from monai_zsad.training.initialisation import sine_positions
 from tests.networks.small import CONFIG, PARTS, SIDE, SIZE, SLICES, WHOLE, small_network, small_training, window
 
 NAMES = ["lesion", "hyperintense", "small_hypointense"]

@@ -14,7 +14,7 @@ import torch
 from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.inferers import VolumeSliceInferer
 from monai_zsad.networks import ONNXNetwork, OpenVINONetwork, check_runtime, with_runtime
-from monai_zsad.networks.exported import export_folder, export_key
+from monai_zsad.networks.runtimes.export import export_folder, export_key
 from tests.conftest import ROOT
 from tests.networks.small import SIZE, small_network
 from tests.networks.test_contract import slices
@@ -88,7 +88,7 @@ def test_what_decides_the_result_decides_the_name() -> None:
     # Words are an input of what is exported; how it was run last is no part of it.
     words = crane()
     words.text_anchors = words.text_anchors.flip(1)
-    words.runtime, words.fixed_words = "openvino", True
+    words.runtime, words.fixed_anchors = "openvino", True
     assert export_key(words, "onnx") == keys[0]
 
 
@@ -147,7 +147,7 @@ def test_a_batch_that_does_not_fit_is_told_as_inferers_know_it() -> None:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What MONAI's ``onnx_export`` makes of the network: one channel, words folded in."""
+    """What MONAI's ``onnx_export`` makes of the network: one channel, fixed text anchors."""
     target = tmp_path_factory.mktemp("given") / "crane.onnx"
     torch.onnx.export(
         crane(), (slices(2),), target, dynamo=True, external_data=False, verbose=False, dynamic_shapes=({0: "batch"},)
@@ -162,7 +162,7 @@ def test_a_given_file_is_run(runtime: Any, file: Path) -> None:
     with torch.no_grad():
         for batch in (slices(3), slices(1, 40)):
             torch.testing.assert_close(exported(batch), network(batch), atol=3 * rounding("crane"), rtol=0)
-    assert network.fixed_words
+    assert network.fixed_anchors
     assert len(network.describe()["runtime_file"]) == 64
     assert crane().describe().keys() == network.describe().keys() - {"runtime_file"}
 
@@ -170,7 +170,7 @@ def test_a_given_file_is_run(runtime: Any, file: Path) -> None:
 def test_a_file_of_other_weights_or_words_is_refused(file: Path) -> None:
     network = crane()
     network.text_anchors = network.text_anchors.flip(1)
-    with pytest.raises(ConfigurationError, match="other weights, words or options: export it anew"):
+    with pytest.raises(ConfigurationError, match="export it again"):
         with_runtime(network, "onnx", file=file)
 
 
@@ -204,10 +204,10 @@ def test_files_that_cannot_be_used(file: Path, tmp_path: Path) -> None:
         (("openvino", "float32", "cuda"), "add --device cpu"),
         (("onnx", "float32", "cuda:0"), "add --device cpu"),
         (("onnx", "bfloat16", "cpu"), "runtime openvino"),
-        (("openvino", "float32", "cpu", True), "amp=true is PyTorch's"),
-        (("onnx", "float32", "cpu", "True"), "amp=true is PyTorch's"),
+        (("openvino", "float32", "cpu", True), "amp=true needs runtime torch"),
+        (("onnx", "float32", "cpu", "True"), "amp=true needs runtime torch"),
         (("torch", "float32", "cpu", False, "a.onnx"), "is for runtime onnx or openvino"),
-        (("torch", "float32", "gpu"), "is no device"),
+        (("torch", "float32", "gpu"), "is not a device"),
     ],
 )
 def test_bad_choices(arguments: tuple[Any, ...], message: str) -> None:
@@ -243,7 +243,7 @@ def test_openvino_leaves_the_process_a_stack_for_its_signals(tmp_path: Path) -> 
     program = """
 import gc, signal, subprocess
 from monai_zsad.networks import with_runtime
-from tests.networks.test_engines import screening
+from tests.networks.test_runtimes import screening
 
 kept = [with_runtime(screening(), "openvino") for _ in range(2)]
 del kept[0]

@@ -1,14 +1,13 @@
-"""What runs a network: PyTorch, or an exported copy of it in ONNX Runtime or OpenVINO on CPUs."""
+"""Networks run by PyTorch, or as an exported copy by ONNX Runtime or OpenVINO on CPUs."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +16,13 @@ from torch import nn
 from monai_zsad.backbones.weights import sha256_of
 from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.networks.base import ZeroShotNetwork
-from monai_zsad.networks.exported import exported_file
 from monai_zsad.networks.maps import map_and_score
+from monai_zsad.networks.runtimes.export import exported_file
+from monai_zsad.networks.runtimes.options import PACKAGES, PRECISIONS, Runtime, check_runtime
 
-__all__ = ["ONNXNetwork", "OpenVINONetwork", "check_runtime", "with_runtime"]
+__all__ = ["ONNXNetwork", "OpenVINONetwork", "with_runtime"]
 
-Runtime = Literal["torch", "onnx", "openvino"]
-_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-_PACKAGES = {"onnx": ("onnxruntime", "export"), "openvino": ("openvino", "openvino")}
-# Largest difference in float32 of an exported network from the one in PyTorch; other weights or words give more.
+# Largest difference between an exported network and PyTorch in float32. Other weights or prompts exceed it.
 _BOUND = 1e-3
 
 
@@ -36,21 +33,21 @@ def with_runtime(
     device: str | torch.device = "cpu",
     file: str | os.PathLike[str] | None = None,
 ) -> nn.Module:
-    """The network on its device, in its precision, run by the runtime.
+    """Prepare a network for its runtime, precision and device.
 
     Args:
-        network: with its weights loaded.
+        network: network with loaded weights.
         runtime: ``"torch"``; ``"onnx"`` (the ``export`` extra) or ``"openvino"`` (the ``openvino`` extra), CPU only.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``; ONNX Runtime computes in float32 only.
-        device: where slices are computed.
-        file: an export of this network to run (``.onnx``, for OpenVINO also ``.xml``), such as
-            ``python -m monai.bundle onnx_export`` writes; ``None``: it is exported on the first use and kept.
+        device: device of the computation.
+        file: exported file of this network (``.onnx``, for OpenVINO also ``.xml``), as ``python -m monai.bundle
+            onnx_export`` writes it. ``None``: the network is exported on first use, and the file is kept.
 
     Returns:
-        A module of the same contract, (B, C, H, W) to (B, 2, H, W), with ``image_size`` and ``patch_size``.
+        A module with the same input and output, (B, C, H, W) to (B, 2, H, W), with ``image_size`` and ``patch_size``.
 
     Raises:
-        ConfigurationError: for what :func:`check_runtime` refuses, a network that cannot be exported, or a file that
+        ConfigurationError: if :func:`check_runtime` refuses the options, the network cannot be exported, or the file
             holds another network.
         InputError: if the file is missing or damaged.
     """
@@ -62,64 +59,11 @@ def with_runtime(
     return OpenVINONetwork(network, precision, file) if runtime == "openvino" else ONNXNetwork(network, file)
 
 
-def check_runtime(
-    runtime: str,
-    precision: str,
-    device: str | torch.device,
-    amp: bool | str = False,
-    file: str | os.PathLike[str] | None = None,
-) -> None:
-    """Raise what :func:`with_runtime` would raise of its options, before weights are loaded.
-
-    Args:
-        runtime: see :func:`with_runtime`, as all.
-        precision: of the vision towers.
-        device: of the run.
-        amp: whether the run uses autocast.
-        file: of an engine, where one is given.
-
-    Raises:
-        ConfigurationError: for an unknown runtime, precision or device, a device that this machine lacks, a runtime
-            that is not installed, or options that do not go together.
-    """
-    if runtime not in get_args(Runtime):
-        names = ", ".join(map(repr, get_args(Runtime)))
-        raise ConfigurationError(f"runtime={runtime!r} is unknown: choose one of {names}")
-    if precision not in _PRECISIONS:
-        raise ConfigurationError(f"precision={precision!r}: choose float32, bfloat16 or float16")
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ConfigurationError(f"device={device!r} is no device: use 'cpu', 'cuda' or 'cuda:0'") from error
-    if runtime == "torch":
-        if file is not None:
-            raise ConfigurationError(f"runtime_file={file} is for runtime onnx or openvino: set one of them")
-        if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-            raise ConfigurationError(
-                f"device={device!r} is not on this machine, which has {torch.cuda.device_count()} CUDA devices: use "
-                "'cpu'"
-            )
-        return
-    if found.type != "cpu":
-        raise ConfigurationError(f"runtime={runtime!r} computes on the CPU, device is {device}: add --device cpu")
-    if str(amp).lower() == "true":
-        raise ConfigurationError(f"amp=true is PyTorch's: leave it out with runtime={runtime!r}, or use runtime torch")
-    if runtime == "onnx" and precision != "float32":
-        raise ConfigurationError(
-            f"runtime='onnx' computes in float32 on a CPU, precision is {precision}: use float32, or runtime openvino"
-        )
-    package, extra = _PACKAGES[runtime]
-    if importlib.util.find_spec(package) is None:
-        raise ConfigurationError(
-            f"runtime={runtime!r} needs the package {package}: pip install 'monai-zsad[{extra}]', or use runtime torch"
-        )
-
-
 class _ExportedNetwork(nn.Module, ABC):
-    """A network whose exported copy is run; bringing slices to the input size and maps back stays in PyTorch.
+    """Runs the exported copy of a network. Slices and maps are resized in PyTorch.
 
-    The text anchors are an input of what is exported here, so that words may follow the scan. Where a file has them
-    folded in, ``network.fixed_words`` tells.
+    Text anchors are an input of the files that are exported here, so that the prompts may depend on the scan. Other
+    files may have fixed text anchors; then ``network.fixed_anchors`` is true.
     """
 
     runtime: Runtime
@@ -134,7 +78,7 @@ class _ExportedNetwork(nn.Module, ABC):
         self.network = network.cpu().eval()
         self.image_size = network.image_size
         self.patch_size = network.patch_size
-        network.fixed_words = False
+        network.fixed_anchors = False
         self._given = file is not None
         path = exported_file(network, self.runtime, self._check) if file is None else Path(file)
         if file is not None:
@@ -149,16 +93,16 @@ class _ExportedNetwork(nn.Module, ABC):
         """(B, C, H, W) in [0, 1] to (B, 2, H, W): anomaly map and image score, float32.
 
         Raises:
-            MemoryError: if the runtime cannot get the memory for so many slices.
+            MemoryError: if the memory is not enough for this batch.
         """
-        pictures = self.network.resize(slices.detach().cpu())[:, : self._channels].contiguous()
-        arrays = [pictures.numpy()]
-        if not self.network.fixed_words:
+        images = self.network.resize(slices.detach().cpu())[:, : self._channels].contiguous()
+        arrays = [images.numpy()]
+        if not self.network.fixed_anchors:
             arrays.append(self.network.text_anchors.detach().float().numpy())
         try:
             found = self._run(arrays)
-        except Exception as error:  # each runtime has classes of its own
-            if any(words in str(error) for words in ("bad_alloc", "Failed to allocate memory", "bad allocation")):
+        except Exception as error:  # each runtime has its own classes of errors
+            if any(text in str(error) for text in ("bad_alloc", "Failed to allocate memory", "bad allocation")):
                 raise MemoryError(str(error)) from error
             raise
         pred = torch.from_numpy(np.array(found, dtype=np.float32))
@@ -168,60 +112,59 @@ class _ExportedNetwork(nn.Module, ABC):
         """Open a file for :meth:`_run`."""
         try:
             shapes = self._open(file, precision)
-        except Exception as error:  # each runtime has classes of its own
+        except Exception as error:  # each runtime has its own classes of errors
             raise InputError(
-                f"{file} cannot be opened by {_PACKAGES[self.runtime][0]} ({str(error).splitlines()[0][:200]}): "
-                + ("export it anew, or leave out runtime_file" if self._given else "use runtime torch")
+                f"{file} cannot be opened by {PACKAGES[self.runtime][0]} ({str(error).splitlines()[0][:200]}): "
+                + ("export it again, or leave out runtime_file" if self._given else "use runtime torch")
             ) from error
         size = self.image_size
         fits = len(shapes) in (1, 2) and len(shapes[0]) == 4 and shapes[0][1] in (1, 3)
         if not fits or list(shapes[0][2:]) != [size, size] or shapes[0][0] is not None:
             shown = " and ".join(str(["batch" if n is None else n for n in shape]) for shape in shapes)
             raise ConfigurationError(
-                f"{file} takes {shown}: this network's export takes [batch, 1 or 3, {size}, {size}] with any batch; "
+                f"{file} takes {shown}, but this network needs [batch, 1 or 3, {size}, {size}] with any batch: "
                 "export it with dynamic axes at this image_size, as the bundle's README shows, or leave out "
                 "runtime_file"
             )
         self._channels = shapes[0][1]
-        self.network.fixed_words = len(shapes) == 1
+        self.network.fixed_anchors = len(shapes) == 1
 
     def _check(self, file: Path) -> None:
-        """Compare a file's result with PyTorch's."""
+        """Compare the result of a file with that of PyTorch."""
         self._load(file, "float32")
         generator = torch.Generator().manual_seed(0)
         coarse = torch.rand(1, 1, 8, 8, generator=generator)
         size = (self.image_size, self.image_size)
-        picture = nn.functional.interpolate(coarse, size, mode="bilinear") * torch.rand(
-            1, 1, *size, generator=generator
-        )
+        image = nn.functional.interpolate(coarse, size, mode="bilinear") * torch.rand(1, 1, *size, generator=generator)
         with torch.no_grad():
-            difference = float((self(picture) - self.network(picture)).abs().max())
-        # So written that NaN, of weights that were never loaded, is refused too.
+            difference = float((self(image) - self.network(image)).abs().max())
+        # This form refuses NaN too, which comes from weights that were never loaded.
         if not difference <= _BOUND:
-            remedy = "export it anew, or leave out runtime_file" if self._given else "use runtime torch"
+            remedy = "export it again, or leave out runtime_file" if self._given else "use runtime torch"
             raise ConfigurationError(
-                f"{file.name} gives maps or scores that differ by {difference:.2g} from this network in PyTorch, above "
-                f"{_BOUND:g}, as if it were exported with other weights, words or options: {remedy}"
+                f"{file.name} gives maps or scores that differ by {difference:.2g} from this network in PyTorch, more "
+                f"than {_BOUND:g}. It was probably exported with other weights, prompts or options: {remedy}"
             )
 
     @abstractmethod
     def _open(self, file: Path, precision: str) -> list[list[int | None]]:
-        """Open a file; shapes of its inputs, ``None`` where any number will do."""
+        """Open a file. Returns the shapes of its inputs, with ``None`` for an open size."""
 
     @abstractmethod
     def _run(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        """Result of the opened file."""
+        """Run the opened file."""
 
 
 class ONNXNetwork(_ExportedNetwork):
     """A network run by ONNX Runtime on a CPU, in float32, with as many threads as PyTorch has.
 
     Args:
-        network: with its weights loaded.
-        file: an export of it, ``.onnx``; ``None``: made on the first use.
+        network: network with loaded weights.
+        file: exported file of the network, ``.onnx``; ``None``: it is made on first use.
 
     Raises:
-        ConfigurationError: if ONNX Runtime is not installed, the network cannot be exported, or the file is another's.
+        ConfigurationError: if ONNX Runtime is not installed, the network cannot be exported, or the file
+            holds another network.
         InputError: if the file is missing or damaged.
     """
 
@@ -252,12 +195,13 @@ class OpenVINONetwork(_ExportedNetwork):
     """A network compiled by OpenVINO for a CPU, with as many threads as PyTorch has.
 
     Args:
-        network: with its weights loaded.
+        network: network with loaded weights.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-        file: an export of it, ``.onnx`` or ``.xml``; ``None``: made on the first use.
+        file: exported file of the network, ``.onnx`` or ``.xml``; ``None``: it is made on first use.
 
     Raises:
-        ConfigurationError: if OpenVINO is not installed, the network cannot be exported, or the file is another's.
+        ConfigurationError: if OpenVINO is not installed, the network cannot be exported, or the file
+            holds another network.
         InputError: if the file is missing or damaged.
     """
 
@@ -265,7 +209,7 @@ class OpenVINONetwork(_ExportedNetwork):
 
     def _open(self, file: Path, precision: str) -> list[list[int | None]]:
         options = {
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
+            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
@@ -283,10 +227,10 @@ class OpenVINONetwork(_ExportedNetwork):
 
 @cache
 def _openvino() -> Any:
-    """One for all networks, kept until the end.
+    """One core for all networks, kept until the process ends.
 
-    OpenVINO 2026.4 gives the thread a stack for signals with each, and takes it away with it. Where two end in the
-    order in which they began, the older one's, already freed, stays in use, and the next signal ends the process.
+    Each core of OpenVINO 2026.4 sets a stack for signals in its thread and frees it at its end. If two cores end in the
+    order in which they began, a freed stack stays in use, and the next signal kills the process.
     """
     import openvino
 
@@ -298,8 +242,8 @@ def _refuse_unfit(network: ZeroShotNetwork, runtime: str) -> None:
         raise ConfigurationError("image-conditioned prompts need the text tower at run time: use runtime torch")
     if getattr(network, "adaptation", None) is not None:
         raise ConfigurationError(
-            f"adaptation trains on every slice at run time, which runtime={runtime!r} cannot: leave out adaptation, or "
-            "use runtime torch"
+            f"runtime={runtime!r} cannot run the adaptation, which trains on every slice: leave out adaptation, or use "
+            "runtime torch"
         )
 
 

@@ -1,4 +1,4 @@
-"""Networks exported for other runtimes, kept on disk: made once, and never taken for those of another network."""
+"""Export of networks to files for other runtimes. Each file is made once and kept on disk."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ from monai_zsad.networks.base import ZeroShotNetwork
 __all__ = ["export_folder", "export_key", "exported_file"]
 
 logger = logging.getLogger(__name__)
-# Raised when what is exported changes otherwise than by the package's own sources.
+# To be raised when exports change although the package's sources do not.
 _VERSION = 1
 _FILES = {"onnx": ("network.onnx", "network.onnx.data"), "openvino": ("network.xml", "network.bin")}
 _MAKERS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
-# Inputs of what is exported, or of no part in it.
-_WORDS = ("text_anchors", "prompt_features")
+# Buffers that are inputs of the exported network, or that it does not use.
+_OF_PROMPTS = ("text_anchors", "prompt_features")
 
 
 def export_folder() -> Path:
-    """Where exported networks are kept, a folder for each: beside the weights. May be removed at any time."""
+    """Folder of the exported networks, beside the weights. It may be removed at any time."""
     return weights_folder().parent / "exported_networks"
 
 
 def exported_file(network: ZeroShotNetwork, runtime: str, check: Callable[[Path], None]) -> Path:
-    """The network's export for a runtime; made, and compared with the network, on the first use.
+    """Exported file of a network for a runtime. On first use it is made and compared with the network.
 
-    The key is a hash of the weights' values, architecture, options and input size, of this package's source and of
-    the versions of what exports. Text anchors are an input of the export. The precision is chosen where the file is
-    opened: it holds float32.
+    Its folder is named by a hash of the weights, architecture, options and input size, of this package's source and of
+    the versions of the packages that export. Text anchors are an input of the exported network. The file holds
+    float32; the precision is chosen when it is opened.
 
     Args:
-        network: with its weights loaded, float32, on the CPU.
+        network: network with loaded weights, float32, on the CPU.
         runtime: ``"onnx"`` or ``"openvino"``.
-        check: raises if a file is not as the network.
+        check: raises an error if the file does not compute the same as the network.
 
     Returns:
         The file to open, ``.onnx`` or ``.xml``; its weights lie beside it.
 
     Raises:
-        ConfigurationError: if what exports is not installed.
+        ConfigurationError: if a package that the export needs is not installed.
     """
     folder = export_folder() / export_key(network, runtime)
     target = folder / _FILES[runtime][0]
@@ -70,7 +70,7 @@ def exported_file(network: ZeroShotNetwork, runtime: str, check: Callable[[Path]
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix="."))
     except OSError as error:
         made = Path(tempfile.mkdtemp(prefix="monai_zsad_"))
-        logger.info("the export is not kept: %s cannot be written (%s)", folder.parent, error)
+        logger.info("the exported file is not kept: %s cannot be written (%s)", folder.parent, error)
         folder = made
     try:
         _export(network, runtime, made / target.name)
@@ -84,7 +84,7 @@ def exported_file(network: ZeroShotNetwork, runtime: str, check: Callable[[Path]
 
 
 def _publish(made: Path, folder: Path, runtime: str) -> Path:
-    """Give a complete folder its name; another process may have been first."""
+    """Rename a complete folder to its final name. Another process may have made that folder first."""
     if made == folder:
         return made
     for _ in range(2):
@@ -105,31 +105,31 @@ def _is_whole(folder: Path, runtime: str) -> bool:
         return False
 
 
-class _WithWords(nn.Module):
+class _WithAnchors(nn.Module):
     """A network with its text anchors as an input."""
 
     def __init__(self, network: ZeroShotNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, pictures: torch.Tensor, text_anchors: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, text_anchors: torch.Tensor) -> torch.Tensor:
         """(B, 3, S, S) in [0, 1] and (1, 2, D) to (B, 2, S, S)."""
-        return torch.func.functional_call(self.network, {"text_anchors": text_anchors}, (pictures,))
+        return torch.func.functional_call(self.network, {"text_anchors": text_anchors}, (images,))
 
 
 def _export(network: ZeroShotNetwork, runtime: str, target: Path) -> None:
-    pictures = torch.zeros(2, 3, network.image_size, network.image_size)
+    images = torch.zeros(2, 3, network.image_size, network.image_size)
     shapes = ({0: torch.export.Dim("batch", min=1, max=4096)}, None)
     with torch.no_grad():
         program = torch.export.export(
-            _WithWords(network).eval(), (pictures, network.text_anchors.float()), dynamic_shapes=shapes
+            _WithAnchors(network).eval(), (images, network.text_anchors.float()), dynamic_shapes=shapes
         )
         if runtime == "openvino":
             import openvino
 
             model = openvino.convert_model(program)
-            # OpenVINO takes every size of an exported program as open.
-            model.reshape({0: [-1, *pictures.shape[1:]], 1: list(network.text_anchors.shape)})
+            # OpenVINO treats every size of an exported program as variable.
+            model.reshape({0: [-1, *images.shape[1:]], 1: list(network.text_anchors.shape)})
             openvino.save_model(model, target, compress_to_fp16=False)
             return
         torch.onnx.export(
@@ -145,7 +145,7 @@ def _export(network: ZeroShotNetwork, runtime: str, target: Path) -> None:
 
 
 def export_key(network: ZeroShotNetwork, runtime: str) -> str:
-    """Name of the folder of a network's export: a hash of all that decides what it computes, but its words."""
+    """Name of the folder of an exported network: a hash of everything that its result depends on, except prompts."""
     packages = ("torch", "timm", "open_clip_torch", *_MAKERS[runtime])
     facts = [
         _VERSION,
@@ -158,19 +158,19 @@ def export_key(network: ZeroShotNetwork, runtime: str) -> str:
     for name, text in _plain_attributes(network):
         digest.update(f"{name}={text};".encode())
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-        if name not in _WORDS:
+        if name not in _OF_PROMPTS:
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 
 def _plain_attributes(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """What decides a module's arithmetic beside its tensors: numbers, words, and lists of such."""
+    """Attributes that a module's result depends on, besides tensors: numbers, strings, and lists of them."""
     for path, module in network.named_modules():
         yield path, f"{type(module).__module__}.{type(module).__qualname__}"
         for name, value in sorted(vars(module).items()):
-            # How it is run is no part of what is exported.
-            if name[0] == "_" or name == "fixed_words" or name.startswith("runtime"):
+            # The runtime is not part of the exported network.
+            if name[0] == "_" or name == "fixed_anchors" or name.startswith("runtime"):
                 continue
             with contextlib.suppress(TypeError, ValueError):
                 yield f"{path}.{name}", json.dumps(value)
@@ -185,9 +185,9 @@ def _version(package: str) -> str:
 
 @cache
 def _sources() -> str:
-    """Hash of the modules that compute; in a checkout they change while the version stays."""
+    """Hash of the sources that compute. In a checkout they change without a change of the version."""
     digest = hashlib.sha256()
     for room in ("backbones", "networks"):
-        for file in sorted((Path(__file__).parents[1] / room).glob("*.py")):
+        for file in sorted((Path(__file__).parents[2] / room).rglob("*.py")):
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
