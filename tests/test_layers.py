@@ -1,18 +1,13 @@
-"""Imports go down only: which room may import which, read from the source without importing it.
-
-Every import counts, wherever it stands: inside functions, under ``TYPE_CHECKING``, and by name through ``importlib``,
-MONAI's ``optional_import`` or ``__import__``.
-"""
+"""Imports go down only: which room may import which. The rules inside the rooms are in ``test_house.py``."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import monai_zsad
+from tests.source_imports import imports, modules
 
 PACKAGE = Path(monai_zsad.__file__).parent
 LEVELS = (
@@ -27,41 +22,21 @@ LEVELS = (
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # Modules beside the rooms, for all of them.
-FOR_ALL = {"_version", "errors", "flags", "result_files"}
+FOR_ALL = {"_version", "deprecated", "errors", "flags", "result_files"}
 WITHOUT_NETWORKS = {"transforms", "metrics", "data", "synthesis", "writers"}
 NETWORKS = {"backbones", "networks"}
 # Packages with one home.
 HOME = {"open_clip": "backbones"}
-BY_NAME = {"import_module", "optional_import", "__import__"}
 
 
 def violations(package: Path) -> list[str]:
     """``file:line: what is wrong`` for every import of ``package`` that breaks a rule."""
-    found = []
-    for file in sorted(package.rglob("*.py")):
-        module = (package.name, *file.relative_to(package).with_suffix("").parts)
-        for line, target in imports(file, module):
-            if reason := fault(module, target):
-                found.append(f"{file.relative_to(package.parent).as_posix()}:{line}: {reason}")
-    return found
-
-
-def imports(file: Path, module: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Line and dotted target of every import; ``from a import b`` gives ``a.b``, since ``b`` may be a module."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, tuple(alias.name.split("."))
-        elif isinstance(node, ast.ImportFrom):
-            base = module[: -node.level] if node.level else ()
-            base += tuple((node.module or "").split(".")) if node.module else ()
-            for alias in node.names:
-                yield node.lineno, (*base, alias.name)
-        elif isinstance(node, ast.Call) and node.args:
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            argument = node.args[0]
-            if name in BY_NAME and isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                yield node.lineno, tuple(argument.value.split("."))
+    return [
+        f"{file.relative_to(package.parent).as_posix()}:{line}: {reason}"
+        for file, module in modules(package)
+        for line, target in imports(file, module)
+        if (reason := fault(module, target))
+    ]
 
 
 def fault(module: tuple[str, ...], target: tuple[str, ...]) -> str | None:
@@ -79,8 +54,8 @@ def fault(module: tuple[str, ...], target: tuple[str, ...]) -> str | None:
     if wanted not in LEVEL_OF:
         return f"{wanted} has no level in this test"
     if len(module) == 2:
-        # The program itself stands above all rooms; what every room may import stands below them.
-        return None if room == "__main__" else f"{room} imports no room, but imports {name}"
+        # The program and the package's lazy names stand above all rooms; what every room may import stands below them.
+        return None if room in ("__main__", "__init__") else f"{room} imports no room, but imports {name}"
     if room not in LEVEL_OF:
         return f"{room} has no level in this test"
     if wanted == room:
@@ -102,8 +77,7 @@ def test_every_room_is_seen():
     assert rooms <= LEVEL_OF.keys(), "a new room needs a level in this test"
     seen = {
         (module[1], target[1])
-        for file in PACKAGE.rglob("*.py")
-        for module in [("monai_zsad", *file.relative_to(PACKAGE).with_suffix("").parts)]
+        for file, module in modules(PACKAGE)
         for _, target in imports(file, module)
         if target[0] == "monai_zsad" and len(target) > 1
     }
@@ -117,9 +91,12 @@ PLANTED = {
     "inferers/fine.py": "from pkg.networks import Crane\nfrom pkg._version import x\nfrom pkg import errors\n",
     "backbones/fine.py": "import open_clip.model\nfrom .clip import CLIP\n",
     "__main__.py": "from pkg.cli.main import main\n",
+    "__init__.py": "if TYPE_CHECKING:\n    from pkg.workflow import screen\n",
+    "workflow/__init__.pyi": "from .screener import screen\n",
     # Not allowed.
     "backbones/up.py": "import os\nfrom pkg.networks.crane import Crane\n",
     "prompts/lazy.py": "def f():\n    if True:\n        import pkg.cli.main\n",
+    "metrics/__init__.pyi": "from ..losses import x\n",
     "transforms/beside.py": "from pkg.data import reader\n",
     "writers/network.py": "from __future__ import annotations\n\nfrom pkg.networks import (\n    Crane,\n)\n",
     "metrics/backbone.py": "def f():\n    from pkg.backbones import CLIP\n",
@@ -141,6 +118,7 @@ EXPECTED = [
     "pkg/inferers/named.py:2: inferers imports pkg.cli, which is not below it",
     "pkg/inferers/named.py:3: open_clip is imported in backbones only",
     "pkg/losses/typed.py:3: losses imports pkg.workflow.bundles, which is not below it",
+    "pkg/metrics/__init__.pyi:1: metrics imports pkg.losses.x, which is not below it",
     "pkg/metrics/backbone.py:2: metrics imports no network, but imports pkg.backbones.CLIP",
     "pkg/networks/attic.py:1: attic has no level",
     "pkg/networks/foreign.py:2: open_clip.tokenizer is imported in backbones only",
