@@ -1,4 +1,4 @@
-"""Calibration on reference scans taken as normal: made from a folder of results, kept as JSON, checked before use."""
+"""Calibration with normal reference scans: made from a folder of results, saved as JSON, checked before use."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.metrics.conformal import conformal_p_values, conformal_threshold
 from monai_zsad.writers.facts import software
 from monai_zsad.writers.files import atomic_path
-from monai_zsad.writers.manifest import content_hash
+from monai_zsad.writers.records.fingerprint import content_hash
 
 __all__ = ["SCHEMA", "SCHEMA_VERSION", "Calibration", "ReferenceScan", "collect", "load_calibration"]
 
 SCHEMA = "monai-zsad/calibration"
 SCHEMA_VERSION = 1
-"""Version of the JSON's layout; it grows when a field changes its meaning or goes."""
+"""Version of the JSON file. It increases when a field is removed or changes its meaning."""
 
 _FINDINGS, _FINDINGS_VERSION = "monai-zsad/findings", 1
-# As many as findings.json keeps of a peak: rounding both sides alike keeps the order of scans, and so the guarantee.
+# As in findings.json: if all scores are rounded in the same way, the order of the scans and the guarantee stay.
 _DECIMALS = 6
 
 _logger = logging.getLogger(__name__)
@@ -35,9 +35,9 @@ class ReferenceScan:
     """Scores of one reference scan.
 
     Attributes:
-        case: its id.
-        volume_score: score of the volume.
-        peak_score: highest peak of its candidates; ``None`` if it has none.
+        case: name of the case.
+        volume_score: score of the volume, in [0, 1].
+        peak_score: highest peak score of its candidates. ``None`` if the scan has no candidate.
     """
 
     case: str
@@ -48,28 +48,28 @@ class ReferenceScan:
         for name in ("volume_score", "peak_score"):
             value = getattr(self, name)
             if not (math.isfinite(value) if value is not None else name == "peak_score"):
-                raise ConfigurationError(f"{name}={value!r} of reference scan {self.case}: a finite number is needed.")
+                raise ConfigurationError(f"{name}={value!r} of reference scan {self.case} is not a finite number.")
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of n reference scans taken as normal, and what they were made by.
+    """Scores of n normal reference scans, and the model and settings that made them.
 
-    P-values and thresholds are those of :mod:`monai_zsad.metrics.conformal`; candidates are compared with the highest
-    peak of each reference scan, so that their p-values hold for any candidate of a scan (see
-    :class:`monai_zsad.transforms.CalibratedCandidates`). The volume's p-value and those of the candidates are two
-    tests; who acts on either has up to twice the rate.
+    :mod:`monai_zsad.metrics.conformal` computes the p-values and thresholds. A candidate is compared with the highest
+    peak of each reference scan. So its p-value is valid for every candidate of a scan (see
+    :class:`monai_zsad.transforms.CalibratedCandidates`). The p-value of the volume and the p-values of the candidates
+    are two tests. A user who acts on both can have twice the rate of false alarms.
 
-    The guarantee needs new normal scans that are exchangeable with the reference scans: the same kind of patients,
-    scanners and protocols, scans that served neither to train nor to choose the model, and reference scans that are
-    normal. A lesion among them raises p-values, so that lesions are missed more often.
+    The guarantee needs new normal scans that are exchangeable with the reference scans. They come from the same kind of
+    patients, scanners and protocols, and nobody used them to train or to choose the model. All reference scans must be
+    normal. If one has a lesion, p-values increase, and the calibrated model misses more lesions.
 
     Attributes:
         scans: the reference scans.
-        made_from: ``model``, ``modality``, ``intensity``, ``settings`` (of the candidates), ``volume_score_method``: a
-            run has to agree with all of them.
-        bundle: name of the bundle, for the reader.
-        software: versions that made the results.
+        made_from: ``model``, ``modality``, ``intensity``, ``settings`` (of the candidates), ``volume_score_method``. A
+            run must have the same values.
+        bundle: name of the bundle. It is information only.
+        software: versions of the software that made the results.
 
     Example:
         >>> scans = tuple(ReferenceScan(f"s{i}", i / 20, i / 25) for i in range(19))
@@ -90,7 +90,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         if not self.scans:
-            raise ConfigurationError("scans is empty: at least one reference scan is needed.")
+            raise ConfigurationError("scans is empty: give at least one reference scan.")
 
     @property
     def n(self) -> int:
@@ -98,20 +98,20 @@ class Calibration:
         return len(self.scans)
 
     def volume_p_value(self, score: float) -> float:
-        """P-value of a volume's score."""
+        """P-value of the score of a volume."""
         return float(conformal_p_values([_rounded(scan.volume_score) for scan in self.scans], [_rounded(score)])[0])
 
     def candidate_p_values(self, peaks: Sequence[float]) -> list[float]:
-        """P-value of each candidate, by its peak score."""
+        """P-value of each candidate, from its peak score."""
         return conformal_p_values(self._peaks, [_rounded(peak) for peak in peaks]).tolist()
 
     def threshold(self, alpha: float) -> float:
-        """Peak score above which a normal scan has any candidate with a probability of at most ``alpha``.
+        """Threshold of the peak score: a normal scan has a candidate above it with a probability of at most ``alpha``.
 
-        Minus infinity where at least that share of the reference scans has no candidate: then any candidate counts.
+        It is minus infinity if most reference scans (a share of about ``1 - alpha``) have no candidate.
 
         Raises:
-            ConfigurationError: alpha is out of range, or there are too few reference scans for it.
+            ConfigurationError: if alpha is out of range, or if there are too few reference scans for it.
         """
         return conformal_threshold(self._peaks, alpha)
 
@@ -120,28 +120,28 @@ class Calibration:
         return [-float("inf") if scan.peak_score is None else _rounded(scan.peak_score) for scan in self.scans]
 
     def check(self, run: Mapping[str, Any]) -> None:
-        """Refuse a run that differs from the one that made the calibration.
+        """Compare a run with the run that made the calibration, and refuse it if they differ.
 
-        Software versions and the bundle's name are not compared, nor the part of ``intensity`` in brackets, which tells
-        the scan's own range.
+        Software versions and the name of the bundle are not compared. The part of ``intensity`` in brackets is not
+        compared either, because it is the intensity range of one scan.
 
         Args:
-            run: with the keys ``model``, ``scan`` (``modality``, ``intensity``), ``settings``, ``volume_score_method``
-                of ``findings.json``.
+            run: the keys ``model``, ``scan`` (``modality``, ``intensity``), ``settings`` and ``volume_score_method`` as
+                in ``findings.json``.
 
         Raises:
-            ConfigurationError: names the keys that differ, and both values.
+            ConfigurationError: if values differ. The message names their keys and both values.
         """
         if differences := _differences(_facts(run), dict(self.made_from)):
             raise ConfigurationError(
                 f"the calibration does not fit: {_listed(differences, 'the calibration was made with')}. Make one with "
-                "this configuration (`python -m monai_zsad calibrate`), or run without."
+                "this configuration (`python -m monai_zsad calibrate`), or run without a calibration."
             )
 
     def summary(self, alpha: float | None = None) -> dict[str, Any]:
-        """What a report says of it: ``sha256``, ``n``, ``bundle``, ``alpha``, ``peak_threshold``.
+        """The values that a report shows: ``sha256``, ``n``, ``bundle``, ``alpha``, ``peak_threshold``.
 
-        ``peak_threshold`` is ``None`` without ``alpha``, and where any candidate is above it.
+        ``peak_threshold`` is ``None`` if there is no ``alpha``, or if every candidate is above the threshold.
         """
         threshold = -float("inf") if alpha is None else self.threshold(alpha)
         return {
@@ -154,7 +154,7 @@ class Calibration:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON's content."""
+        """The content of the JSON file."""
         return {
             "schema": SCHEMA,
             "schema_version": SCHEMA_VERSION,
@@ -167,10 +167,10 @@ class Calibration:
         }
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the JSON, whole or not at all.
+        """Write the JSON file. If this fails, an older file stays as it is.
 
         Raises:
-            OutputError: if it cannot be written.
+            OutputError: if the file cannot be written.
         """
         target = Path(path).expanduser()
         with atomic_path(target) as temporary:
@@ -179,10 +179,10 @@ class Calibration:
 
 
 def load_calibration(path: str | os.PathLike[str]) -> Calibration:
-    """Read what :meth:`Calibration.save` wrote.
+    """Read a file that :meth:`Calibration.save` wrote.
 
     Raises:
-        InputError: if the file does not exist, is no calibration, or was changed so that it is none any more.
+        InputError: if the file does not exist, is not a calibration, or is damaged.
 
     Example:
         >>> import tempfile
@@ -192,32 +192,29 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     """
     content = _read_json(Path(path).expanduser(), SCHEMA, SCHEMA_VERSION)
     try:
-        scans = tuple(
-            ReferenceScan(str(scan["case"]), float(scan["volume_score"]), _number(scan["peak_score"]))
-            for scan in content["scans"]
-        )
+        scans = tuple(_reference_scan(scan, scan["peak_score"]) for scan in content["scans"])
         count = content["n"]
         calibration = Calibration(scans, dict(content["made_from"]), content.get("bundle"), dict(content["software"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: is no usable calibration ({error!r}); make it again") from error
+        raise InputError(f"{path}: is not a usable calibration ({error!r}); make it again") from error
     if count != len(scans):
-        raise InputError(f"{path}: says n={count}, but lists {len(scans)} reference scans; make it again")
+        raise InputError(f"{path}: has n={count}, but {len(scans)} reference scans; make it again")
     return calibration
 
 
 def collect(results_folder: str | os.PathLike[str], bundle: str | None = None) -> Calibration:
-    """Make a calibration from the results of reference scans taken as normal.
+    """Make a calibration from the results of normal reference scans.
 
-    Every ``*_findings.json`` below the folder counts. What was used stands in ``scans`` and is logged.
+    It uses every ``*_findings.json`` in the folder and its subfolders, and logs the scores of each scan.
 
     Args:
-        results_folder: output folder of a run over the reference scans.
-        bundle: name of the bundle that made them.
+        results_folder: output folder of a run on the reference scans.
+        bundle: name of the bundle that made the results.
 
     Raises:
-        InputError: if there are none, one cannot be read, or a case comes twice.
-        ConfigurationError: if they were made by different models, intensities or settings (names the key), or with
-            candidates dropped by an earlier calibration.
+        InputError: if there are no results, if a file cannot be read, or if two files have the same case.
+        ConfigurationError: if the results come from different models, intensities or settings (the message names the
+            key), or if an earlier calibration removed candidates.
     """
     folder = Path(results_folder).expanduser()
     scans: dict[str, ReferenceScan] = {}
@@ -225,43 +222,39 @@ def collect(results_folder: str | os.PathLike[str], bundle: str | None = None) -
     for path in sorted(folder.rglob("*_findings.json")):
         findings = _read_json(path, _FINDINGS, _FINDINGS_VERSION)
         try:
-            scan, facts = _reference(findings), _facts(findings)
+            peaks = [float(candidate["peak_score"]) for candidate in findings["candidates"]]
+            scan, facts = _reference_scan(findings, max(peaks, default=None)), _facts(findings)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path}: is no complete list of findings ({error!r}); screen the scan again") from error
+            raise InputError(f"{path}: the findings are not complete ({error!r}); screen the scan again") from error
         if (findings.get("calibration") or {}).get("alpha") is not None:
             raise ConfigurationError(
-                f"{path}: candidates were dropped by an earlier calibration; screen the reference scans without one"
+                f"{path}: an earlier calibration removed candidates; screen the reference scans without a calibration"
             )
         if scan.case in scans:
-            raise InputError(f"{folder}: case {scan.case} comes twice; each reference scan may count once")
+            raise InputError(f"{folder}: two files have the case {scan.case}; remove one of them")
         first = first or facts
         if differences := _differences(facts, first):
             raise ConfigurationError(
-                f"{path}: {_listed(differences, f'case {next(iter(scans))} was made with')}; reference scans have to "
-                "be screened alike: keep those of one run, and of one modality"
+                f"{path}: {_listed(differences, f'case {next(iter(scans))} was made with')}; all reference scans need "
+                "the same model, settings and modality: keep the results of one run and one modality"
             )
         scans[scan.case] = scan
         _logger.info("reference scan %s: volume score %g, highest peak %s", *asdict(scan).values())
     if not scans:
-        raise InputError(f"{folder}: holds no *_findings.json; give the output folder of a run over reference scans")
+        raise InputError(f"{folder}: has no *_findings.json; give the output folder of a run on reference scans")
     return Calibration(tuple(scans.values()), first, bundle)
 
 
-def _reference(findings: Mapping[str, Any]) -> ReferenceScan:
-    peaks = [float(candidate["peak_score"]) for candidate in findings["candidates"]]
-    return ReferenceScan(str(findings["case"]), float(findings["volume_score"]), max(peaks, default=None))
+def _reference_scan(content: Mapping[str, Any], peak: Any) -> ReferenceScan:
+    return ReferenceScan(str(content["case"]), float(content["volume_score"]), None if peak is None else float(peak))
 
 
 def _rounded(score: float) -> float:
     return round(float(score), _DECIMALS)
 
 
-def _number(value: float | None) -> float | None:
-    return None if value is None else float(value)
-
-
 def _facts(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What a calibration depends on, as JSON would return it."""
+    """The values that a run and its calibration must share, in the types of JSON."""
     scan = run.get("scan") or {}
     intensity = scan.get("intensity")
     facts = {
@@ -283,7 +276,7 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Dotted names whose values differ; a missing one counts as None."""
+    """Dotted names, with both values, that differ. A missing value counts as None."""
     left, right = dict(_flat(found)), dict(_flat(expected))
     names = sorted(left.keys() | right.keys())
     return [(name, left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)]
@@ -300,8 +293,8 @@ def _read_json(path: Path, schema: str, version: int) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except ValueError as error:
-        raise InputError(f"{path}: is no JSON ({error}); write it again") from error
+        raise InputError(f"{path}: is not a JSON file ({error}); make it again") from error
     found = (content.get("schema"), content.get("schema_version")) if isinstance(content, dict) else (None, None)
     if found != (schema, version):
-        raise InputError(f"{path}: has the schema {found[0]!r}, version {found[1]!r}; {schema!r}, {version} is read")
+        raise InputError(f"{path}: has schema {found[0]!r}, version {found[1]!r}; give {schema!r}, version {version}")
     return content

@@ -1,4 +1,4 @@
-"""Runs that give the same files again, to the last bit: seeds and deterministic algorithms, study by study."""
+"""Runs that give the same files again, bit for bit: seeds and deterministic algorithms for each study."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from monai_zsad.flags import parse_flag
 __all__ = ["check_workspace", "determinism", "repeatable"]
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-# PyTorch refuses matrix products on a GPU under any other.
+# With any other value, PyTorch refuses matrix products on a GPU.
 _FIXED_WORKSPACES = (":4096:8", ":16:8")
 
 
 @contextmanager
 def determinism(seed: int = 0) -> Iterator[None]:
-    """Within the block, MONAI's ``set_determinism`` holds, with deterministic algorithms; then all is as it was.
+    """Within the block, use MONAI's ``set_determinism`` with deterministic algorithms. Restore everything after it.
 
-    ``set_determinism(None)`` was not enough for the way back: it takes up the flags that PyTorch had when MONAI was
-    imported, and leaves generators where they are, which in a notebook changes what its author draws next.
+    ``set_determinism(None)`` is not enough to restore the state. It sets the flags that PyTorch had when MONAI was
+    imported. And it does not restore the random generators, so the next random numbers of a notebook would change.
 
     Args:
-        seed: of the generators of Python, NumPy and PyTorch.
+        seed: seed of the random generators of Python, NumPy and PyTorch.
 
     Example:
         >>> with determinism():
@@ -47,7 +47,7 @@ def determinism(seed: int = 0) -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    # The global generator is what is seeded.
+    # ``set_determinism`` seeds the global generator, so its state is saved.
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=gpus):
@@ -65,17 +65,17 @@ def determinism(seed: int = 0) -> Iterator[None]:
 def repeatable(
     update: Callable[[Any, Any], Any], active: bool | str, device: str | torch.device = "cpu"
 ) -> Callable[[Any, Any], Any]:
-    """An evaluator's ``iteration_update``, if ``active`` within :func:`determinism`.
+    """Return an ``iteration_update`` that runs within :func:`determinism`.
 
-    Each study begins with the same seed, so that its files do not depend on which others the run has done before.
+    Each study begins with the same seed. So its files do not depend on the studies before it.
 
     Args:
-        update: of the evaluator.
-        active: the words "true" and "false" are understood; if false, ``update`` itself is returned.
-        device: where the network is.
+        update: the ``iteration_update`` of an evaluator.
+        active: also the strings "true" and "false". If false, ``update`` itself is returned.
+        device: device of the network.
 
     Raises:
-        ConfigurationError: on a GPU, if cuBLAS may choose its workspace, by which sums come in another order.
+        ConfigurationError: see :func:`check_workspace`.
 
     Example:
         >>> update = repeatable(lambda engine, batch: float(torch.rand(1)), True)
@@ -94,13 +94,13 @@ def repeatable(
 
 
 def check_workspace(device: str | torch.device) -> None:
-    """Refuse a GPU on which cuBLAS may choose its workspace, because sums then come in another order.
+    """Check that cuBLAS has a fixed workspace on a GPU. Otherwise it can add numbers in another order in each run.
 
     Raises:
-        ConfigurationError: naming the environment variable to set.
+        ConfigurationError: if the workspace is not fixed. The message names the environment variable to set.
     """
     if torch.device(device).type == "cuda" and os.environ.get(_WORKSPACE) not in _FIXED_WORKSPACES:
         raise ConfigurationError(
-            f"deterministic=true needs {_WORKSPACE} of {' or '.join(_FIXED_WORKSPACES)} on a GPU, not "
+            f"deterministic=true on a GPU needs {_WORKSPACE}={' or '.join(_FIXED_WORKSPACES)}, not "
             f"{os.environ.get(_WORKSPACE)!r}: set this environment variable before the program starts"
         )

@@ -1,4 +1,4 @@
-"""Where the time of a study goes: reading, preparing, network, inverting, findings, writing."""
+"""Run time of each part of a study: reading, preparing, network, inverting, findings, writing."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from monai_zsad.writers.base import CaseWriter
 __all__ = ["PARTS", "StudyProfiler", "part_table"]
 
 PARTS = ("read", "prepare", "network", "invert", "findings", "write")
-"""Parts of a study's time, in the order of the work."""
+"""Parts of the run time of a study, in their order."""
 
 
 class StudyProfiler:
-    """Handler that takes the time of each part of a study; the rows and a table at the end hold the seconds.
+    """Handler that measures the run time of each part of a study.
 
-    MONAI's ``WorkflowProfiler`` was not enough: it traces every call of the interpreter, which slows down what it
-    measures, and sees only the thread in which it runs, where scans are loaded in another. Attach by ``val_handlers``,
-    before a :class:`~monai_zsad.workflow.screening.ScreeningSummary`. Active or not, it keeps the engine from holding
-    the network's result while the transforms behind it work: see :meth:`timed`.
+    MONAI's ``WorkflowProfiler`` was not enough. It traces every call of the interpreter, which makes the run slower.
+    And it sees only its own thread, but scans are loaded in another thread. Put this handler into ``val_handlers``
+    before the handler that logs the cases: that one writes the seconds into the row of each study and into a table at
+    the end. Even if it is not active, this handler reduces the memory that a run needs, see :meth:`timed`.
 
-    Reading and preparing may overlap with the work on the study before, so that the parts of a study can add up to
-    more than the seconds that pass between results.
+    The program reads and prepares a study while it still works on the study before. So the sum of the parts of a study
+    can be larger than the time between two results.
 
     Args:
-        active: whether times are taken; the words "true" and "false" are understood.
+        active: whether to measure; also the strings "true" and "false".
 
     Example:
         >>> profiler = StudyProfiler(True)
@@ -50,19 +50,21 @@ class StudyProfiler:
         self._engine: Engine | None = None
 
     def loading(self, preprocessing: Compose) -> Any:
-        """The same transforms, up to ``LoadImaged`` and after it, timed; the very same object if not active.
+        """Return the same transforms with a measurement up to ``LoadImaged`` and one after it.
 
-        The data get ``load_seconds``, a dictionary with "read" and "prepare".
+        The data get ``load_seconds``, a dictionary with "read" and "prepare". If this profiler is not active, the
+        argument itself is returned.
         """
         return _TimedLoading(preprocessing) if self.active else preprocessing
 
     def timed(self, postprocessing: Compose) -> Compose:
-        """The same transforms, each of them timed if this profiler is active.
+        """Return the same transforms. Each of them is measured if this profiler is active.
 
-        Transforms of the writers count as "write", ``Invertd`` as "invert", all others as "findings".
+        Writers count as "write", ``Invertd`` as "invert", and all other transforms as "findings".
 
-        MONAI's engine, and ``Compose`` itself, hold what the first transform was given until the last one has ended:
-        two more volumes of a large CT. Attached to an engine, these take ``pred`` out of its hands.
+        MONAI's engine and ``Compose`` keep the input of the first transform until the last transform has finished. For
+        a large CT, these are two more volumes in memory. If this profiler is attached to an engine, the returned
+        transforms remove ``pred`` from the output of the engine.
         """
         taken = [_Timed(step, _part(step), self.seconds) if self.active else step for step in postprocessing.transforms]
         return _Steps(taken, self._release)
@@ -97,7 +99,7 @@ class StudyProfiler:
 
 
 class _Timed:
-    """A transform whose time is added to its part's."""
+    """A transform whose run time is added to the time of its part."""
 
     def __init__(self, step: Any, part: str, seconds: dict[str, float]) -> None:
         self.step = step
@@ -113,7 +115,7 @@ class _Timed:
 
 
 class _Steps(Compose):
-    """Transforms of which each is given the only reference to what the one before has made."""
+    """Transforms in a row. Nothing else keeps the data between two of them, so memory is free early."""
 
     def __init__(self, transforms: Sequence[Any], release: Callable[[Any], None]) -> None:
         super().__init__(list(transforms))
@@ -132,7 +134,7 @@ class _Steps(Compose):
 
 
 class _TimedLoading:
-    """Two parts of a Compose, timed; inversion refers to the Compose itself."""
+    """A ``Compose`` in two measured parts. ``Invertd`` needs the ``Compose`` itself, so it is not split."""
 
     def __init__(self, steps: Compose) -> None:
         self.steps = steps
@@ -153,7 +155,7 @@ def _part(step: Any) -> str:
 
 
 def part_table(studies: Sequence[tuple[str, Mapping[str, float]]]) -> str:
-    """Seconds of each part, by study and in all, with the shares of the total; empty if nothing was measured.
+    """Table of the seconds of each part: by study, in all, and as shares. Empty if nothing was measured.
 
     Example:
         >>> print(part_table([("anna", {"read": 1.0, "network": 3.0})]))

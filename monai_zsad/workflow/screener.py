@@ -1,4 +1,4 @@
-"""A bundle's run on scans by one call: what ``monai-zsad screen`` does, for notebooks and programs."""
+"""Screening with one call, for notebooks and programs. It does the same as ``monai-zsad screen``."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["Screened", "ScreenedCase", "screen"]
 
 @dataclass(frozen=True)
 class ScreenedCase:
-    """What became of a scan.
+    """Result of one scan.
 
     Attributes:
-        case: its id, the name of its folder.
+        case: name of the case and of its folder.
         status: ``"done"``, ``"repaired"``, ``"refused"`` or ``"failed"``, see
             :data:`monai_zsad.writers.status.STATES`.
-        volume_score: in [0, 1]; None without results.
-        reason: one sentence, of a scan that was refused or failed.
-        codes: of warnings, or of the refusal.
-        seconds: that it took.
-        candidates: as in ``<case>_findings.json``, most suspicious first: ``peak_ras_mm``, ``volume_mm3``, ...
-        files: results by kind: ``anomaly_map``, ``candidates``, ``preview``, ``report``, ``findings``, ...
+        volume_score: in [0, 1]; None if there are no results.
+        reason: why the scan was refused or failed, in one sentence.
+        codes: finding codes of the warnings, or of the refusal.
+        seconds: run time.
+        candidates: as in ``<case>_findings.json``, the most suspicious first: ``peak_ras_mm``, ``volume_mm3``, ...
+        files: path of each result: ``anomaly_map``, ``candidates``, ``preview``, ``report``, ``findings``, ...
     """
 
     case: str
@@ -43,18 +43,18 @@ class ScreenedCase:
 
     @property
     def is_done(self) -> bool:
-        """Whether there are results."""
+        """Whether the scan has results."""
         return self.status in ("done", "repaired")
 
 
 @dataclass(frozen=True)
 class Screened:
-    """What a run has left in its folder; printed, it is a table.
+    """Results of a run. ``print`` shows them as a table.
 
     Attributes:
-        folder: of the results; ``index.html`` in it leads to all.
-        cases: of the run by id, and with ``resume=True`` those that were complete before.
-        complete: whether every scan of this run was done.
+        folder: folder of the results. Its ``index.html`` has links to all of them.
+        cases: the cases of the run by name. With ``resume=True`` also the cases that were complete before.
+        complete: whether every scan of this run has results.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class Screened:
 
     @property
     def failed(self) -> list[ScreenedCase]:
-        """The scans that were refused or failed, each with its ``reason``."""
+        """The scans that were refused or failed. Each has a ``reason``."""
         return [case for case in self.cases.values() if not case.is_done]
 
     def __str__(self) -> str:
@@ -84,33 +84,34 @@ def screen(
     worker_gpus: float | None = None,
     **options: Any,
 ) -> Screened:
-    """Screen scans with a bundle: anomaly map, candidates, scores, picture and report for each.
+    """Screen scans with a bundle. Each scan gets an anomaly map, candidates, scores, a preview image and a report.
 
-    The same as ``monai-zsad screen``, within this process; logging stays as it is. A scan that fails does not end the
-    run and raises nothing: see :attr:`Screened.failed`.
+    It does the same as ``monai-zsad screen``, but in this process, and it does not change the logging. A scan that
+    fails does not end the run and raises no exception, see :attr:`Screened.failed`.
 
     Args:
-        scans: a volume file, a folder with a DICOM series, a folder of any nesting of such, a zip, a CSV or JSON list,
-            or a DICOMweb query.
+        scans: a volume file, a folder with a DICOM series, a folder with files and subfolders of these, a zip file, a
+            list of scans (CSV or JSON), or a DICOMweb query.
         output_dir: folder for the results.
-        bundle: a bundle's folder, or a name of :func:`monai_zsad.bundles.names`.
-        weights: sources by part (``clip``, ``prompts``, ...): a registered name, a file, or ``seed:N``; parts without
-            one keep the bundle's released weights.
-        engine: what runs several workers: ``"process"`` (this machine) or ``"ray"``.
-        workers: processes that share the scans, each with its model; None: this process alone, with Ray 2.
-        ray_address: of an existing Ray cluster; None starts Ray here.
-        worker_gpus: GPUs that a worker asks Ray for; None: 1 with ``device="cuda"``, else 0.
-        **options: values of the bundle's ``inference.yaml`` by id, such as ``anatomy="brain"``, ``plane="coronal"``,
-            ``window=[40, 80]``, ``dicom=["seg"]``, ``overwrite=True``, ``resume=True``, ``progress=False``; also by
-            the command line's names ``prompts``, ``state``, ``threshold`` and ``download``. None leaves the default.
+        bundle: the folder of a bundle, or one of the names in :func:`monai_zsad.bundles.names`.
+        weights: source of each part (``clip``, ``prompts``, ...): a registered name, a file, or ``seed:N``. All other
+            parts keep the released weights of the bundle.
+        engine: how to run several workers: ``"process"`` (on this machine) or ``"ray"``.
+        workers: number of processes that share the scans. Each has its own model. None: this process only; with Ray, 2.
+        ray_address: address of a Ray cluster. None starts Ray on this machine.
+        worker_gpus: number of GPUs of each Ray worker. None: 1 with ``device="cuda"``, else 0.
+        **options: values of the bundle's ``inference.yaml`` by id, for example ``anatomy="brain"``,
+            ``plane="coronal"``, ``window=[40, 80]``, ``dicom=["seg"]``, ``overwrite=True``, ``resume=True``,
+            ``progress=False``. The names of the command line ``prompts``, ``state``, ``threshold`` and ``download``
+            are also possible. None keeps the default.
 
     Returns:
-        Records and files of the cases.
+        The cases with their status and files.
 
     Raises:
-        ConfigurationError: if the bundle or an option is unknown, or a value cannot be used.
+        ConfigurationError: if the bundle or an option is unknown, or if a value cannot be used.
         InputError: if there is no scan.
-        OutputError: if results of the same cases are there, or cannot be written.
+        OutputError: if the folder has results of the same cases already, or if results cannot be written.
         WeightsError: if weights are missing or do not fit.
 
     Example:
@@ -130,7 +131,7 @@ def screen(
         plan = plan_workers(engine, workers, ray_address, worker_gpus, given.get("device"), given.get("limit"))
         complete = run_bundle(config, given, plan, logging_file=False)
     finally:
-        # A bundle's run is made for a process of its own and leaves these behind.
+        # The run of a bundle expects a process of its own, so it does not restore these.
         sys.excepthook, sys.path[:] = hook, search
     folder = Path(output_dir).expanduser()
     return Screened(folder, _cases(folder), complete)

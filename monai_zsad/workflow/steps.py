@@ -1,4 +1,4 @@
-"""The steps of a bundle's ``postprocessing``, with and without those that write files."""
+"""The steps of a bundle's ``postprocessing`` without the steps that write files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["without_writers"]
 
 
 def without_writers(steps: Compose | Iterable[Any]) -> list[Any]:
-    """Return the same transforms in the same order, without those that write files of a case.
+    """Return the same transforms in the same order, without the transforms that write files of a case.
 
-    A program that hands the result to its own client, such as MONAI Label, writes no such files. Building a writer
-    changes nothing on the disk. So a program can build a bundle's ``postprocessing`` first and filter it then.
+    Some programs, for example MONAI Label, send the result to their own client and need no files. A writer changes
+    nothing on the disk when it is built. So a program can first build a bundle's ``postprocessing`` and then filter it.
 
     Args:
         steps: a ``Compose``, or its transforms.

@@ -70,7 +70,7 @@ def test_p_values_of_a_run(results):
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"model": {**MODEL, "image_size": 65}}, "model.image_size is 65, the calibration was made with 64"),
+        ({"model": {**MODEL, "image_size": 65}}, "model.image_size is 65.* 64"),
         ({"model": {**MODEL, "weights": {"clip": {"sha256": "ab"}}}}, "model.weights.clip.name is None"),
         ({"model": {**MODEL, "prompts": "other"}}, "model.prompts is 'other'"),
         ({"settings": {**SETTINGS, "threshold": 0.4}}, "settings.threshold is 0.4"),
@@ -83,7 +83,7 @@ def test_another_run_is_refused(results, changes, key):
     judge = CalibratedCandidatesd(
         "pred", collect(results), changes.get("model", MODEL), changes.get("settings", SETTINGS)
     )
-    with pytest.raises(ConfigurationError, match=f"does not fit: {key}"):
+    with pytest.raises(ConfigurationError, match=f"{key}.*calibrate"):
         judge(screened("new", (0.9,), **changes.get("data", {})))
 
 
@@ -98,7 +98,7 @@ def test_candidates_are_dropped_with_their_labels(results):
     assert torch.equal(data["pred_labels"], labels)
     assert torch.equal(out["pred_labels"].as_tensor(), torch.where(labels.as_tensor() == 3, 0, labels.as_tensor()))
     assert torch.equal(out["pred_labels"].affine, labels.affine)
-    with pytest.raises(ConfigurationError, match=r"alpha=0\.01 needs at least 99 reference scans, there are 19"):
+    with pytest.raises(ConfigurationError, match=r"alpha=0\.01 .*99.*19"):
         CalibratedCandidatesd("pred", collect(results), alpha=0.01)
 
 
@@ -106,61 +106,59 @@ def test_missing_data_are_named(results):
     judge = CalibratedCandidatesd("pred", collect(results), MODEL, SETTINGS)
     data = screened("new", ())
     for missing in ("pred_candidates", "volume_score"):
-        with pytest.raises(InputError, match=f"no '{missing}' in the data"):
+        with pytest.raises(InputError, match=missing):
             judge({key: value for key, value in data.items() if key != missing})
 
 
 def test_mixed_results_are_refused(tmp_path):
     SaveFindingsd("pred", tmp_path, meta=MODEL, settings=SETTINGS)(screened("a", (0.7,)))
     SaveFindingsd("pred", tmp_path, meta={**MODEL, "image_size": 32}, settings=SETTINGS)(screened("b", (0.7,)))
-    with pytest.raises(ConfigurationError, match=r"b_findings\.json: model\.image_size is 32, case a was made with 64"):
+    with pytest.raises(ConfigurationError, match=r"b_findings\.json: model\.image_size is 32.*case a.* 64"):
         collect(tmp_path)
 
 
 def test_results_that_cannot_be_used(tmp_path):
-    with pytest.raises(InputError, match="holds no"):
+    with pytest.raises(InputError, match="_findings"):
         collect(tmp_path)
     SaveFindingsd("pred", tmp_path / "x", meta=MODEL, settings=SETTINGS)(screened("a", (0.7,)))
     path = tmp_path / "x" / "a" / "a_findings.json"
     content = json.loads(path.read_text())
 
-    def refused(words: str, kind: type[Exception] = InputError, **changes: Any) -> None:
-        path.write_text(json.dumps({**content, **changes}))
-        with pytest.raises(kind, match=words):
+    def refused(text: str, reason: str, kind: type[Exception] = InputError) -> None:
+        path.write_text(text)
+        with pytest.raises(kind, match=rf"a_findings\.json: .*{reason}"):
             collect(tmp_path)
 
-    refused("has the schema", schema_version=2)
-    refused("no complete list", volume_score=None)
-    refused("no complete list", volume_score=float("nan"))
-    refused("no complete list", candidates=[{}])
-    refused("dropped by an earlier calibration", ConfigurationError, calibration={"alpha": 0.05})
-    path.write_text(json.dumps(content)[:-20])
-    with pytest.raises(InputError, match="is no JSON"):
-        collect(tmp_path)
+    refused(json.dumps({**content, "schema_version": 2}), "schema.*version 2")
+    refused(json.dumps({**content, "volume_score": None}), "screen the scan again")
+    refused(json.dumps({**content, "volume_score": float("nan")}), "volume_score=nan.*screen the scan again")
+    refused(json.dumps({**content, "candidates": [{}]}), "peak_score.*screen the scan again")
+    refused(json.dumps({**content, "calibration": {"alpha": 0.05}}), "calibration", ConfigurationError)
+    refused(json.dumps(content)[:-20], "JSON")
     for other in ("x", "y"):
         SaveFindingsd("pred", tmp_path / other, meta=MODEL, settings=SETTINGS)(screened("a", (0.7,)))
-    with pytest.raises(InputError, match="case a comes twice"):
+    with pytest.raises(InputError, match="case a"):
         collect(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "reason"),
     [
-        ({"schema": "else"}, "has the schema 'else'"),
+        ({"schema": "else"}, "schema 'else'"),
         ({"schema_version": 2}, "version 2"),
-        ({"n": 3}, "says n=3, but lists 1"),
-        ({"scans": []}, "scans is empty"),
-        ({"scans": [{"case": "a", "volume_score": None, "peak_score": None}]}, "no usable calibration"),
-        ({"scans": [{"case": "a", "volume_score": 1, "peak_score": float("inf")}]}, "finite number"),
-        ({"made_from": None}, "no usable calibration"),
+        ({"n": 3}, "n=3.* 1 "),
+        ({"scans": []}, "scans"),
+        ({"scans": [{"case": "a", "volume_score": None, "peak_score": None}]}, "make it again"),
+        ({"scans": [{"case": "a", "volume_score": 1, "peak_score": float("inf")}]}, "peak_score=inf"),
+        ({"made_from": None}, "make it again"),
     ],
 )
-def test_damaged_calibrations_are_refused(tmp_path, changes, words):
+def test_damaged_calibrations_are_refused(tmp_path, changes, reason):
     path = Calibration((ReferenceScan("a", 0.1, 0.2),), {"model": MODEL}).save(tmp_path / "c.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=reason):
         load_calibration(path)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"none\.json"):
         load_calibration(tmp_path / "none.json")
 
 

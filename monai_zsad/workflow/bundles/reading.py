@@ -1,4 +1,4 @@
-"""Bundles of this project: finding their folders, reading their configuration, building their networks."""
+"""Bundles: find their folders, read their configurations, build their networks."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ __all__ = ["build_network", "bundle_network", "find_bundle", "read_bundle", "rel
 
 
 def find_bundle(bundle: str | os.PathLike[str]) -> Path:
-    """Folder of a bundle: as it is given, or by its name in ``bundles/`` here or in :mod:`monai_zsad.bundles`.
+    """Find the folder of a bundle.
 
     Args:
-        bundle: a folder or a name.
+        bundle: a folder; or the name of a bundle, first searched in the folder ``bundles/`` of the working directory
+            and then in :mod:`monai_zsad.bundles`.
 
     Returns:
-        The folder, relative where ``bundle`` is and it lies in the working directory.
+        The folder. It is relative if ``bundle`` is relative and the folder is in the working directory.
 
     Raises:
-        ConfigurationError: if there is none.
+        ConfigurationError: if there is no bundle.
     """
     name = os.fspath(bundle)
     for place in (Path(name), Path("bundles") / name)[: 1 if Path(name).name != name else None]:
@@ -35,27 +36,34 @@ def find_bundle(bundle: str | os.PathLike[str]) -> Path:
     if name in known:
         return bundles.path(name)
     raise ConfigurationError(
-        f"{name} is no bundle: give its folder" + (f", or one of {', '.join(known)}" if known else "")
+        f"{name} is not a bundle: give its folder" + (f", or one of {', '.join(known)}" if known else "")
     )
 
 
 def read_bundle(bundle: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Any:
-    """MONAI's parser of the bundle's ``inference.yaml``, with values by id in place of the file's.
+    """Read the ``inference.yaml`` of a bundle with MONAI's parser.
+
+    Args:
+        bundle: folder of the bundle.
+        overrides: values by id. They replace the values of the file.
+
+    Returns:
+        The parser.
 
     Raises:
-        ConfigurationError: if the folder holds no bundle of this project.
+        ConfigurationError: if the folder is not a bundle of this project.
     """
     import yaml
     from monai.bundle import ConfigParser
 
     config = Path(bundle) / "configs" / "inference.yaml"
     if not config.is_file():
-        raise ConfigurationError(f"{bundle} is no bundle: it has no configs/inference.yaml")
+        raise ConfigurationError(f"{bundle} is not a bundle (no configs/inference.yaml): give the folder of a bundle")
     parser = ConfigParser()
     try:
         parser.read_config(str(config))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{config} is no YAML: {' '.join(str(error).split())}") from error
+        raise ConfigurationError(f"{config} is not a YAML file; correct it: {' '.join(str(error).split())}") from error
     for key, value in overrides.items():
         parser[key] = value
     if lacking := [key for key in ("network_def", "released_weights") if key not in parser]:
@@ -66,27 +74,31 @@ def read_bundle(bundle: str | os.PathLike[str], overrides: Mapping[str, Any]) ->
 
 
 def bundle_network(bundle: str | os.PathLike[str], **overrides: Any) -> tuple[ZeroShotNetwork, dict[str, str | None]]:
-    """The network of a bundle as its ``inference.yaml`` builds it, and the names of its released weights.
+    """Build the network of a bundle, and return it with the names of its released weights.
 
     Args:
-        bundle: the bundle's folder.
-        **overrides: configuration values by id, for example ``image_size=336``.
+        bundle: folder of the bundle.
+        **overrides: values of ``inference.yaml`` by id, for example ``image_size=336``.
 
     Returns:
-        The network, weights not loaded, and the source of each part (``clip``, ``prompts``, ...).
+        The network without weights, and the source of each part (``clip``, ``prompts``, ...).
 
     Raises:
-        ConfigurationError: if the folder holds no bundle of this project, or a value cannot be used.
+        ConfigurationError: if the folder is not a bundle of this project, or if a value cannot be used.
     """
     parser = read_bundle(bundle, overrides)
     return build_network(parser, bundle), released_weights(parser)
 
 
 def build_network(parser: Any, bundle: str | os.PathLike[str]) -> ZeroShotNetwork:
-    """The network of a parsed bundle, weights not loaded.
+    """Build the network of a bundle. Its weights are not loaded.
+
+    Args:
+        parser: parser of the bundle, from :func:`read_bundle`.
+        bundle: folder of the bundle, for error messages.
 
     Raises:
-        ConfigurationError: if a value cannot be used, or it is no network of this project.
+        ConfigurationError: if a value cannot be used, or if it is not a network of this project.
     """
     try:
         network = parser.get_parsed_content("network_def")
@@ -103,6 +115,6 @@ def build_network(parser: Any, bundle: str | os.PathLike[str]) -> ZeroShotNetwor
 
 
 def released_weights(parser: Any) -> dict[str, str | None]:
-    """Source of each part of a parsed bundle's network; None where nothing is published."""
+    """Source of the released weights of each part. None if no weights are published for the part."""
     content = parser.get_parsed_content("released_weights")
     return {part: None if source is None else str(source) for part, source in content.items()}

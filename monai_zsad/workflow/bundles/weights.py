@@ -1,4 +1,4 @@
-"""Weights of a bundle: loading them for a run, and converting them into the bundle's ``models/model.pt``."""
+"""Weights of a bundle: load them for a run, and convert them to the file ``models/model.pt`` of the bundle."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def load_weights(
     checkpoint: str | os.PathLike[str] | None = None,
     activation: str | None = None,
 ) -> dict[str, WeightsRecord]:
-    """Load a bundle's network: what the user names, else its converted file, else the released weights.
+    """Load the weights of a network: those of the user, or a converted file, or the released weights.
 
     Args:
-        network: built, weights not loaded.
-        weights: a source for each part (``clip``, ``prompts``, ...), ``None`` where the user gave none.
-        released: the source of each part that stands in for ``None``; itself ``None`` where nothing is published.
-        checkpoint: plain state dict of the whole network (see :func:`convert`). Used if it exists and the user named
-            no weights at all.
-        activation: what CLIP weights from a file were trained with, where the file does not tell.
+        network: network without weights.
+        weights: source of each part (``clip``, ``prompts``, ...). ``None``: the user gave no source for it.
+        released: source of each part for which the user gave no source. ``None``: no weights are published for it.
+        checkpoint: file with the state dict of the complete network (see :func:`convert`). It is loaded if it exists
+            and the user gave no source for any part.
+        activation: activation of CLIP weights from a file that does not contain this information.
 
     Returns:
-        What was loaded, by part; also logged.
+        Record of the loaded weights for each part. It is also logged.
 
     Raises:
         ConfigurationError: if ``weights`` names a part that the method does not have.
-        WeightsError: if weights are unknown, missing, damaged or do not fit.
+        WeightsError: if weights are unknown, missing or damaged, or if they do not fit.
     """
     check_parts(weights, released, activation)
     given = {part: str(source) for part, source in weights.items() if source is not None}
@@ -67,25 +67,26 @@ def load_weights(
 def check_parts(
     weights: Mapping[str, str | None], released: Mapping[str, str | None], activation: str | None = None
 ) -> None:
-    """Refuse ``weights`` that name no part, or one that is not among the ``released``, and an unknown ``activation``.
+    """Check that the parts in ``weights`` are parts of the method, and that ``activation`` is known.
 
     Raises:
-        ConfigurationError: naming the parts that there are.
+        ConfigurationError: if not. The message names the possible values.
     """
     if not isinstance(weights, Mapping):
         raise ConfigurationError(
-            f"weights={weights!r} names no part: give each its own, such as --weights#{next(iter(released))} {weights}"
+            f"weights={weights!r} does not name a part of the method: give a source for each part, for example "
+            f"--weights#{next(iter(released))} {weights}"
         )
     if unknown := sorted(weights.keys() - released.keys()):
         raise ConfigurationError(
-            f"weights name {', '.join(unknown)}, which this method does not have: it has {', '.join(released)}"
+            f"weights: this method does not have the part {', '.join(unknown)}; choose {', '.join(released)}"
         )
     if activation not in (None, *get_args(Activation)):
         raise ConfigurationError(f"weights_activation={activation!r}: choose {' or '.join(get_args(Activation))}")
 
 
 def _load_checkpoint(network: ZeroShotNetwork, path: Path) -> None:
-    # First, since a damaged file is better told by its hash than by what torch makes of it.
+    # Before torch reads the file: the hash finds a damaged file, and its error is clearer than the error of torch.
     refuse_pointer(path)
     records = read_records(path)
     state = read_state_dict(path)
@@ -93,18 +94,18 @@ def _load_checkpoint(network: ZeroShotNetwork, path: Path) -> None:
     if state.keys() != own.keys():
         missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         raise WeightsError(
-            f"{path} holds another network: missing {missing[:3] or 'nothing'}, unknown {surplus[:3] or 'nothing'}; "
-            "make it anew with `python -m monai_zsad convert`"
+            f"{path} has the weights of another network: missing {missing[:3] or 'nothing'}, unknown "
+            f"{surplus[:3] or 'nothing'}; make it again with `python -m monai_zsad convert`"
         )
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise WeightsError(
             f"{path} does not fit this network ({str(error).splitlines()[-1].strip()}): "
-            "set the architecture it was made for, or make it anew with `python -m monai_zsad convert`"
+            "set the architecture of this file, or make the file again with `python -m monai_zsad convert`"
         ) from error
     if hasattr(network, "prompts"):
-        # The file's anchors are those of the sentences that it was made with.
+        # The file has text anchors of the prompts at its conversion. The prompts of this run can be others.
         network.update_text_anchors()
     network.restore_records(records)
 
@@ -117,35 +118,35 @@ def convert(
     activation: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a bundle's ``models/model.pt``: all weights of its network as one plain state dict.
+    """Write ``models/model.pt`` of a bundle: all weights of its network as one plain state dict.
 
-    MONAI Label and other programs that build ``network_def`` and load one file need it. Beside it, ``model.json``
-    says what it was made of; without that file nobody can tell random weights from real ones.
+    MONAI Label and other programs need it, because they build ``network_def`` and load one file. The file
+    ``model.json`` in the same folder has the sources of the weights. Without it, random weights look like real ones.
 
     Args:
-        bundle: the bundle's folder.
-        weights: a source for each part; the released one where none is given.
-        output: file to write; default ``models/model.pt`` of the bundle.
-        activation: what CLIP weights from a file were trained with, where the file does not tell.
-        overwrite: replace an existing file.
+        bundle: folder of the bundle.
+        weights: source of each part. All other parts get the released weights.
+        output: file to write. The default is ``models/model.pt`` of the bundle.
+        activation: activation of CLIP weights from a file that does not contain this information.
+        overwrite: whether to replace an existing file.
 
     Returns:
         The file.
 
     Raises:
-        ConfigurationError: if ``bundle`` is none, or ``weights`` names a part that its method does not have.
-        OutputError: if the file exists and ``overwrite`` is false, or it cannot be written.
-        WeightsError: if weights are unknown, missing, damaged or do not fit.
+        ConfigurationError: if ``bundle`` is not a bundle, or if ``weights`` names a part that the method does not have.
+        OutputError: if the file exists and ``overwrite`` is false, or if it cannot be written.
+        WeightsError: if weights are unknown, missing or damaged, or if they do not fit.
     """
     target = Path(bundle) / "models" / "model.pt" if output is None else Path(output)
     description = target.with_suffix(".json")
     if description == target:
-        raise OutputError(f"{target}: its name is needed for what describes the weights; end it in .pt")
+        raise OutputError(f"{target}: the sources of the weights need this name; give an --output that ends in .pt")
     if not overwrite and (existing := [file for file in (target, description) if file.exists()]):
         raise OutputError(f"{existing[0]} exists: add --overwrite to replace it, or give another --output")
     parser = read_bundle(bundle, {})
     released = released_weights(parser)
-    # Before the network is built, which takes long.
+    # It takes long to build the network, so check first.
     check_parts(weights or {}, released)
     network = build_network(parser, bundle)
     load_weights(network, weights or {}, released, activation=activation)
@@ -155,7 +156,7 @@ def convert(
         raise OutputError(
             f"{target.parent}: the folder cannot be made ({error.strerror}); give another --output"
         ) from error
-    # Both are complete before the first takes its name; the hash inside tells if only one of them did.
+    # Both files are complete before the first gets its name. If only one gets its name, the hash shows it later.
     with atomic_path(description) as new_description, atomic_path(target) as new_target:
         save_state(network.portable_state_dict(), new_target, target)
         records = {part: vars(record) for part, record in network.records.items()}
@@ -165,15 +166,15 @@ def convert(
 
 
 def save_state(state: Mapping[str, torch.Tensor], temporary: Path, target: Path) -> None:
-    """Write a state dict to the ``temporary`` file of ``target``.
+    """Write a state dict to ``temporary``, the temporary file of ``target``.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the file cannot be written.
     """
     try:
         torch.save(state, temporary)
     except RuntimeError as error:
-        # What torch makes of a full disk.
+        # torch raises this if the disk is full.
         reason = str(error).splitlines()[0]
         raise OutputError(
             f"{target}: cannot be written ({reason}); free space there, or give another --output"
@@ -181,34 +182,33 @@ def save_state(state: Mapping[str, torch.Tensor], temporary: Path, target: Path)
 
 
 def read_records(checkpoint: str | os.PathLike[str]) -> dict[str, WeightsRecord]:
-    """What a file that :func:`convert` wrote was made of, by part, from the ``.json`` beside it.
+    """Read the sources of the weights in a file of :func:`convert`, from the ``.json`` file in the same folder.
 
     Args:
         checkpoint: the converted file, ``models/model.pt``.
 
     Returns:
-        The records; one for the part ``network``, of unknown licence and with a warning, if there is no such ``.json``.
+        Record of each part. If there is no ``.json`` file, one record of the part ``network`` with an unknown licence;
+        a warning is logged.
 
     Raises:
-        WeightsError: if the ``.json`` is damaged or describes another file.
+        WeightsError: if the ``.json`` file is damaged or describes another file.
     """
     checkpoint = Path(checkpoint)
     file = checkpoint.with_suffix(".json")
     found = sha256_of(checkpoint)
     if not file.is_file():
-        logger.warning("%s has no %s beside it: what it was made of is not known.", checkpoint, file.name)
+        logger.warning("%s: the sources of these weights are unknown, because there is no %s.", checkpoint, file.name)
         return {"network": WeightsRecord(checkpoint.name, found, "unknown", None)}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         expected = content["sha256"]
         records = {part: WeightsRecord(**record) for part, record in content["weights"].items()}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            f"{file} is not what `python -m monai_zsad convert` writes: make {checkpoint} anew with it"
-        ) from error
+        raise WeightsError(f"{file} is damaged: make {checkpoint} again with `python -m monai_zsad convert`") from error
     if found != expected:
         raise WeightsError(
-            f"{checkpoint} is damaged, or {file.name} describes another file: make it anew with `python -m monai_zsad "
-            f"convert`, or remove {file.name} if the weights are your own"
+            f"{checkpoint} is damaged, or {file.name} describes another file: make both again with `python -m "
+            f"monai_zsad convert`, or remove {file.name} if the weights are your own"
         )
     return records

@@ -1,4 +1,4 @@
-"""What the cases of a run are called: a salted hash, the names of files, or ids that the user gave."""
+"""Names of the cases of a run: a salted hash, the name of a file, or a name that the user gave."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ CASE_NAMES = ("auto", "files", "hash", "uid")
 """Ways to name cases, see :func:`find_cases`."""
 
 ORDERS = ("path", "random", "size")
-"""As they were found, random (the same in every run), or the largest files first, so that no long case comes last."""
+"""Orders of the cases: by path, random (the same in every run), or large files first, so no long case comes last."""
 
 SALT_VARIABLE = "MONAI_ZSAD_SALT"
-"""Environment variable with the salt of hashed names: the same scan then has the same name in all output folders."""
+"""Environment variable with the salt of the hashes. With it, a scan has the same name in all output folders."""
 
 _Record = TypeVar("_Record", bound=Mapping[str, Any])
 _SALT_FILE = ".case_salt"
@@ -45,34 +45,34 @@ def find_cases(
     download: str | os.PathLike[str] | None = None,
     order: str = "path",
 ) -> list[dict[str, Any]]:
-    """The scans at a path, under names that may leave the hospital.
+    """Find the scans at a path, and give them names without the name of a patient.
 
-    :func:`~monai_zsad.data.find_scans` names a case by its file or folder. Who names a NIfTI file has chosen that name;
-    the folders of a DICOM export are often called by the patient. So a DICOM series gets ``case-`` and 16 digits of a
-    salted hash of its SeriesInstanceUID, and neither logs nor failures name its files or folders: they name the case,
-    and a file by its place in the sorted list. An id that stands in a list of scans is the user's own and is kept.
+    :func:`~monai_zsad.data.find_scans` names a case after its file or folder. The user chose the name of a NIfTI file.
+    But the folders of a DICOM export often have the name of the patient. So the name of a DICOM series is ``case-`` and
+    16 digits of a salted hash of its SeriesInstanceUID. Log lines and errors do not name its files and folders. They
+    show the case, and the number of a file in the sorted series. The user's names in a list of scans are kept.
 
-    The salt is a secret, without which nobody can tell whether a known series is among the results. It comes from the
-    environment variable ``MONAI_ZSAD_SALT``, or else stands in ``<output_dir>/.case_salt``, made by the first run for
-    its user alone, so that a resumed run finds its cases. Leave that file out of what is handed on.
+    The salt is a secret. Without it, nobody can find out whether a known series is among the results. It comes from the
+    environment variable ``MONAI_ZSAD_SALT``. If this is not set, the first run writes ``<output_dir>/.case_salt``, and
+    a resumed run reads it. Only the user can read this file. Do not share it with the results.
 
     Args:
         path: see :func:`~monai_zsad.data.find_scans`.
-        output_dir: folder of the run, which is not searched.
-        names: ``"auto"`` (as above), ``"files"`` (names of files and folders, also of DICOM, which then stand in logs,
-            too), ``"hash"`` (a hash for every case, whatever its format and even where a list gives an id), or
-            ``"uid"`` (as ``"auto"``, but DICOM series by their SeriesInstanceUID as it is).
-        key_file: CSV file to write that says which case is which scan, readable for its user alone; ``None`` for none.
+        output_dir: folder of the run. The search leaves it out.
+        names: ``"auto"`` (see above); ``"files"`` (names of files and folders, also for DICOM, and log lines show them,
+            too); ``"hash"`` (a hash for every case, also for other formats and for cases with a name in a list); or
+            ``"uid"`` (as ``"auto"``, but the name of a DICOM series is its SeriesInstanceUID).
+        key_file: CSV file to write, with the scan of each case. Only the user can read it. ``None``: no file.
         series: see :func:`~monai_zsad.data.find_scans`.
         download: see :func:`~monai_zsad.data.find_scans`.
         order: see :func:`ordered`.
 
     Returns:
-        Records as of :func:`~monai_zsad.data.find_scans`; no two have the same case.
+        Records of :func:`~monai_zsad.data.find_scans`. All cases have different names.
 
     Raises:
-        ConfigurationError: if ``names`` is none of :data:`CASE_NAMES`, or the salt in the environment is too short.
-        InputError: what :func:`~monai_zsad.data.find_scans` refuses.
+        ConfigurationError: if ``names`` is not in :data:`CASE_NAMES`, or if the salt in the environment is too short.
+        InputError: see :func:`~monai_zsad.data.find_scans`.
         OutputError: if the salt or the key file cannot be read or written.
 
     Example:
@@ -101,7 +101,7 @@ def find_cases(
 
 
 def _own_ids(root: Path, count: int) -> list[bool]:
-    """Which of the scans have an id of a list."""
+    """For each scan, whether a list of scans gives it a name."""
     if root.is_file() and root.name.lower().endswith(LIST_SUFFIXES):
         return [bool(entry.case) for entry in read_scan_list(root)]
     return [False] * count
@@ -124,7 +124,7 @@ def _named(
                 salt = salt or _salt(output_dir)
                 case = hashed_id(f"series {uid}" if uid else f"name {case}", salt)
         wanted.append((case,))
-        # The id of a list is the user's own; the folders are not.
+        # The user chose the name in the list, but not the names of the folders.
         private.append(hidden or dicom)
     cases = unique_ids(wanted)
     named = [{**record, "case": case} for record, case in zip(records, cases, strict=True)]
@@ -132,7 +132,7 @@ def _named(
 
 
 def _without_names(record: dict[str, Any]) -> dict[str, Any]:
-    """A record whose warnings name none of its files, nor a file that lies beside them."""
+    """A record with warnings that name neither its files nor other files in their folders."""
     if not record.get("warnings"):
         return record
     files = [record["image"]] if isinstance(record["image"], str) else list(record["image"])
@@ -148,7 +148,7 @@ def _is_dicom(image: str | list[str]) -> bool:
 
 
 def _series_uid(image: str | list[str]) -> str:
-    """SeriesInstanceUID of the first file that has one; empty where none can be read, which reading says later."""
+    """SeriesInstanceUID of the first file that has one. Empty if no file can be read: the reader reports this later."""
     return next(filter(None, map(_uid_of, [image] if isinstance(image, str) else image)), "")
 
 
@@ -180,12 +180,12 @@ def _salt(folder: Path) -> str:
             f"{file}: cannot be used ({reason}); give another --output_dir, or a salt in {SALT_VARIABLE}"
         ) from error
     if len(salt) < _SHORTEST_SALT:
-        raise OutputError(f"{file}: holds no salt; restore it, or remove it, and the cases get new names")
+        raise OutputError(f"{file}: has no salt; restore the file, or remove it to give the cases new names")
     return salt
 
 
 def _make_salt(file: Path) -> None:
-    # Whole or not at all, and of two runs that start together the first one's.
+    # The file must never be half written. If two runs start together, both use the salt of the first one.
     temporary = file.with_name(f".{secrets.token_hex(4)}.{file.name}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -198,7 +198,7 @@ def _make_salt(file: Path) -> None:
         except FileExistsError:
             return
         except OSError:
-            # A file system without links.
+            # This file system has no links.
             os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
@@ -216,10 +216,14 @@ def _write_key(file: Path, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def ordered(records: Sequence[_Record], order: str = "path") -> list[_Record]:
-    """Records of :func:`~monai_zsad.data.find_scans` in one of :data:`ORDERS`.
+    """Sort records of :func:`~monai_zsad.data.find_scans`.
+
+    Args:
+        records: the records, sorted by path.
+        order: one of :data:`ORDERS`.
 
     Raises:
-        ConfigurationError: if there is no such order.
+        ConfigurationError: if ``order`` is not in :data:`ORDERS`.
 
     Example:
         >>> ordered([{"case": "anna"}, {"case": "ben"}], "path")[0]["case"]
@@ -237,6 +241,6 @@ def ordered(records: Sequence[_Record], order: str = "path") -> list[_Record]:
 
 
 def _bytes(image: str | Sequence[str]) -> int:
-    """Size of a scan's files; a missing one counts as empty, and fails later and alone."""
+    """Size of the files of a scan. A missing file counts as empty: the scan fails later, without the other scans."""
     files = [image] if isinstance(image, str) else image
     return sum(os.path.getsize(file) for file in files if os.path.isfile(file))

@@ -1,4 +1,4 @@
-"""Words that follow the scan: prompts of each case by the modality that DICOM tells."""
+"""Prompts for each case, chosen by the modality of the scan."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _logger = logging.getLogger(__name__)
 
 
 class ScanPrompts:
-    """Handler that gives the network the prompts of each case's modality, and logs what a case is seen with.
+    """Handler that gives the network the prompts for the modality of each case.
 
-    MONAI's handlers know nothing of words. The window of a scan is chosen by its modality in
-    :class:`~monai_zsad.transforms.ScanIntensityd`; here its words are, where the user chose none: a CT is compared with
-    "a CT scan of ...", an MR with "an MRI scan of ...". A scan of unknown modality (every format but DICOM, where no
-    list tells it) keeps the general words, and so does one whose modality the prompts have no words or no place for.
-    The log says for each case which words and intensities were taken and why. Attach by ``val_handlers``.
+    No handler of MONAI changes prompts. :class:`~monai_zsad.transforms.ScanIntensityd` chooses the intensity window of
+    a scan by its modality, and this handler chooses the prompts in the same way. A CT is compared with "a CT scan of
+    ...", an MR with "an MRI scan of ...". If the user chose a modality, all scans have its prompts. Some scans keep the
+    general prompts: their modality is unknown (it comes from DICOM or from a list of scans), or the prompt set does not
+    know it. The log shows the prompts and intensities of each case, and the reason. Put it into ``val_handlers``.
 
     Args:
-        network: the bundle's network, its weights loaded before the run starts.
-        named: gives the prompts of a modality, as the configuration does; ``None`` where the method has no such words.
-        modality: what the user chose for all scans; then nothing is changed.
+        network: network of the bundle. Its weights must be loaded before the run starts.
+        named: function that returns the prompts for a modality. ``None`` if the method has no prompts to choose.
+        modality: the modality that the user chose for all scans. Then the prompts do not change.
 
     Example:
         >>> from monai_zsad.networks import AACLIP
@@ -60,17 +60,17 @@ class ScanPrompts:
         engine.add_event_handler(Events.ITERATION_STARTED, self._start)
 
     def of(self, modality: str) -> PromptEnsemble | None:
-        """Prompts of a scan of this modality (DICOM's code; empty where unknown); ``None`` if the method has none."""
+        """Prompts for a scan of this modality (a DICOM code, empty if unknown). ``None``: the method has no prompts."""
         return self._choice(modality)[0]
 
     def describe(self, modality: str = "") -> dict[str, Any]:
-        """What the network says of itself (:meth:`ZeroShotNetwork.describe`), when it runs a scan of this modality."""
+        """Description of the network (:meth:`ZeroShotNetwork.describe`) for a scan of this modality."""
         prompts = self.of(modality)
         content = self.network.describe()
         return content if prompts is None else content | {"prompts": prompts.fingerprint()}
 
     def _choice(self, modality: str) -> tuple[PromptEnsemble | None, str]:
-        """Prompts, and why these."""
+        """The prompts, and the reason for them."""
         if modality not in self._known:
             self._known[modality] = self._choose(modality)
         return self._known[modality]
@@ -78,17 +78,17 @@ class ScanPrompts:
     def _choose(self, modality: str) -> tuple[PromptEnsemble | None, str]:
         general = self._general
         if general is None or self.named is None:
-            return general, "the method's own, the same for all scans"
+            return general, "fixed, because the method has the same prompts for all scans"
         if self.modality is not None:
-            return general, f"as asked for: {self.modality}"
+            return general, f"for {self.modality}, the chosen modality"
         if not modality:
-            return general, "general, as the scan's modality is not known"
+            return general, "general, because the modality of the scan is unknown"
         if self.network.fixed_anchors:
-            return general, "general, as runtime_file has them folded in: give --modality"
+            return general, "general, because runtime_file has fixed text anchors: give --modality"
         try:
             if general != self.named(None):
                 return general, "as configured"
-            return self.named(modality), f"of {modality}, the scan's modality"
+            return self.named(modality), f"for {modality}, the modality of the scan"
         except ConfigurationError as error:
             reason = str(error).partition(";")[0]
             return general, f"general ({reason})"
@@ -101,9 +101,9 @@ class ScanPrompts:
         prompts, why = self._choice(modality)
         image = batch.get("image")
         intensity = _first(image.meta.get("intensity")) if isinstance(image, MetaTensor) else None
-        _logger.info("%s: intensities: %s; prompts: %s", _first(batch.get("case")), intensity or "as they are", why)
+        _logger.info("%s: intensities: %s; prompts: %s", _first(batch.get("case")), intensity or "not changed", why)
         if prompts is not None and prompts != getattr(self.network, "prompts", None):
-            self.network.prompts = prompts  # type: ignore[assignment]  # a plain attribute of the networks with words
+            self.network.prompts = prompts  # type: ignore[assignment]  # a plain attribute of the networks with prompts
             self.network.update_text_anchors()
 
 

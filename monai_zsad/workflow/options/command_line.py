@@ -1,4 +1,4 @@
-"""Options of ``python -m monai.bundle run``: a misspelt one must not be taken for a new configuration value."""
+"""Checks of the options of ``python -m monai.bundle run`` and of ``--set`` and ``--weights``: no unknown names."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ __all__ = ["check_options", "check_settings", "read_settings", "weights_setting"
 
 
 def check_options(arguments: Sequence[str] | None = None) -> None:
-    """Compare the options of MONAI's command line with the ids of the configuration files that it names.
+    """Check that each option of MONAI's command line is an id of the configuration files.
 
-    MONAI adds an unknown id to the configuration, where nothing reads it, so ``--windw brain`` would run with the
-    default window. Early in a bundle's ``initialize`` list; does nothing in other programs.
+    MONAI adds an unknown id to the configuration, and nothing reads it. So ``--windw brain`` would run with the default
+    window. A bundle calls this function early in its ``initialize`` list. In other programs it does nothing.
 
     Args:
-        arguments: the command line, program first; ``None`` for this process'.
+        arguments: the command line with the program first. ``None``: the command line of this process.
 
     Raises:
-        ConfigurationError: if an option is no id of the configuration, with the nearest ones.
+        ConfigurationError: if an option is not an id of the configuration. The message names similar ids.
     """
     from monai.bundle import ConfigParser
 
-    words = list(sys.argv if arguments is None else arguments)
-    if "monai" not in words[0] or len(words) < 2 or words[1] not in ("run", "run_workflow"):
+    given = list(sys.argv if arguments is None else arguments)
+    if "monai" not in given[0] or len(given) < 2 or given[1] not in ("run", "run_workflow"):
         return
-    options = _options(words[2:])
+    options = _options(given[2:])
     if "config_file" not in options:
         return
     _refuse_unknown(options, ConfigParser.load_config_files(_as_list(options["config_file"])), _own_options())
 
 
 def check_settings(names: Iterable[str], config_files: Sequence[Path]) -> None:
-    """Compare ids with those of a bundle's configuration files; MONAI would add unknown ones, where nothing reads them.
+    """Check that each name is an id of the configuration files. MONAI adds an unknown id, and nothing reads it.
 
     Args:
-        names: ids, such as ``window`` or ``weights#clip``.
-        config_files: that stand over one another.
+        names: ids, for example ``window`` or ``weights#clip``.
+        config_files: configuration files of a bundle. Later files replace values of earlier files.
 
     Raises:
-        ConfigurationError: for the first unknown id, with the nearest ones.
+        ConfigurationError: for the first unknown id. The message names similar ids.
     """
     from monai.bundle import ConfigParser
 
@@ -64,15 +64,16 @@ def _refuse_unknown(names: Iterable[str], config: Any, own: Collection[str]) -> 
         if name in own or _has(config, name.split("#")):
             continue
         near = difflib.get_close_matches(name, [*config, *own], n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join('--' + word for word in near)}?" if near else "see configs/inference.yaml"
-        raise ConfigurationError(f"--{name} is no option of this bundle: {hint}")
+        similar = " or ".join(f"--{option}" for option in near)
+        hint = f"did you mean {similar}?" if near else "see configs/inference.yaml"
+        raise ConfigurationError(f"--{name} is not an option of this bundle: {hint}")
 
 
-def _options(words: Sequence[str]) -> dict[str, str]:
+def _options(arguments: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word.startswith("--") and len(word) > 2:
-            name, equals, value = word[2:].partition("=")
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument.startswith("--") and len(argument) > 2:
+            name, equals, value = argument[2:].partition("=")
             found[name] = value if equals else following
     return found
 
@@ -90,16 +91,16 @@ def _has(config: Any, path: Sequence[str]) -> bool:
         elif isinstance(config, list) and part.isdigit() and int(part) < len(config):
             config = config[int(part)]
         else:
-            # What a reference such as "@datalist" or an expression holds is not known here.
+            # The value of a reference (for example "@datalist") or of an expression is unknown here.
             return isinstance(config, str) and config.startswith(("@", "$"))
     return True
 
 
 def weights_setting(pair: str) -> str:
-    """``[NAME:]PART=SOURCE`` as a setting of the bundle's ``weights``.
+    """Change ``[NAME:]PART=SOURCE`` of ``--weights`` into a setting of the bundle.
 
     Raises:
-        ConfigurationError: if a part or its source is missing.
+        ConfigurationError: if the part or its source is missing.
 
     >>> weights_setting("clip=seed:0")
     'weights#clip=seed:0'
@@ -107,23 +108,26 @@ def weights_setting(pair: str) -> str:
     left, equals, source = pair.partition("=")
     name, colon, part = left.rpartition(":")
     if not (part and equals and source):
-        raise ConfigurationError(f"--weights {pair}: give a part and a source, such as --weights clip=seed:0")
+        raise ConfigurationError(f"--weights {pair}: give a part and a source, for example --weights clip=seed:0")
     return f"{name}{colon}weights#{part}={source}"
 
 
 def read_settings(pairs: Sequence[str], names: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Values for all bundles and for single ones, of ``[NAME:]KEY=VALUE``; values are read as YAML.
+    """Read the values of ``--set [NAME:]KEY=VALUE``. Values are YAML.
 
     Args:
-        pairs: as given on the command line.
-        names: of the bundles.
+        pairs: the values of ``--set`` on the command line.
+        names: names of the bundles.
+
+    Returns:
+        Values by key for all bundles, and for single bundles by their names.
 
     Raises:
-        ConfigurationError: if a pair is none, names no bundle, or its value is no YAML.
+        ConfigurationError: if a pair is not ``KEY=VALUE``, if its bundle is unknown, or if its value is not YAML.
 
     >>> read_settings(["image_size=224", "crane:window=[40, 80]"], ["crane"])
     ({'image_size': 224}, {'crane': {'window': [40, 80]}})
-    >>> read_settings(["slice_spacing_mm=None"])  # as well as YAML's null
+    >>> read_settings(["slice_spacing_mm=None"])  # the same as null in YAML
     ({'slice_spacing_mm': None}, {})
     """
     import yaml
@@ -134,12 +138,12 @@ def read_settings(pairs: Sequence[str], names: Sequence[str] = ()) -> tuple[dict
         left, equals, text = pair.partition("=")
         name, colon, key = left.rpartition(":")
         if not (key and equals):
-            raise ConfigurationError(f"--set {pair}: give a key and a value, such as --set image_size=224")
+            raise ConfigurationError(f"--set {pair}: give a key and a value, for example --set image_size=224")
         if colon and name not in names:
-            raise ConfigurationError(f"{pair}: {name!r} is none of the bundles {', '.join(names)}")
+            raise ConfigurationError(f"{pair}: {name!r} is not one of the bundles; choose {', '.join(names)}")
         try:
             value = None if text == "None" else yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ConfigurationError(f"--set {pair}: the value is no YAML; put it in quotes") from error
+            raise ConfigurationError(f"--set {pair}: the value is not YAML; put it in quotes") from error
         (own.setdefault(name, {}) if colon else general)[key] = value
     return general, own

@@ -95,7 +95,7 @@ def test_weights_loaded_by_name_replace_those_of_a_converted_file(bundle: Path):
 
 def test_an_unknown_part_is_refused_before_anything_is_loaded():
     network = tiny()
-    with pytest.raises(ConfigurationError, match=r"name prior, which this method does not have: it has clip, prompts"):
+    with pytest.raises(ConfigurationError, match=r"prior.*clip, prompts"):
         load_weights(network, {"clip": "seed:0", "prior": "seed:0"}, RELEASED)
     assert network.records == {}
 
@@ -103,12 +103,12 @@ def test_an_unknown_part_is_refused_before_anything_is_loaded():
 def test_what_was_loaded_is_logged(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, "monai_zsad.workflow.bundles.weights"):
         load_weights(tiny(), {}, RELEASED)
-    assert "clip weights: seed:7 (random weights for tests: the results mean nothing)" in caplog.text
+    assert "clip weights: seed:7" in caplog.text
 
 
 def test_the_activation_reaches_a_clip_file(parts: dict[str, str]):
     network = tiny()
-    with pytest.raises(WeightsError, match="does not tell which activation"):
+    with pytest.raises(WeightsError, match="activation="):
         load_weights(network, parts, RELEASED)
     load_weights(network, parts, RELEASED, activation="quick_gelu")
     assert network.records["clip"].activation == "quick_gelu"
@@ -124,7 +124,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path):
     state = tiny().state_dict()
     state["text_embedding"] = state.pop("text_anchors")
     file = without_description(tmp_path / "model.pt", state)
-    with pytest.raises(WeightsError, match=r"model\.pt holds another network: .*text_anchors.*text_embedding.*convert"):
+    with pytest.raises(WeightsError, match=r"model\.pt .*text_anchors.*text_embedding.*convert"):
         load_weights(tiny(), NOTHING, RELEASED, file)
 
 
@@ -132,7 +132,7 @@ def test_a_checkpoint_of_another_width_is_refused(tmp_path: Path):
     state = tiny().state_dict()
     state["text_anchors"] = state["text_anchors"][..., :32]
     file = without_description(tmp_path / "model.pt", state)
-    with pytest.raises(WeightsError, match=r"model\.pt does not fit this network .*text_anchors.*architecture"):
+    with pytest.raises(WeightsError, match=r"model\.pt .*text_anchors.*architecture"):
         load_weights(tiny(), NOTHING, RELEASED, file)
 
 
@@ -142,7 +142,7 @@ def test_a_truncated_checkpoint_is_refused(bundle: Path, described: bool):
     file.write_bytes(file.read_bytes()[:-1000])
     if not described:
         file.with_suffix(".json").unlink()
-    with pytest.raises(WeightsError, match="is damaged, or" if described else "is truncated") as caught:
+    with pytest.raises(WeightsError, match="convert" if described else "truncated") as caught:
         load_weights(tiny(), NOTHING, RELEASED, file)
     assert str(file) in str(caught.value)
 
@@ -168,7 +168,7 @@ def test_a_file_without_description_is_known_by_its_hash(bundle: Path, caplog: p
     network = tiny()
     with caplog.at_level(logging.WARNING, "monai_zsad.workflow.bundles.weights"):
         load_weights(network, NOTHING, RELEASED, file)
-    assert "has no model.json beside it: what it was made of is not known" in caplog.text
+    assert "no model.json" in caplog.text
     assert network.records == {"network": WeightsRecord("model.pt", sha256_of(file), "unknown", None)}
 
 
@@ -178,7 +178,7 @@ def test_a_file_without_description_is_known_by_its_hash(bundle: Path, caplog: p
 def test_a_damaged_description_is_named(bundle: Path, content: str):
     file = convert(bundle)
     file.with_suffix(".json").write_text(content)
-    with pytest.raises(WeightsError, match=r"model\.json is not what .*convert"):
+    with pytest.raises(WeightsError, match=r"model\.json .*convert"):
         load_weights(tiny(), NOTHING, RELEASED, file)
 
 
@@ -187,7 +187,7 @@ def test_the_description_of_another_file_is_refused(bundle: Path, tmp_path: Path
     real = convert(bundle, parts, tmp_path / "real.pt", activation="quick_gelu")
     random = convert(bundle)
     shutil.copy(real.with_suffix(".json"), random.with_suffix(".json"))
-    with pytest.raises(WeightsError, match=r"model\.json describes another file.*remove model\.json if"):
+    with pytest.raises(WeightsError, match=r"remove model\.json"):
         load_weights(tiny(), NOTHING, RELEASED, random)
 
 
@@ -201,19 +201,19 @@ def test_a_bundles_network_is_built_as_configured_and_overridden(bundle: Path):
     assert bundle_network(str(bundle), image_size=84)[0].image_size == 84
 
 
-def test_what_is_no_bundle_is_named(bundle: Path, tmp_path: Path):
-    with pytest.raises(ConfigurationError, match=r"nowhere is no bundle: it has no configs/inference\.yaml"):
+def test_what_is_not_a_bundle_is_named(bundle: Path, tmp_path: Path):
+    with pytest.raises(ConfigurationError, match=r"nowhere .*configs/inference\.yaml"):
         bundle_network(tmp_path / "nowhere")
     config = bundle / "configs" / "inference.yaml"
-    with pytest.raises(ConfigurationError, match=r"network_def .*is a Linear, not a network of monai_zsad"):
+    with pytest.raises(ConfigurationError, match=r"network_def .*Linear"):
         bundle_network(bundle, network_def={"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1})
-    with pytest.raises(ConfigurationError, match="image_size=57 is not a multiple of the patch"):
+    with pytest.raises(ConfigurationError, match="image_size=57"):
         bundle_network(bundle, image_size=57)
     config.write_text("network_def: {_target_: torch.nn.Identity}\n")
-    with pytest.raises(ConfigurationError, match="has no released_weights"):
+    with pytest.raises(ConfigurationError, match="released_weights"):
         bundle_network(bundle)
     config.write_text("network_def: [\n")
-    with pytest.raises(ConfigurationError, match=r"inference\.yaml is no YAML: .*line 2"):
+    with pytest.raises(ConfigurationError, match=r"inference\.yaml .*line 2"):
         bundle_network(bundle)
 
 
@@ -250,7 +250,7 @@ def test_an_existing_file_stays_unless_told_otherwise(bundle: Path):
     folder = convert(bundle).parent
     before = contents(folder)
     assert sorted(before) == ["model.json", "model.pt"]
-    with pytest.raises(OutputError, match=r"model\.pt exists: add --overwrite"):
+    with pytest.raises(OutputError, match=r"model\.pt .*--overwrite"):
         convert(bundle, {"clip": "seed:1"})
     assert contents(folder) == before
     convert(bundle, {"clip": "seed:1"}, overwrite=True)
@@ -261,9 +261,9 @@ def test_an_existing_file_stays_unless_told_otherwise(bundle: Path):
 def test_a_description_of_something_else_is_not_replaced(bundle: Path, tmp_path: Path):
     other = tmp_path / "run.json"
     other.write_text("{}")
-    with pytest.raises(OutputError, match=r"run\.json exists"):
+    with pytest.raises(OutputError, match=r"run\.json .*--overwrite"):
         convert(bundle, output=tmp_path / "run.pt")
-    with pytest.raises(OutputError, match=r"end it in \.pt"):
+    with pytest.raises(OutputError, match=r"run\.json.*--output.*\.pt"):
         convert(bundle, output=other, overwrite=True)
     assert other.read_text() == "{}"
 
@@ -279,7 +279,7 @@ def test_a_file_is_whole_or_not_there(bundle: Path, monkeypatch: pytest.MonkeyPa
         raise error
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OutputError, match=r"model\.pt: cannot be written"):
+    with pytest.raises(OutputError, match=r"model\.pt: "):
         convert(bundle, {"clip": "seed:1"}, overwrite=existing)
     assert contents(folder) == before
 
@@ -289,7 +289,7 @@ def test_a_real_full_disk_gives_the_same_error(bundle: Path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(OutputError, match=r"model\.pt: cannot be written"):
+        with pytest.raises(OutputError, match=r"model\.pt: "):
             convert(bundle)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -308,7 +308,7 @@ def test_bad_weights_write_nothing(bundle: Path, tmp_path: Path):
 
 def test_a_folder_that_cannot_be_made(bundle: Path, tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="file: the folder cannot be made"):
+    with pytest.raises(OutputError, match=r"file: .*--output"):
         convert(bundle, output=tmp_path / "file" / "model.pt")
 
 

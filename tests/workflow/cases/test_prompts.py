@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def network() -> Any:
 
 @pytest.fixture
 def following(network: Any) -> ScanPrompts:
-    """A handler of the configured words, the network as it was at the start."""
+    """A handler of the configured prompts. The network is as at the start."""
     network.prompts = named(None)
     network.update_text_anchors()
     return ScanPrompts(network, named)
@@ -40,7 +41,7 @@ def batch(modality: str) -> dict[str, Any]:
 
 
 def run(handler: ScanPrompts, *modalities: str) -> list[torch.Tensor]:
-    """The network's anchors as each case finds them."""
+    """The text anchors of the network for each case."""
     seen: list[torch.Tensor] = []
     engine = Engine(lambda *_: seen.append(handler.network.text_anchors.clone()))
     handler.attach(engine)
@@ -49,29 +50,28 @@ def run(handler: ScanPrompts, *modalities: str) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(("modality", "key"), [("CT", "ct"), ("MR", "mri"), ("DX", "xray"), ("US", "ultrasound")])
-def test_words_are_those_of_the_modality(following: ScanPrompts, modality: str, key: str) -> None:
+def test_prompts_are_those_of_the_modality(following: ScanPrompts, modality: str, key: str) -> None:
     assert following.of(modality) == named(key)
 
 
-def test_general_words_where_the_modality_is_not_known(
-    following: ScanPrompts, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_general_prompts_for_an_unknown_modality(following: ScanPrompts, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         anchors = run(following, "", "PT")
     assert torch.equal(anchors[0], anchors[1])
     assert following.of("") == following.of("PT") == named(None)
-    assert "anna: intensities: as they are; prompts: general, as the scan's modality is not known" in caplog.text
-    assert "prompts: general (modality='PT' is unknown)" in caplog.text
+    assert "anna: intensities:" in caplog.text
+    assert "prompts: general" in caplog.text
+    assert "modality='PT'" in caplog.text
 
 
-def test_each_case_has_its_own_words(following: ScanPrompts, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_case_has_its_own_prompts(following: ScanPrompts, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         general, ct, mr, again, last = run(following, "", "CT", "MR", "CT", "")
     assert torch.equal(general, last)
     assert torch.equal(ct, again)
     assert not torch.equal(general, ct)
     assert not torch.equal(ct, mr)
-    assert "prompts: of CT, the scan's modality" in caplog.text
+    assert "prompts: for CT" in caplog.text
     own = anoclip()
     own.prompts = named("CT")
     own.update_text_anchors()
@@ -94,12 +94,12 @@ def test_a_set_without_a_place_for_modalities_stays(network: Any) -> None:
     assert ScanPrompts(network, aaclip).of("CT") == aaclip(None)
 
 
-def test_words_that_are_compiled_in_stay(following: ScanPrompts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixed_text_anchors_stay(following: ScanPrompts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following.network, "fixed_anchors", True)
     assert following.of("CT") == named(None)
 
 
-def test_a_method_without_words() -> None:
+def test_a_method_without_prompts() -> None:
     prompts = ScanPrompts(crane())
     assert prompts.of("CT") is None
     assert prompts.describe("CT") == prompts.network.describe()
@@ -125,15 +125,15 @@ def test_a_folder_of_several_modalities(tmp_path: Path, caplog: pytest.LogCaptur
     write_nifti(scans / "other.nii.gz", (10, 9, 5))
     with caplog.at_level(logging.INFO):
         run_small(TINY, scans, tmp_path / "out", case_names="files", device="cpu")  # equal to the bit
-    assert "ct: intensities: CT window soft_tissue 40/400 HU; prompts: of CT" in caplog.text
+    assert "ct: intensities: CT window soft_tissue 40/400 HU; prompts: for CT" in caplog.text
     assert "mr: intensities: percentiles 0.5 to 99.5" in caplog.text
-    words = {case: findings(tmp_path / "out", case)["model"]["prompts"]["sha256"] for case in ("ct", "mr", "other")}
-    assert words == {
+    prompts = {case: findings(tmp_path / "out", case)["model"]["prompts"]["sha256"] for case in ("ct", "mr", "other")}
+    assert prompts == {
         "ct": PromptEnsemble.named("screening", modality="CT").fingerprint()["sha256"],
         "mr": PromptEnsemble.named("screening", modality="MR").fingerprint()["sha256"],
         "other": PromptEnsemble.named("screening").fingerprint()["sha256"],
     }
-    # The same as if it had been said, and another result than with general words.
+    # The result is the same as with `modality="CT"`, and differs from the result with general prompts.
     maps = {}
     for modality in ("CT", "any"):
         run_small(TINY, scans / "ct", tmp_path / modality, case_names="files", modality=modality, device="cpu")
@@ -143,4 +143,4 @@ def test_a_folder_of_several_modalities(tmp_path: Path, caplog: pytest.LogCaptur
     caplog.clear()
     with caplog.at_level(logging.INFO):
         run_small(TINY, scans, tmp_path / "out", case_names="files", resume=True)
-    assert "3 cases are complete already, 0 remain" in caplog.text
+    assert re.search("3 cases .* 0 remain", caplog.text)

@@ -23,8 +23,8 @@ def config(tmp_path: Path) -> str:
     return str(tmp_path / "inference.yaml")
 
 
-def command(config: str, *words: str) -> list[str]:
-    return ["/somewhere/monai/bundle/__main__.py", "run", "--config_file", config, *words]
+def command(config: str, *arguments: str) -> list[str]:
+    return ["/somewhere/monai/bundle/__main__.py", "run", "--config_file", config, *arguments]
 
 
 def test_known_options_pass(config: str) -> None:
@@ -35,22 +35,22 @@ def test_known_options_pass(config: str) -> None:
 def test_options_of_overlays_are_known(config: str, tmp_path: Path) -> None:
     both = f"['{config}','{tmp_path / 'fast.yaml'}']"
     check_options(command(both, "--image_size", "224"))
-    with pytest.raises(ConfigurationError, match="--image_size is no option"):
+    with pytest.raises(ConfigurationError, match="--image_size"):
         check_options(command(config, "--image_size", "224"))
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "message"),
     [
-        (["--windw", "brain"], "--windw is no option of this bundle: did you mean --window?"),
-        (["--weights#clp", "seed:0"], "--weights#clp is no option"),
-        (["--steps#1#size=2"], "--steps#1#size is no option"),
-        (["--xyz"], "see configs/inference.yaml"),
+        (["--windw", "brain"], "--windw .*--window"),
+        (["--weights#clp", "seed:0"], "--weights#clp"),
+        (["--steps#1#size=2"], "--steps#1#size"),
+        (["--xyz"], "--xyz .*configs/inference.yaml"),
     ],
 )
-def test_misspelt_options_are_refused(config: str, words: list[str], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told):
-        check_options(command(config, *words))
+def test_misspelt_options_are_refused(config: str, arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        check_options(command(config, *arguments))
 
 
 def test_other_programs_are_left_alone(config: str) -> None:
