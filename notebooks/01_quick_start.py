@@ -30,16 +30,16 @@
 # # Quick start: a scan in, heat map and candidates out
 #
 # A scan is screened for *anything abnormal* without a training set of its disease: each pixel of its slices is
-# compared with words for normal and for abnormal. What comes out is a map on the scan's own grid, a list of lesion
+# compared with prompts for normal and for abnormal. The output is a map on the grid of the scan, a list of lesion
 # candidates and a report.
 #
 # **For research only. Not a medical device, not for clinical use.** The included model is small and was trained on
-# painted lesions alone. Expect false alarms at normal anatomy, and small or dark lesions to be missed. How it does on
-# real scans, also against plain brightness, stands in its card, `bundles/tiny_screening/docs/README.md`: read it before
-# you use it. The scan here is a phantom with a clear, bright lesion: an easy case, which shows how things work and not
-# how well.
+# synthetic lesions only. Expect false alarms in normal anatomy; small or dark lesions may be missed. Its card,
+# `bundles/tiny_screening/docs/README.md`, shows its metrics on real scans, compared with simple baselines: read it
+# before you use the model. The scan here is a phantom with a clear, bright lesion. This easy case shows how the
+# software works, not how good the model is.
 #
-# Nothing is downloaded. The notebook needs a minute or two on a CPU.
+# Nothing is downloaded. The notebook takes one or two minutes on a CPU.
 
 # %% [markdown]
 # ## Setup environment
@@ -81,8 +81,8 @@ print_config()
 # %% [markdown]
 # ## Setup a folder
 #
-# `MONAI_DATA_DIRECTORY` names a folder in which results are kept; without it a temporary one is taken, and removed at
-# the end. All paths below are relative to it.
+# Results are kept in the folder that `MONAI_DATA_DIRECTORY` names. Without it, a temporary folder is used and removed
+# at the end. All paths below are relative to this folder.
 
 # %%
 directory = os.environ.get("MONAI_DATA_DIRECTORY")
@@ -93,9 +93,9 @@ os.chdir(root)
 # %% [markdown]
 # ## The scan
 #
-# Any NIfTI, NRRD or MetaImage file will do, a folder with a DICOM series, or a folder of many of them: put its path in
-# place of `scan` to try your own. This one is made up, so that the truth is known: a head of nobody as a FLAIR would
-# show it, with one bright lesion in the white matter.
+# You can use any NIfTI, NRRD or MetaImage file, a folder with a DICOM series, or a folder of many scans: replace `scan`
+# by its path to try your own. Here, the scan is a phantom, so the true lesion is known: a synthetic head in FLAIR
+# contrast, with one bright lesion in the white matter.
 
 # %% tags=["parameters"]
 shape = (112, 112, 30)  # voxels along X, Y, Z
@@ -110,8 +110,8 @@ print(f"{scan}: {head.image.shape} voxels of {spacing} mm, a {head.lesion_kind} 
 print(f"centre of the lesion {x:.0f}, {y:.0f}, {z:.0f} mm (RAS), radius {head.radius_mm:.0f} mm")
 
 # %% [markdown]
-# Slices are shown as a radiologist sees them, the patient's right on the left. Letters say where right (R), left (L),
-# anterior (A) and posterior (P) are. The grey range, in the scan's own units, stands above.
+# Slices are shown as a radiologist sees them: the patient's right side is on the left. The letters mark right (R), left
+# (L), anterior (A) and posterior (P). The title shows the grey range in the units of the scan.
 
 # %%
 image = LoadImage(image_only=True, ensure_channel_first=True)("scan/head.nii.gz")
@@ -141,14 +141,14 @@ plt.show()
 # %% [markdown]
 # ## Screening
 #
-# The included model is a MONAI bundle; `inference.yaml` holds everything from loading to the report, and MONAI's
-# `ConfigWorkflow` runs it. The same on the command line:
+# The included model is a MONAI bundle. Its `inference.yaml` describes all steps from loading to the report, and MONAI's
+# `ConfigWorkflow` runs it. The command line does the same:
 #
 # ```bash
 # python -m monai_zsad screen scan/head.nii.gz -o results --anatomy brain --modality FLAIR
 # ```
 #
-# `anatomy` and `modality` choose the words; of DICOM scans the modality is known without them.
+# `anatomy` and `modality` select the prompts. For DICOM scans, the modality is read from the header.
 
 # %%
 bundle = find_bundle("tiny_screening")
@@ -174,9 +174,10 @@ for file in sorted(Path("results").rglob("*.*")):
 # %% [markdown]
 # ## The candidates
 #
-# A candidate is a connected region in which the map exceeds a threshold (0.5 unless `candidate_threshold` says
-# otherwise), most suspicious first. `_findings.json` has positions in RAS and LPS, volume, scores and shape. As the
-# truth is known here, the distance from the lesion's centre tells which is right; the others are false alarms.
+# A candidate is a connected region in which the map is above a threshold (`candidate_threshold`, 0.5 by default). The
+# most suspicious candidate comes first. `_findings.json` contains positions in RAS and LPS, volume, scores and shape.
+# Here the true lesion is known: the distance from its centre shows which candidate is correct. The others are false
+# alarms.
 
 # %%
 findings = json.loads(Path("results/head/head_findings.json").read_text())
@@ -193,9 +194,9 @@ for found in findings["candidates"][:6]:
 # %% [markdown]
 # ## The heat map
 #
-# Map and candidates lie on the scan's grid, so any viewer shows one over the other. The map's values lie in [0, 1];
-# they are no probabilities of disease. Left the scan, right the map over it. Cyan outlines the truth, white the
-# candidates.
+# Map and candidates are on the grid of the scan, so any viewer can overlay them. The values of the map are in [0, 1].
+# They are not probabilities of disease. Left: the scan. Right: the map over the scan. The true lesion is outlined in
+# cyan, the candidates in white.
 
 # %%
 load = LoadImage(image_only=True, ensure_channel_first=True)
@@ -220,9 +221,9 @@ display(figure)
 # %% [markdown]
 # ## Slice by slice
 #
-# `_scores.json` has a score for each slice: the highest value of its map before refinement and resampling, so one above
-# the threshold need not have a candidate. A peak outside of the lesion is a false alarm: look at the slice before you
-# believe a score.
+# `_scores.json` contains a score for each slice: the highest value of its map before refinement and resampling.
+# Therefore, a slice with a score above the threshold may have no candidate. A peak outside of the lesion is a false
+# alarm: look at the slice before you trust a score.
 
 # %%
 scores = json.loads(Path("results/head/head_scores.json").read_text())["slice_scores"]
@@ -241,8 +242,8 @@ plt.show()
 # %% [markdown]
 # ## A viewer
 #
-# With [ipyniivue](https://github.com/niivue/ipyniivue) the scan can be turned and scrolled here, with the map over it.
-# Where it is not installed, matplotlib shows three planes through the most suspicious place.
+# If [ipyniivue](https://github.com/niivue/ipyniivue) is installed, you can rotate and scroll the scan with the map
+# here. Otherwise, matplotlib shows three planes through the most suspicious position.
 
 
 # %%
@@ -275,15 +276,15 @@ def viewer(scan_file, map_file, place):
 display(viewer(scan, "results/head/head_anomaly.nii.gz", top["peak_ras_mm"]))
 
 # %% [markdown]
-# ## The report, and where to go
+# ## The report, and the next notebooks
 #
-# `results/head/head_report.html` is one page with pictures and a table, which loads nothing from elsewhere;
-# `results/index.html` lists all scans of a run. Further notebooks:
+# `results/head/head_report.html` is one page with figures and a table. It loads nothing from other places.
+# `results/index.html` lists all scans of a run. The other notebooks:
 #
-# - `02_prompts`: how words change the map
+# - `02_prompts`: how prompts change the map
 # - `03_methods`: the other methods side by side
 # - `04_own_data`: training, honest evaluation, a threshold
-# - `05_dicom`: DICOM in, DICOM SEG out, and what reads it
+# - `05_dicom`: DICOM input, DICOM SEG output, and programs that read it
 # - `06_cohort`: many scans, ranked
 
 # %%
@@ -294,7 +295,7 @@ print(f"map: {map_image.shape}, {map_image.get_data_dtype()}, values {heat.min()
 # %% [markdown]
 # ## Cleanup
 #
-# Removes the folder if a temporary one was taken.
+# Removes the folder if it is temporary.
 
 # %%
 os.chdir(root.parents[1])

@@ -27,16 +27,16 @@
 # limitations under the License.
 
 # %% [markdown]
-# # Prompts: how words change the map
+# # Prompts: how they change the map
 #
-# The map says where a slice is nearer to the words for *abnormal* than to those for *normal*. So the words are the
-# one thing that can be changed without training. This notebook shows what a prompt set is, how other words give another
-# map of the same scan, and how to build and compare sets of your own.
+# The map shows where a slice is more similar to the prompts for *abnormal* than to those for *normal*. You can change
+# the prompts without training. This notebook shows what a prompt set is, how other prompts change the map of the same
+# scan, and how to make and compare your own sets.
 #
-# **For research only. Not a medical device, not for clinical use.** The included model's text tower is small and knows
-# the words of this package's lists alone: another word is noise to it. Methods with a full CLIP (AA-CLIP, AnoCLIP) read
-# any English, at a price that no example here shows: sentences that mean the same to a reader can give quite different
-# maps. Choose words on scans that you do not evaluate on.
+# **For research only. Not a medical device, not for clinical use.** The text tower of the included model is small. It
+# knows only the words in the lists of this package; other words have no meaning for it. Methods with a complete CLIP
+# (AA-CLIP, AnoCLIP) accept any English sentence. But sentences with the same meaning for a reader can give quite
+# different maps. Select prompts on scans that you do not use for the evaluation.
 
 # %% [markdown]
 # ## Setup environment
@@ -86,9 +86,10 @@ os.chdir(root)
 # %% [markdown]
 # ## What a prompt set is
 #
-# States ("{} with a hyperintense lesion") are put into templates ("a {image} of a {}"), with the words of an anatomy
-# and a modality. Each set has sentences for normal and for abnormal; of each kind the mean feature is what pixels are
-# compared with. `python -m monai_zsad prompts list` shows all words on the command line.
+# States ("{} with a hyperintense lesion") are inserted into templates ("a {image} of a {}"), together with the terms
+# of an anatomy and a modality. Each set contains sentences for normal and for abnormal. Each pixel is compared with
+# the mean feature of the normal sentences and with that of the abnormal ones. `python -m monai_zsad prompts list`
+# lists all sets and terms.
 
 # %%
 print("sets:", ", ".join(set_names()))
@@ -101,8 +102,8 @@ for kind in ("normal", "abnormal"):
 # %% [markdown]
 # ## A scan with two lesions
 #
-# A T1-like phantom of a head with a dark lesion, and a bright ball painted into the other side, in the same slices. So
-# the truth of both is known. (`RandLesion` paints more natural ones, see `04_own_data`.)
+# A T1-like phantom of a head with a dark lesion. A bright sphere is added on the other side, in the same slices. So
+# both true lesions are known. (`RandLesion` paints more realistic ones, see `04_own_data`.)
 
 # %% tags=["parameters"]
 shape = (112, 112, 30)  # voxels along X, Y, Z
@@ -124,11 +125,11 @@ print(f"{head.lesion_kind} lesion: {int((truth == 1).sum())} voxels")
 print(f"bright ball: {int((truth == 2).sum())} voxels")
 
 # %% [markdown]
-# ## The model, ready for other words
+# ## The model, ready for other prompts
 #
-# `ConfigWorkflow` reads the bundle and loads its weights; network, preprocessing and inferer can then be used by
-# themselves. The volume is what the network sees: upright slices along the third axis, values in [0, 1]. A few slices
-# through the lesions are enough here.
+# `ConfigWorkflow` reads the bundle and loads its weights; network, preprocessing and inferer can then be used
+# separately. The volume is the input of the network: upright slices along the third axis, values in [0, 1]. A few
+# slices through the lesions are sufficient here.
 
 # %%
 bundle = find_bundle("tiny_screening")
@@ -157,8 +158,8 @@ lesions = ResampleToMatch(mode="nearest")(MetaTensor(truth[None].astype(np.float
 print(f"{tuple(volume.shape)}; window: {window}")
 
 # %% [markdown]
-# New words mean new anchors: `network.prompts` and `update_text_anchors`. The encoder of slices is the same, so
-# differences between the maps below are due to words alone.
+# New prompts need new text anchors: set `network.prompts`, then call `update_text_anchors`. The image encoder stays
+# the same, so only the prompts cause the differences between the maps below.
 
 
 # %%
@@ -182,9 +183,9 @@ for name, prompts in words.items():
 results = {name: with_words(prompts) for name, prompts in words.items()}
 
 # %% [markdown]
-# ## The same slice under other words
+# ## The same slice with other prompts
 #
-# Cyan outlines the dark lesion, green the bright one.
+# The dark lesion is outlined in cyan, the bright one in green.
 
 
 # %%
@@ -203,10 +204,10 @@ def compare(maps, limits=(0.0, 1.0)):
 display(compare({name: heat for name, (heat, _) in results.items()}))
 
 # %% [markdown]
-# ## In numbers
+# ## Mean values
 #
-# The mean of the map inside each lesion, and in the rest of the body, where it should be low. A set is good where its
-# lesion stands out from the rest; a map that is high everywhere finds nothing.
+# The mean of the map inside each lesion, and in the rest of the body, where it should be low. A set is good if the
+# values in its lesion are clearly above the rest. A map that is high everywhere finds nothing.
 
 
 # %%
@@ -233,11 +234,11 @@ def bars(maps, title):
 bars({name: heat for name, (heat, _) in results.items()}, "One scan, one encoder, other words")
 
 # %% [markdown]
-# ## A set of your own
+# ## Your own prompt set
 #
-# From lists of phrases, with `{}` for what they are about. For each phrase that says abnormal, one that denies it: the
-# difference of the two is what counts, and words that both share cancel out. The words here are among those that the
-# included model has learned.
+# A set consists of lists of phrases, in which `{}` stands for the name, for example of the organ. For each abnormal
+# phrase, add a phrase that says the opposite: only the difference counts, and words in both phrases cancel out. The
+# words used here belong to those that the included model has learned.
 
 # %%
 own = PromptEnsemble(
@@ -255,13 +256,13 @@ print()
 print(own.to_yaml())
 
 # %% [markdown]
-# The file is read by `PromptEnsemble.from_yaml`, and goes where the name of a set goes:
+# `PromptEnsemble.from_yaml` reads the file. You can use it instead of the name of a set:
 #
 # ```bash
 # python -m monai_zsad screen scan/head.nii.gz -o results --prompts own.yaml
 # ```
 #
-# Findings of the package's library are chosen by name, here those that suit T1 of a brain:
+# Findings in the library of the package are selected by name. Here are those for T1 of a brain:
 
 # %%
 fits = [key for key, state in states().items() if state.suits(anatomies()["brain"], modalities()["t1"])]
@@ -270,8 +271,9 @@ print(", ".join(fits))
 # %% [markdown]
 # ## Comparing sets
 #
-# How near two sets are *for this model* can be told before any scan is run: by the cosine between their directions from
-# normal to abnormal. Sets with a cosine near 1 give nearly the same map; trying both is no second opinion.
+# You can compute the similarity of two sets *for this model* without any scan: it is the cosine between their
+# directions from normal to abnormal. Sets with a cosine near 1 give nearly the same map, so the second set adds no
+# information.
 
 # %%
 more = {
@@ -301,8 +303,9 @@ display(compare({name: results[name][0] for name in ("own set", "mass", "edema")
 bars({name: heat for name, (heat, _) in results.items() if name != "words for CT"}, "The same scan, more sets")
 
 # %% [markdown]
-# Read such figures with care: one phantom tells how words act on this model, not which set finds more disease. That
-# needs scans with known lesions that took no part in the choice: see `04_own_data`.
+# Be careful with these results: one phantom shows how prompts act on this model. It does not show which set finds
+# more disease. For this, you need scans with known lesions that were not used to select the prompts: see
+# `04_own_data`.
 #
 # ## Cleanup
 

@@ -29,21 +29,21 @@
 # # Methods side by side
 #
 # The published methods of this package on the same slices: Crane, AnomalyCLIP, AA-CLIP, and AnoCLIP with and without
-# its adaptation to each slice at test time. All take a CLIP that was trained on photographs of everything and ask of
-# each patch whether it is nearer to words for normal or for anomalous; they differ in how they get features of patches
-# out of a network that was trained for whole pictures, and where the words come from.
+# its adaptation to each slice at test time. All use a CLIP that was trained on photographs of all kinds, and compare
+# each patch with prompts for normal and for anomalous. They differ in two ways: how they compute patch features with
+# a network that was trained for complete images, and where the prompts come from.
 #
-# | method | features of patches | words | trained |
+# | method | patch features | prompts | training |
 # |---|---|---|---|
 # | Crane | a second path of q-q, k-k and v-v attention | learned vectors | the vectors, on photographs |
 # | AnomalyCLIP | a second path of v-v attention | learned vectors | the vectors, on photographs |
 # | AA-CLIP | four levels, adapters in the first blocks | sentences, adapters | adapters, on images with masks |
 # | AnoCLIP | v-v attention | sentences | nothing; adapted: a small layer on each slice |
 #
-# **Here the weights are random.** The published ones are large and are not downloaded by a notebook. Networks of a
-# small size and seeded random weights run in seconds and show the software: how methods are set up, compared and drawn.
-# They show nothing of what a method finds; every picture says so. How to run the same with real weights stands at the
-# end.
+# **Here the weights are random.** The published weights are large, and a notebook does not download them. Small
+# networks with seeded random weights run in seconds. They show the software: how to set up methods, compare them and
+# draw their maps. They do not show what a method finds; every figure says so. The last section shows how to run the
+# same with real weights.
 #
 # **For research only. Not a medical device, not for clinical use.**
 
@@ -96,9 +96,9 @@ root.mkdir(parents=True, exist_ok=True)
 os.chdir(root)
 
 # %% [markdown]
-# ## A scan, as a network sees it
+# ## The scan as input of the networks
 #
-# A FLAIR-like phantom with one bright lesion. The preprocessing is that of the bundles, and the same for all methods:
+# A FLAIR-like phantom with one bright lesion. The preprocessing is that of the bundles and the same for all methods:
 # upright slices, values in [0, 1], cropped to the body, square.
 
 # %% tags=["parameters"]
@@ -135,8 +135,8 @@ print(f"{tuple(volume.shape)}; window: {window}; slices {chosen}")
 # ## The networks
 #
 # Every method is a MONAI network that maps slices (B, C, H, W) in [0, 1] to (B, 2, H, W): the map and the score. Here
-# they share one small CLIP architecture, and `seed:0` in place of a file of weights. Without weights a network gives
-# NaN; it never falls back to random ones by itself.
+# they share one small CLIP architecture, and use `seed:0` instead of a weights file. Without weights, a network
+# returns NaN. It never uses random weights unless you ask for them.
 
 # %%
 architecture = {
@@ -167,8 +167,8 @@ for name, network in networks.items():
 # %% [markdown]
 # ## One call for all
 #
-# `compare_methods` runs them over the same slices. Methods that read the same CLIP get their features from one pass
-# through it; AA-CLIP changes CLIP's stream, so it runs by itself.
+# `compare_methods` runs all methods on the same slices. Methods that use the same CLIP share one pass through it.
+# AA-CLIP changes the features inside CLIP, so it runs separately.
 
 # %%
 label = "random weights: shows the software, not a finding"
@@ -182,8 +182,9 @@ print(comparison.table())
 # %% [markdown]
 # ## Maps side by side
 #
-# Maps of random weights have each a range of its own. First all in one scale of colours, from the lowest to the highest
-# value of these slices (but for 1 % at each end); with real weights keep the whole range, from 0 to 1.
+# With random weights, each map has a different range of values. First, all maps are shown in one colour scale, from
+# the lowest to the highest value of these slices (without 1 % at each end). With real weights, use the full range
+# from 0 to 1.
 
 # %%
 shown = [comparison.numbers.index(each) for each in chosen]
@@ -193,8 +194,8 @@ figure.set_dpi(62)
 display(figure)
 
 # %% [markdown]
-# Then by ranks: the colour of a pixel is the share of the body's pixels with a lower value, so that each map fills the
-# scale whatever its own.
+# Then the maps are shown by ranks: the colour of a pixel is the share of pixels in the body with a lower value. Each
+# map then uses the complete colour scale.
 
 
 # %%
@@ -218,11 +219,11 @@ figure.set_dpi(62)
 display(figure)
 
 # %% [markdown]
-# ## How alike methods are
+# ## How similar the methods are
 #
-# Ranks are what remains if each map may be stretched at will: the correlation of ranks over the pixels of the body
-# tells whether two methods point to the same places, whatever their scales. With real weights, methods that agree give
-# no independent second opinion.
+# Ranks do not depend on the scale of a map. The rank correlation over the pixels of the body shows whether two
+# methods have high values at the same positions. With real weights, two methods that agree strongly do not give
+# independent opinions.
 
 # %%
 inside = body[0][..., shown].numpy() > 0
@@ -245,9 +246,10 @@ plt.show()
 # %% [markdown]
 # ## What the adaptation does
 #
-# AnoCLIP's test-time adaptation trains a small layer on each slice by itself, for a few steps, against a loss that
-# asks for decided pixels and for the same answer under noise. Every slice starts from the same layer, so its result
-# depends on no other slice. The difference of the two maps, in the slice through the lesion:
+# AnoCLIP's test-time adaptation trains a small layer on each slice, for a few steps. Its loss prefers pixels that are
+# clearly normal or abnormal, and the same result after noise was added. Every slice starts from the same layer, so
+# the result does not depend on other slices. The figure shows the difference of the two maps in the slice through the
+# lesion:
 
 # %%
 plain, adapted = (comparison.maps[name][0, ..., shown[0]].numpy() for name in ("AnoCLIP", "AnoCLIP, adapted"))
@@ -270,9 +272,10 @@ plt.show()
 # %% [markdown]
 # ## The included model on the same slices
 #
-# `ScreeningCLIP`, the model that comes with the package, is AA-CLIP's comparison on a small network that was trained on
-# synthetic lesions; its weights are real. It sees each slice between its neighbours, so it has its own inferer. This
-# is no contest: the networks above have learned nothing, and a bright ball in a phantom is what this one was made for.
+# `ScreeningCLIP`, the model that comes with the package, uses the comparison of AA-CLIP in a small network that was
+# trained on synthetic lesions; its weights are real. Its input is each slice with its neighbours, so it has its own
+# inferer. Do not compare its result with the others: the networks above have learned nothing, and this one was
+# trained for bright spheres in phantoms.
 
 # %%
 start = max(0, shown[0] - 1)
@@ -286,22 +289,22 @@ display(figure)
 # %% [markdown]
 # ## With real weights
 #
-# The same calls with released weights, which are downloaded once (CLIP has about 0.9 GB) and checked by hash:
+# The same calls with the released weights. They are downloaded once (CLIP has about 0.9 GB), and their hash is checked:
 #
 # ```python
 # crane = Crane()  # ViT-L/14@336 at 518 x 518
 # crane.load_weights(clip="ViT-L-14-336:openai", prompts="crane:mvtec_epoch5")
 # ```
 #
-# `python -m monai_zsad weights list` shows what is known, and `python -m monai_zsad compare` runs whole bundles on a
-# scan:
+# `python -m monai_zsad weights list` lists the known weights, and `python -m monai_zsad compare` runs complete
+# bundles on a scan:
 #
 # ```bash
 # python -m monai_zsad compare scan/head.nii.gz --output compared --bundle bundles/crane --bundle bundles/crane_plus
 # ```
 #
-# The published prompts were learned on photographs of industrial objects. Expect false alarms at normal anatomy, and
-# lesions smaller than the distance between patches to be missed. This project has not measured their accuracy.
+# The published prompts were learned on photographs of industrial objects. Expect false alarms in normal anatomy.
+# Lesions smaller than the distance between patches may be missed. This project has not measured their accuracy.
 #
 # ## Cleanup
 

@@ -28,17 +28,17 @@
 # %% [markdown]
 # # Your own data: training, honest evaluation, a threshold
 #
-# Three questions come up as soon as the data are one's own:
+# With your own data, three questions arise:
 #
-# 1. *Can the model be adapted to my scans?* With normal scans alone, by lesions that are painted into them; or with
-#    masks of real lesions, by training the prompts or adapters of a published method.
-# 2. *How good is it, then?* On scans that took no part in any choice, against a simple rival, with the uncertainty that
-#    few scans leave.
-# 3. *Above which value should I look?* From scans taken as normal.
+# 1. *Can the model be adapted to my scans?* With normal scans only: by synthetic lesions that are painted into them.
+#    With masks of real lesions: by training the prompts or adapters of a published method.
+# 2. *How good is the model then?* Measured on scans that were not used for any choice, compared with a simple baseline,
+#    and with an interval that shows the uncertainty of few scans.
+# 3. *Above which value should I look at a candidate?* Derived from normal scans.
 #
-# Everything here has toy size: phantoms for scans, a handful of cases, dozens of steps where thousands are needed. The
-# figures say how to ask, not how good anything is.
-# **For research only. Not a medical device, not for clinical use.**
+# Everything here is very small: phantoms instead of scans, few cases, and dozens of training steps instead of
+# thousands. The metrics show how to evaluate a model, not how good a model is. **For research only. Not a medical
+# device, not for clinical use.**
 
 # %% [markdown]
 # ## Setup environment
@@ -109,15 +109,15 @@ os.chdir(root)
 set_determinism(seed=0)
 
 # %% [markdown]
-# ## The scans, and who may see which
+# ## The scans, and what each group is used for
 #
-# Four groups of T1-like phantoms, each of other heads. Draw the groups by *patient*, before anything else, and write
-# them down: a second scan of a patient, or a slice of it, in two groups makes every figure too good.
+# Four groups of T1-like phantoms, with different heads in each group. First of all, divide your data by *patient*,
+# and write the groups down. If scans or slices of one patient are in two groups, all metrics are too good.
 #
-# | group | what | serves |
+# | group | content | used for |
 # |---|---|---|
-# | `own` | normal scans | training, with painted lesions |
-# | `masks` | scans with outlined lesions | training of prompts, with masks |
+# | `own` | normal scans | training with synthetic lesions |
+# | `masks` | scans with outlined lesions | training of prompts with masks |
 # | `reference` | normal scans | the threshold |
 # | `test` | scans with outlined lesions | evaluation, once, at the end |
 
@@ -142,10 +142,10 @@ print({group: len(list(Path(group, "imagesTr").iterdir())) for group in counts})
 # %% [markdown]
 # ## Lesions painted into normal scans
 #
-# `RandLesiond` (here its array form) paints lesions of many kinds into a scan, with their mask and in words; the
-# model that comes with the package was trained on nothing else. Cyan outlines what was painted. They are drawn from the
-# imagination of a generator, and without a mask of the organ anywhere in the body: whoever trains on them learns to
-# find *them*, and must check on real lesions.
+# `RandLesiond` (here its array form) paints lesions of many kinds into a scan, and returns their mask and a
+# description. The included model was trained only on these lesions. They are outlined in cyan. A generator makes
+# them, and without a mask of the organ they can be anywhere in the body. A model that is trained on them learns to
+# find *these* lesions; test it on real lesions.
 
 # %%
 load = LoadImage(image_only=True, ensure_channel_first=True)
@@ -167,10 +167,10 @@ plt.show()
 # %% [markdown]
 # ## The included model, trained further
 #
-# `LesionSlices` cuts slices from the normal scans in random positions, contrasts and warps, and paints lesions as it
-# goes; the trainer is MONAI's. The bundle's `configs/train.yaml` does the same from nothing, at full size and with
-# checkpoints; here the steps are few and start from the included weights. With `settle=0` their statistics of batch
-# normalisation stay: those of a few small windows would spoil the model.
+# `LesionSlices` draws slices from the normal scans with random positions, contrasts and deformations, and paints
+# lesions into them. The trainer is MONAI's. `configs/train.yaml` of the bundle does the same from random weights, at
+# full size and with checkpoints. Here, a few steps start from the included weights. With `settle=0`, the statistics
+# of batch normalisation do not change, because the statistics of a few small windows would make the model worse.
 
 # %%
 bundle = find_bundle("tiny_screening")
@@ -225,15 +225,17 @@ torch.save(further.portable_state_dict(), "further.pt")
 print(f"{len(losses)} steps on {len(records)} normal scans")
 
 # %% [markdown]
-# ## Evaluating honestly
+# ## Fair evaluation
 #
-# - on the test group, which nothing was chosen by;
-# - with the words chosen beforehand, for both models the same;
-# - beside a rival that takes no training: here plain darkness inside the body, as lesions of a T1 are dark;
-# - with an interval over scans. Voxels of a scan depend on each other, so whole scans are drawn anew.
+# A fair evaluation uses
 #
-# Average precision over voxels is the area below precision and sensitivity; chance would be the lesions' share of
-# the voxels.
+# - the test group, which was not used for any choice;
+# - prompts that were selected before, the same for both models;
+# - a baseline without training: here the darkness inside the body, because lesions on T1 are dark;
+# - an interval over scans. Voxels of one scan depend on each other, so complete scans are resampled.
+#
+# Average precision over voxels is the area under the curve of precision and sensitivity. A random map reaches the
+# share of lesion voxels.
 
 # %%
 prepare = read_bundle(bundle, {"bundle_root": str(bundle)}).get_parsed_content("preprocessing")
@@ -274,8 +276,8 @@ for name, heats in maps.items():
     print(f"{name:18s}  {found.value:.2f} ({found.low:.2f} to {found.high:.2f}){'':18s}  {each}")
 
 # %% [markdown]
-# The free-response curve asks what a reader asks: how many lesions are found, at how many false candidates for each
-# scan?
+# The free-response curve (FROC) answers the question of a reader: how many lesions are found, and with how many false
+# candidates per scan?
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.2))
@@ -306,8 +308,8 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# Intervals that overlap do not tell which model is better. As both saw the same scans, compare them scan by scan, too:
-# a few steps can also make a model worse. And look at the maps:
+# If the intervals overlap, you do not know which model is better. Both models were tested on the same scans, so also
+# compare them scan by scan: a few training steps can make a model worse. Look at the maps, too:
 
 # %%
 volume, truth, _ = cases[0]
@@ -325,12 +327,12 @@ display(figure)
 # %% [markdown]
 # ## Training with masks: prompts of a published method
 #
-# With masks of real lesions, the learned prompts of Crane (or AA-CLIP's adapters) can be trained; CLIP stays as it is.
-# The bundle's `train.yaml`, laid over its `inference.yaml`, does it for images and for volumes with masks;
-# `imagesTr/` and `labelsTr/` with equal names are one of the layouts that are found.
+# With masks of real lesions, the learned prompts of Crane (or AA-CLIP's adapters) can be trained; CLIP does not
+# change. The bundle's `train.yaml`, merged over its `inference.yaml`, trains with images or volumes with masks.
+# `imagesTr/` and `labelsTr/` with equal file names are one of the layouts that are detected.
 #
-# CLIP has **random weights** here and toy size, so this shows the software: that a training runs, that it writes
-# checkpoints, and how its loss goes.
+# Here, CLIP is very small and has **random weights**. The example shows only the software: how to run a training, its
+# checkpoints and its loss.
 
 # %%
 crane = find_bundle("crane")
@@ -383,16 +385,16 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# A loss that falls says that the training data are learned; whether lesions are found is told by the test group
-# alone. AA-CLIP's adapters are trained in the same way in two stages (`bundles/aaclip`, `--stage 1`, then
-# `--stage 2`), see the bundles' docs.
+# A decreasing loss shows that the network learns the training data. Only the test group shows whether it finds
+# lesions. AA-CLIP's adapters are trained in the same way in two stages (`bundles/aaclip`, `--stage 1`, then `--stage
+# 2`), see the card of this bundle.
 #
 # ## A threshold
 #
-# Map values are no probabilities. What a value means is told by scans that are taken as normal, of the same kind as
-# those to be screened: above the threshold of a calibration, at most a share `alpha` of *normal* scans has any
-# candidate (split conformal prediction). With n reference scans `alpha` cannot be below 1 / (n + 1). A calibration
-# holds for the model that made it; here it is the one trained further. On the command line:
+# The values of a map are not probabilities. To interpret them, use normal scans of the same kind as the scans that
+# you screen. A calibration gives a threshold: at most a share `alpha` of *normal* scans has a candidate above it
+# (split conformal prediction). With n reference scans, `alpha` cannot be below 1 / (n + 1). A calibration is valid
+# only for the model that was used for it; here, this is the model that was trained further. On the command line:
 #
 # ```bash
 # python -m monai_zsad screen reference/imagesTr -o reference_results --anatomy brain --modality T1 \
@@ -454,12 +456,12 @@ axes.grid(axis="x", alpha=0.3)
 plt.show()
 
 # %% [markdown]
-# Where the two rows overlap, no threshold parts normal scans from those with a lesion: a lesion that is found but no
-# higher than the false alarms of normal scans gets a large p-value.
+# If the two rows overlap, no threshold separates normal scans from scans with a lesion. A lesion whose values are not
+# higher than the false alarms in normal scans gets a large p-value.
 #
-# Each candidate of the test scans now has a p-value. It answers one question: how seldom has a *normal* scan a
-# candidate as high? It is no probability that the candidate is a lesion. Peaks are those of the refined map, which is
-# cut at 1, so that several may be equal; the volume's score is taken before.
+# Each candidate of the test scans now has a p-value. It says how rarely a *normal* scan has a candidate with such a
+# high value. It is not the probability that the candidate is a lesion. The peaks are those of the refined map. This
+# map is limited to 1, so several peaks may be equal. The volume score is computed before the refinement.
 
 # %%
 print("scan    volume score  p of the volume   candidates with their p-values")

@@ -26,14 +26,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # %% [markdown]
-# # DICOM in, DICOM SEG out, and who reads it
+# # DICOM input, DICOM SEG output, and programs that read it
 #
-# Hospitals speak DICOM. A series goes in as it lies in a folder; beside map and report come DICOM objects that refer to
-# the series' own slices: a segmentation (SEG) of the candidates, a structured report (SR), a parametric map of the
-# anomaly map. Any viewer or archive that knows these standards can show them.
+# Hospitals use DICOM. The input is a folder with a series. The output contains, in addition to map and report, DICOM
+# objects that refer to the slices of the series: a segmentation (SEG) of the candidates, a structured report (SR),
+# and a parametric map with the anomaly map. Every viewer or archive that supports these standards can show them.
 #
-# **For research only. Not a medical device, not for clinical use.** A candidate is a place to look at, not a finding,
-# also when it stands in a DICOM object: the objects say that an algorithm made them, and which.
+# **For research only. Not a medical device, not for clinical use.** A candidate is a position to look at, not a
+# finding. This is also true in a DICOM object: the objects state that an algorithm made them, and its name.
 
 # %% [markdown]
 # ## Setup environment
@@ -81,8 +81,8 @@ os.chdir(root)
 # %% [markdown]
 # ## A series
 #
-# A FLAIR-like phantom of a patient who lay turned in the scanner, as one MR image for each slice. `find_studies` (or
-# `python -m monai_zsad info FOLDER`) tells what lies in a folder, and why something would be left out.
+# A FLAIR-like phantom of a patient with a rotated head, with one MR image per slice. `find_studies` (or `python -m
+# monai_zsad info FOLDER`) lists the scans of a folder, and the reason if something is left out.
 
 # %% tags=["parameters"]
 shape = (112, 112, 30)  # voxels along X, Y, Z
@@ -103,8 +103,8 @@ for found in find_studies("dicom"):
 # python -m monai_zsad screen dicom -o results --anatomy brain --modality FLAIR --dicom seg,pm,sr
 # ```
 #
-# A case from DICOM is named by a salted hash, as folders often bear the patient's name. Nothing but the DICOM objects
-# carries a name, an id or a description from the headers.
+# A DICOM case is named by a salted hash, because folder names often contain the name of the patient. Only the DICOM
+# objects contain a name, an id or a description from the headers.
 
 # %%
 bundle = find_bundle("tiny_screening")
@@ -132,10 +132,10 @@ for file in sorted(folder.iterdir()):
     print(f"{file.stat().st_size / 1000:8.1f} kB  {file.name.replace(case, '<case>')}")
 
 # %% [markdown]
-# ## Reading the segmentation back
+# ## Reading the segmentation
 #
-# As a program that knows nothing of this package would: with highdicom (`segread`) and pydicom. Each segment is a
-# candidate; its frames refer to the slices by their UIDs, in the same frame of reference.
+# Here, only highdicom (`segread`) and pydicom are used, as in any other program. Each segment is a candidate. Its
+# frames refer to the slices by their UIDs, in the same frame of reference.
 
 # %%
 slices = sorted((pydicom.dcmread(file) for file in series.iterdir()), key=lambda ds: ds.InstanceNumber)
@@ -153,7 +153,7 @@ for number in seg.segment_numbers:
     print(f"segment {number}: {description.segment_label}, {kind}, {description.algorithm_type.value}")
 
 # %% [markdown]
-# The masks in the order of the slices, by the slices' UIDs, and the scan from its pixels: nothing was resampled.
+# The masks are read in the order of the slices, by their UIDs, and the scan from its pixels. Nothing is resampled.
 
 # %%
 uids = [ds.SOPInstanceUID for ds in slices]
@@ -167,8 +167,8 @@ for number, found in zip(seg.segment_numbers, findings["candidates"], strict=Tru
     assert int(masks[..., number - 1].sum()) == found["voxels"]
 
 # %% [markdown]
-# Orientation letters come from the header, `ImageOrientationPatient`. The window is that of the header, too; yellow
-# outlines are the candidates, numbered by suspicion.
+# The orientation letters come from `ImageOrientationPatient` in the header. The window also comes from the header.
+# The candidates are outlined in yellow; number 1 is the most suspicious.
 
 
 # %%
@@ -214,7 +214,8 @@ plt.show()
 # %% [markdown]
 # ## The parametric map
 #
-# The anomaly map as a DICOM object, with a value for each voxel and what the values mean. Colour from 0 to 1.
+# The anomaly map as a DICOM object. It contains a value for each voxel and the meaning of the values. The colours
+# show values from 0 to 1.
 
 # %%
 pm = pydicom.dcmread(next(folder.glob("*_pm.dcm")))
@@ -239,7 +240,7 @@ print(f"{pm.NumberOfFrames} frames, {pm.ContentLabel}: values {heat.min():.3f} t
 # %% [markdown]
 # ## The structured report
 #
-# TID 1500 measurement groups: for each candidate its volume and scores, with a reference to its segment.
+# Measurement groups (TID 1500) contain the volume and the scores of each candidate, and refer to its segment.
 
 # %%
 report = pydicom.dcmread(next(folder.glob("*_sr.dcm")))
@@ -266,13 +267,13 @@ if len(text) > 45:
     print(f"... {len(text) - 45} more lines")
 
 # %% [markdown]
-# ## Going on: Orthanc, OHIF, Slicer, MONAI Label
+# ## Other programs: Orthanc, OHIF, Slicer, MONAI Label
 #
-# None of these is needed here, so the commands are shown and not run.
+# This notebook does not need them, so the commands are shown but not run.
 #
 # **[Orthanc](https://www.orthanc-server.com)** (Debian: `apt install orthanc orthanc-dicomweb`) is a small DICOM
-# archive. Store series and objects in it, and each viewer that is connected to it shows them; OHIF lays the SEG over
-# the series by itself:
+# archive. Store the series and the objects in it. Every viewer that is connected to it shows them; OHIF overlays the
+# SEG on the series automatically:
 #
 # ```bash
 # for file in dicom/head/*.dcm results/*/*_seg.dcm results/*/*_sr.dcm; do
@@ -280,27 +281,28 @@ if len(text) > 45:
 # done
 # ```
 #
-# With DICOMweb, scans are read from a server without files in between, and objects go back by
-# `dicomweb_client.DICOMwebClient(url).store_instances([...])`:
+# With DICOMweb, scans are read directly from a server. `dicomweb_client.DICOMwebClient(url).store_instances([...])`
+# sends the objects back:
 #
 # ```bash
 # python -m monai_zsad screen "http://localhost:8042/dicom-web/series?Modality=MR&StudyDate=20000101" -o results
 # ```
 #
-# **[3D Slicer](https://www.slicer.org)**: load the series by its DICOM module; the extension *QuantitativeReporting*
-# opens SEG and SR. Without DICOM, `python -m monai_zsad slicer results/<case>` writes a scene to drag into Slicer, with
-# the heat map in colour and, screened with `--set seg_nrrd=true`, the candidates as segments.
+# **[3D Slicer](https://www.slicer.org)**: load the series with the DICOM module; the extension
+# *QuantitativeReporting* opens SEG and SR. Without DICOM, `python -m monai_zsad slicer results/<case>` writes a scene
+# that you can drag into Slicer. It contains the heat map in colour and, if you screened with `--set seg_nrrd=true`,
+# the candidates as segments.
 #
-# **[MONAI Label](https://monai.io/label.html)** offers the candidates inside of Slicer and OHIF, to be corrected by
-# hand, and brings studies in the order of suspicion. It needs an environment of its own, see
+# **[MONAI Label](https://monai.io/label.html)** shows the candidates in Slicer and OHIF, where you can correct them,
+# and presents the most suspicious studies first. It needs its own environment, see
 # `monai_zsad/integrations/monailabel/README.md`:
 #
 # ```bash
 # label-env/bin/python -m monai_zsad label-server --studies FOLDER
 # ```
 #
-# Whatever reads the objects: check once with a phantom such as this one, whose truth is known, that they lie where they
-# should.
+# For every program that reads the objects, check once with a phantom like this one that they are at the correct
+# position.
 
 # %%
 distance = np.linalg.norm(np.subtract(findings["candidates"][0]["peak_ras_mm"], head.center_mm))

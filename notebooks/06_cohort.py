@@ -28,12 +28,12 @@
 # %% [markdown]
 # # A cohort: many scans, ranked by suspicion
 #
-# One run over a folder of scans: each gets its map, candidates and report; the folder gets an index, most suspicious
-# first. The use in research: which of many scans should be looked at first?
+# One run over a folder of scans: each scan gets its map, candidates and report. An index lists all scans, the most
+# suspicious first. In research, this helps to decide which of many scans to look at first.
 #
-# **For research only. Not a medical device, not for clinical use.** A rank is no diagnosis. What the model was trained
-# to find comes first, and with it every artefact and all normal anatomy that it takes for such; a scan at the end of
-# the list is not thereby normal.
+# **For research only. Not a medical device, not for clinical use.** A rank is not a diagnosis. Scans with the kind of
+# lesion that the model was trained for come first, but also scans with artefacts or normal anatomy that look similar
+# to the model. A scan at the end of the list is not necessarily normal.
 
 # %% [markdown]
 # ## Setup environment
@@ -85,8 +85,8 @@ os.chdir(root)
 # %% [markdown]
 # ## The cohort
 #
-# FLAIR-like phantoms of different heads: some with a lesion, made fainter from case to case, some without. One file is
-# damaged, as in every real cohort.
+# FLAIR-like phantoms of different heads. Some have a lesion, which becomes fainter from case to case; some have none.
+# One file is damaged, as in every real cohort.
 
 # %% tags=["parameters"]
 shape = (96, 96, 16)  # voxels along X, Y, Z
@@ -120,8 +120,8 @@ print(", ".join(sorted(file.name for file in Path("cohort").iterdir())))
 # python -m monai_zsad screen cohort -o results --anatomy brain --modality FLAIR
 # ```
 #
-# A scan that cannot be read without guessing is refused in one sentence, the others are done, and the exit code is 1.
-# A run that was interrupted goes on with `--resume`.
+# A scan that cannot be read without guessing is refused with a reason. The other scans are screened, and the exit code
+# is 1. `--resume` continues an interrupted run.
 
 # %%
 bundle = find_bundle("tiny_screening")
@@ -148,8 +148,9 @@ finally:
 # %% [markdown]
 # ## The ranking
 #
-# `summary.json` has the volume score of each case, and why one failed. The score is a mean of the highest slice scores,
-# so that one slice alone does not decide. The truth, known for phantoms, gives the colour.
+# `summary.json` contains the volume score of each case, or the reason of its failure. The volume score is the mean of
+# the highest slice scores, so it does not depend on a single slice. The colour shows the truth, which is known for
+# phantoms.
 
 # %%
 summary = json.loads(Path("results/summary.json").read_text())
@@ -171,9 +172,9 @@ for c in failed:
     print(f"not screened, and thus in no rank: {c['case']}")
 
 # %% [markdown]
-# How good is the order? The chance that a scan with a lesion stands before one without is the area below the ROC curve.
-# With so few cases the interval is the message, unless it has no width: where all cases with a lesion stand before all
-# others, cases drawn anew do so, too, and the interval is too narrow.
+# How good is the order? The area under the ROC curve (AUROC) is the probability that a scan with a lesion is ranked
+# before a scan without one. With so few cases, look at the interval. There is one exception: if all cases with a lesion
+# are ranked before all others, this also holds for every bootstrap sample, and the interval is too narrow.
 
 # %%
 scores = np.array([c["volume_score"] for c in done])
@@ -184,9 +185,9 @@ print(f"AUROC {found.value:.2f}, 95 % interval {found.low:.2f} to {found.high:.2
 # %% [markdown]
 # ## The most suspicious slice of each case
 #
-# A contact sheet in the order of suspicion: the slice through the first candidate's peak. Yellow outlines candidates,
-# cyan the true lesion where it crosses the slice. A false alarm is seen for what it is faster than any number tells. It
-# can also give a case with a lesion a high rank while the lesion is missed.
+# For each case, in the order of suspicion: the slice through the peak of the first candidate. Candidates are outlined
+# in yellow, the true lesion in cyan if it is in the slice. In an image, you recognise a false alarm faster than in a
+# table. A false alarm can also give a case a high rank although its lesion was missed.
 
 # %%
 load = LoadImage(image_only=True, ensure_channel_first=True)
@@ -220,9 +221,9 @@ plt.show()
 # %% [markdown]
 # ## The index and a report
 #
-# `results/index.html` is the list to open in a browser: cases by suspicion, with pictures and links. Each report is one
-# page that loads nothing from elsewhere; what it says of a case stands in `_findings.json` and `_findings.csv` for
-# programs. `python -m monai_zsad report results` writes the index anew, after cases were added or removed.
+# Open `results/index.html` in a browser: it lists the cases, the most suspicious first, with figures and links. Each
+# report is one page that loads nothing from other places. `_findings.json` and `_findings.csv` contain the same for
+# programs. `python -m monai_zsad report results` writes the index again, after cases were added or removed.
 
 # %%
 index_page = Path("results/index.html").read_text()
@@ -239,7 +240,7 @@ for row in table[:3]:
     print(f"  {row['id']}: peak {peak:.2f} at {place} mm (RAS), {millilitres:.2f} ml")
 
 # %% [markdown]
-# The report's first picture, as the page holds it: scan with outlines, and the map.
+# The first figure of the report: the scan with outlines, and the map.
 
 # %%
 page = Path(f"results/{first}/{first}_report.html").read_text()
@@ -255,9 +256,9 @@ plt.show()
 # %% [markdown]
 # ## What to do with a ranking
 #
-# - Look at the first cases, and at some from the end, without the map at first: it leads the eye.
-# - Give the order a meaning by scans taken as normal: `--calibration`, see `04_own_data`.
-# - Keep `_manifest.json` of each case: hashes of scan, model and settings, by which a result can be made again.
+# - Look at the first cases, and at some from the end, first without the map: the map influences the reader.
+# - Compare the scores with those of normal scans: `--calibration`, see `04_own_data`.
+# - Keep `_manifest.json` of each case: its hashes of scan, model and settings allow you to reproduce a result.
 #
 # ## Cleanup
 
