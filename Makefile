@@ -1,22 +1,26 @@
-# `make demo` runs the main job on a sample scan, `make test` the checks. Both set everything up by themselves.
+# `make demo` screens a sample scan, `make test` runs the checks. Both install everything that they need.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LABEL_VENV ?= .venv-label
 LABEL_INSTALLED := $(LABEL_VENV)/.installed
+# Test files are shared out to this many processes, each with one core; a file stays in one of them, with its fixtures.
+# In the order of the names: the short doctests come last and fill the time that one process would wait for the other.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install label-env demo test test-slow lint types benchmark dist clean
 
 help:
-	@echo "make demo       sample scan -> anomaly map, scores and picture in demo_output/"
-	@echo "make test       lint, types, tests"
-	@echo "make test-slow  full-size networks and what needs servers"
+	@echo "make demo       sample scan -> anomaly map, scores and preview in demo_output/"
+	@echo "make test       lint, types, tests; WORKERS=4 for four processes instead of two"
+	@echo "make test-slow  tests of full-size networks, and tests that need servers"
 	@echo "make label-env  environment of the MONAI Label server in $(LABEL_VENV)"
 	@echo "make benchmark  speed and memory against a plain reference (minutes)"
 	@echo "make dist       wheel and source distribution in dist/"
-	@echo "make clean      remove the environment and what tools leave behind"
+	@echo "make clean      remove the environments and the files that tools leave behind"
 
 install: $(INSTALLED)
 
@@ -25,7 +29,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $(INSTALLED)
 
-# Of its own, as MONAI Label needs older packages than the tests.
+# An environment of its own, as MONAI Label needs older packages than the tests.
 label-env: $(LABEL_INSTALLED)
 
 $(LABEL_INSTALLED): pyproject.toml
@@ -37,10 +41,10 @@ demo: $(INSTALLED)
 	$(BIN)/python -m monai_zsad demo --output demo_output
 
 test: $(INSTALLED) lint types
-	$(BIN)/python -m pytest
+	$(PYTEST) --durations=15
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow --durations=15
+	$(PYTEST) -m slow --durations=15 tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Runs the notebooks and keeps their outputs: ``python notebooks/execute.py``, or with names or numbers of some.
 
-The text form (``.py``, jupytext's percent format) is the source; the ``.ipynb`` beside it is made anew, with outputs.
+The text form (``.py``, jupytext's percent format) is the source; the ``.ipynb`` beside it is made again, with outputs.
 Needs jupytext, nbclient and ipykernel.
 """
 
@@ -24,13 +24,13 @@ import nbformat
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent
-# Of the machine, not of the notebook.
+# Lines that depend on the machine, not on the notebook.
 _NOISE = ("IProgress not found", "nvImageCodec is not", "NvImgCodecPydicomReader:")
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 def sources() -> list[Path]:
-    """Text forms of all notebooks, in their order."""
+    """Text forms of all notebooks, in order."""
     return sorted(FOLDER.glob("[0-9][0-9]_*.py"))
 
 
@@ -77,7 +77,7 @@ def run(notebook: nbformat.NotebookNode, folder: Path, timeout: int = 900) -> nb
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
     )
-    # The interpreter of this script, whatever is registered as python3.
+    # The interpreter of this script, not the one that is registered as python3.
     client.km = client.create_kernel_manager()
     client.km.kernel_spec.argv[0] = sys.executable
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -103,7 +103,7 @@ def _joined(outputs: Sequence[Any]) -> list[Any]:
 
 
 def _clean(output: Any) -> Any:
-    """The output without folders of this machine."""
+    """The output without the folders of this machine."""
     if output.output_type == "stream":
         lines = output.text.splitlines(keepends=True)
         output.text = _without_folders("".join(line for line in lines if not line.startswith(_NOISE)))
@@ -117,7 +117,7 @@ def _clean(output: Any) -> Any:
 
 
 def _shrink(data: Any) -> None:
-    """Scans have noise, which PNG keeps at a high price: JPEG where it takes much less; plots stay as they are."""
+    """Store an image as JPEG if that is much smaller than PNG, as for noisy scans; plots stay PNG."""
     from PIL import Image
 
     png = base64.b64decode(data["image/png"])
@@ -138,15 +138,15 @@ def _without_folders(text: str) -> str:
     }
     for place in sorted(places, key=len, reverse=True):
         text = text.replace(place + "/", places[place] + "/")
-    # MONAI masks a part of its own folder, which then is none of the above.
+    # MONAI masks a part of its own folder's name, so that the loop above does not find it.
     return re.sub(r"(?<=MONAI __file__: ).*(?=/monai/__init__)", "<site-packages>", text)
 
 
 def with_outputs(notebook: nbformat.NotebookNode, earlier: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with the outputs of an earlier run, where only text was changed since.
+    """The notebook with the outputs of an earlier run, if only its text has changed since.
 
     Raises:
-        ValueError: if the code is another.
+        ValueError: if the code has changed.
     """
     new, old = ([cell for cell in one.cells if cell.cell_type == "code"] for one in (notebook, earlier))
     if [cell.source for cell in new] != [cell.source for cell in old]:
@@ -157,10 +157,10 @@ def with_outputs(notebook: nbformat.NotebookNode, earlier: nbformat.NotebookNode
 
 
 def main() -> None:
-    """Run the notebooks that are named, or all."""
+    """Run the named notebooks, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="numbers or beginnings of names, such as 01; all without")
-    parser.add_argument("--text", action="store_true", help="take over changed text, and keep the outputs")
+    parser.add_argument("names", nargs="*", help="numbers or beginnings of names, for example 01; default: all")
+    parser.add_argument("--text", action="store_true", help="update the text only, and keep the outputs")
     options = parser.parse_args()
     names = options.names
     chosen = [source for source in sources() if not names or any(source.name.startswith(name) for name in names)]

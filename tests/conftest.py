@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says something of the machine, not of the code.
+# Before PyTorch is imported: each of several workers has one core, and so do the programs that its tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The time of an example depends on the machine.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
@@ -18,13 +22,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def shared_folder() -> Path:
-    """Folder of development data beside the checkout; ``MONAI_ZSAD_SHARED`` names another place."""
+    """Folder of development data beside the checkout; ``MONAI_ZSAD_SHARED`` names another folder."""
     return Path(os.environ.get("MONAI_ZSAD_SHARED", ROOT.parent / "shared"))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Weights and text features of the tests stay out of the user's cache, and none of the user's come in."""
+    """The tests have a cache of weights and text features of their own, not that of the user."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MONAI_ZSAD_WEIGHTS", str(tmp_path_factory.mktemp("cache") / "weights"))
         yield
@@ -32,7 +36,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def interpreter_as_it_was() -> Iterator[None]:
-    """A bundle's run leaves its hook and search path in the interpreter; a module's own fixtures run bundles too."""
+    """Undo the changes that a bundle's run makes in the interpreter: its exception hook and its search path."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "excepthook", sys.excepthook)
         patch.setattr(sys, "path", list(sys.path))
@@ -41,7 +45,7 @@ def interpreter_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The development data (real scans, golden values, checkpoints); the test skips where it is absent."""
+    """The development data (real scans, golden values, checkpoints); without it the test is skipped."""
     folder = shared_folder()
     if not folder.is_dir():
         pytest.skip(f"development data not found at {folder}: set MONAI_ZSAD_SHARED to its folder")

@@ -27,11 +27,11 @@ def test_every_bundle_of_the_tree_is_found():
     assert bundles.path("tiny_screening").is_absolute()
 
 
-def test_an_unknown_name_is_told_the_known_ones(tmp_path: Path):
+def test_an_unknown_name_lists_the_known_ones(tmp_path: Path):
     for name in ("cran", "../bundles/crane", ""):
-        with pytest.raises(ConfigurationError, match=r"choose aaclip, .*, crane, crane_plus"):
+        with pytest.raises(ConfigurationError, match=r"aaclip, .*, crane, crane_plus"):
             bundles.path(name)
-    with pytest.raises(ConfigurationError, match="choose"):
+    with pytest.raises(ConfigurationError, match="aaclip"):
         bundles.copy("cran", tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -43,23 +43,23 @@ def test_an_installed_folder_comes_before_the_tree(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(bundles, "_HOMES", (tmp_path, *bundles._HOMES))
     assert bundles.names() == ["own"]
     monkeypatch.setattr(bundles, "_HOMES", (tmp_path / "nothing",))
-    with pytest.raises(ConfigurationError, match="install it again"):
+    with pytest.raises(ConfigurationError, match="install"):
         bundles.path("own")
 
 
-def test_a_copy_is_whole_and_replaces_nothing(tmp_path: Path):
+def test_a_copy_is_complete_and_replaces_nothing(tmp_path: Path):
     copied = bundles.copy("crane_plus", tmp_path / "new" / "folder")
     assert copied == tmp_path / "new" / "folder" / "crane_plus"
     original = files(bundles.path("crane_plus"))
     assert files(copied) == {name: content for name, content in original.items() if not name.startswith("eval/")}
     (copied / "LICENSE").write_text("changed")
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="crane_plus"):
         bundles.copy("crane_plus", tmp_path / "new" / "folder")
     assert (copied / "LICENSE").read_text() == "changed"
     assert [path.name for path in copied.parent.iterdir()] == ["crane_plus"]
 
 
-def test_what_runs_left_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_results_of_runs_are_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = bundles.copy("anoclip", tmp_path / "home")
     (source / "eval" / "anna").mkdir(parents=True)
     (source / "eval" / "anna" / "anna_scores.json").touch()
@@ -69,7 +69,7 @@ def test_what_runs_left_is_not_copied(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_copy_that_cannot_be_written_leaves_nothing(tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="file"):
         bundles.copy("crane", tmp_path / "file" / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -88,5 +88,5 @@ def test_a_name_stands_for_the_nearest_folder(tmp_path: Path, monkeypatch: pytes
     own = bundles.copy("crane", tmp_path / "bundles")
     assert find_bundle("crane").resolve() == own.resolve()
     assert find_bundle(own) == own
-    with pytest.raises(ConfigurationError, match="give its folder, or one of aaclip"):
+    with pytest.raises(ConfigurationError, match="aaclip"):
         find_bundle("elsewhere/crane")

@@ -1,7 +1,7 @@
-"""Docstrings of public names tell what a caller must know: every argument, what comes back, which errors are raised.
+"""Docstrings of public names describe every argument, the returned value and the raised errors.
 
-Ruff's rules see that there is a docstring and that an ``Args`` section leaves nothing out; here it is seen that the
-sections are there. Public is what a room lists in ``__all__``, and the methods that such classes add to their bases'.
+Ruff checks that a docstring exists and that an ``Args`` section is complete; these tests check that the sections exist.
+Public are the names in ``__all__`` of a room, and the methods that such a class adds to those of its bases.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ import monai_zsad
 from monai_zsad import errors
 from monai_zsad.errors import InputError
 
-ROOMS = sorted(file.parent.name for file in Path(monai_zsad.__file__).parent.glob("*/__init__.py"))
+# The names of the evaluation are used by `evaluate.yaml` and the commands, not by users' programs.
+WITHOUT_USERS = {"evaluation"}
+ROOMS = sorted({file.parent.name for file in Path(monai_zsad.__file__).parent.glob("*/__init__.py")} - WITHOUT_USERS)
 
 
 def public(room: Any) -> Iterator[tuple[str, Any]]:
-    """Functions and classes that a room lists, each once."""
+    """Functions and classes that a room lists, without duplicates."""
     seen = set()
-    for name in room.__all__:
+    for name in getattr(room, "__all__", ()):
         value = getattr(room, name)
         if (inspect.isclass(value) or inspect.isfunction(value)) and value not in seen:
             seen.add(value)
@@ -36,7 +38,7 @@ def public(room: Any) -> Iterator[tuple[str, Any]]:
 
 
 def callables(name: str, value: Any) -> Iterator[tuple[str, Any, str]]:
-    """What can be called, with the text that has to describe it."""
+    """Functions and methods, each with the text that has to describe it."""
     if not inspect.isclass(value):
         yield name, value, inspect.getdoc(value) or ""
         return
@@ -52,7 +54,7 @@ def callables(name: str, value: Any) -> Iterator[tuple[str, Any, str]]:
 
 
 def gaps(name: str, function: Any, text: str) -> Iterator[str]:
-    """What the text leaves out."""
+    """What the text does not describe."""
     if not text.strip():
         yield f"{name}: no docstring"
         return
@@ -64,7 +66,7 @@ def gaps(name: str, function: Any, text: str) -> Iterator[str]:
     for parameter in arguments:
         if not described(parameter, text):
             yield f"{name}: argument {parameter}"
-    # Without arguments, the summary says what comes back.
+    # Without arguments, the summary is enough to describe the returned value.
     if (
         arguments
         and function.__name__ != "__init__"
@@ -78,7 +80,7 @@ def gaps(name: str, function: Any, text: str) -> Iterator[str]:
 
 
 def described(parameter: str, text: str) -> bool:
-    """Whether there is a line for it, alone or together with others."""
+    """Whether a line describes the parameter, alone or together with others."""
     lines = section(text, "Args") + section(text, "Attributes")
     return re.search(rf"^ +([\w*]+, )*\**{parameter}(, [\w*]+)*( \(.*\))?:", lines, re.M) is not None
 
@@ -90,7 +92,7 @@ def section(text: str, title: str) -> str:
 
 
 def returns(function: Any) -> bool:
-    """Whether anything of its own comes back."""
+    """Whether the function returns a value."""
     return str(inspect.signature(function).return_annotation) not in (
         "None",
         "NoReturn",
@@ -100,7 +102,7 @@ def returns(function: Any) -> bool:
 
 
 def raised(function: Any) -> set[str]:
-    """Errors of ours that the body raises itself."""
+    """Errors of this package that the body raises itself."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError):

@@ -14,7 +14,7 @@ from typing import Any
 
 from monai_zsad.distributed.process_identity import ProcessIdentity, host_name, start_time
 from monai_zsad.errors import OutputError
-from monai_zsad.writers.status import STATUS_FOLDER
+from monai_zsad.result_files import STATUS_FOLDER
 
 __all__ = ["Claims"]
 

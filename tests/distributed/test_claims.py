@@ -14,7 +14,7 @@ import pytest
 
 from monai_zsad.distributed.claims import Claims
 from monai_zsad.errors import OutputError
-from monai_zsad.writers.status import STATUS_FOLDER
+from monai_zsad.result_files import STATUS_FOLDER
 
 
 def left(folder: Path) -> list[str]:

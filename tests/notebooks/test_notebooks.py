@@ -1,4 +1,4 @@
-"""The notebooks: both forms agree, outputs are small and of no machine, and each runs anew."""
+"""The notebooks: both forms agree, outputs are small and name no folder of a machine, and each notebook runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ nbformat = pytest.importorskip("nbformat", reason="the notebooks' tests need nbf
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 MAX_LINES = 100
 MAX_BYTES = 400_000
-# A folder of somebody's machine; addresses and what a shell has everywhere are none.
+# A folder of a machine; not web addresses, and not devices that every machine has.
 MACHINE = re.compile(r"(?<![\w.:/<>])/(?:work|home|root|Users|tmp|var|opt|mnt|usr|data|private)/|[A-Za-z]:\\\\?Users")
 
 SMALL = {"shape": (64, 64, 12), "spacing": (3.6, 3.6, 13.0)}
@@ -52,7 +52,7 @@ def code_cells(notebook: Any) -> list[Any]:
 
 
 def texts(output: Any) -> list[str]:
-    """What an output shows as text."""
+    """The text of an output."""
     if output.output_type == "stream":
         return [output.text]
     return [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
@@ -94,7 +94,7 @@ def test_no_folder_of_a_machine(name: str) -> None:
     assert not [text for text in written if MACHINE.search(text)]
 
 
-def test_folders_of_a_machine_are_told() -> None:
+def test_folders_of_a_machine_are_found() -> None:
     assert MACHINE.search("saved to /tmp/abc/scan.nii.gz")
     assert MACHINE.search("/home/anna/scan.nii.gz")
     assert not MACHINE.search("http://localhost:8042/data/ <site-packages>/usr/x results/tmp/a > /dev/null")
@@ -141,7 +141,7 @@ def test_outputs_lose_folders_of_the_machine(execute: ModuleType) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_runs_anew(name: str, execute: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs(name: str, execute: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MONAI_DATA_DIRECTORY", raising=False)
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     temporary = tmp_path / "temporary"
@@ -152,5 +152,5 @@ def test_runs_anew(name: str, execute: ModuleType, tmp_path: Path, monkeypatch: 
     outputs = [output for cell in code_cells(done) for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
     assert any("image/png" in output.get("data", {}) or "image/jpeg" in output.get("data", {}) for output in outputs)
-    # What it wrote is gone.
+    # The notebook has removed its files.
     assert not [file for file in temporary.rglob("*.nii.gz")]
