@@ -11,7 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from monai_zsad.writers import drawing
+from monai_zsad.writers.figures import drawing
 from tests.test_docstrings import all_gaps
 
 ROOT = Path(__file__).parents[2]

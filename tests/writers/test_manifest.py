@@ -130,7 +130,7 @@ def test_what_verification_finds(tmp_path):
         manifest.write_text(json.dumps({**content, **changes}))
         assert problems() == words
     manifest.write_text(text[:-9])
-    assert "anna_manifest.json: is no JSON" in problems()
+    assert "anna_manifest.json: is not a JSON file" in problems()
     manifest.unlink()
     assert problems() == "anna_manifest.json: cannot be read (No such file or directory)"
     with pytest.raises(OutputError, match="cannot name a folder"):

@@ -163,8 +163,8 @@ class SavePreviewd(CaseWriter):
     MONAI's ``blend_images`` and ``matshow3d`` show arrays: not upright, not in proportion, without sides or scale.
 
     It can stand before ``Invertd``: then ``image`` is the input of the network, and ``pred`` is on the same grid. It
-    can also stand after ``Invertd``: then ``image`` is resampled to the grid of ``pred``, and candidates can be outlined.
-    Positions come from the affine, so that both figures show the same positions in mm.
+    can also stand after ``Invertd``: then ``image`` is resampled to the grid of ``pred``, and candidates can be
+    outlined. Positions come from the affine, so that both figures show the same positions in mm.
 
     Args:
         keys: the anomaly map; of several channels the first.
