@@ -1,4 +1,4 @@
-"""Images and volumes of a benchmark set on their way into a network, and what it says of them on its way out."""
+"""Images and volumes of a benchmark set: loading for a network, and predictions from its output."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def benchmark_cases(
 
 
 class ClassBatches(Sampler[list[int]]):
-    """Batches of items of one class each, class by class, since each class may have words of its own.
+    """Batches of items of one class each, class by class, since each class may have its own prompts.
 
     PyTorch's ``BatchSampler`` mixes classes. Classes come in the order of their first item.
 
@@ -134,12 +134,12 @@ class LoadTruth(Transform):
 
 
 class PictureCased(MapTransform):
-    """Load a record's picture and mask as a protocol wants them.
+    """Load the image and the mask of a record as a protocol wants them.
 
-    :class:`~monai_zsad.data.LoadPictured` and ``LoadMaskd`` know neither grey pictures nor the nearest pixel.
+    :class:`~monai_zsad.data.LoadPictured` and ``LoadMaskd`` know neither grey images nor the nearest pixel.
 
     Args:
-        keys: of the picture's path; the mask's is ``"mask"``.
+        keys: of the image's path; the mask's is ``"mask"``.
         size: rows and columns S in pixels.
         channels: ``"rgb"`` gives (3, S, S), ``"grey"`` their mean, (1, S, S).
         mask_resize: see :class:`LoadTruth`.
@@ -165,7 +165,7 @@ class PictureCased(MapTransform):
 
 
 def image_prediction(data: Mapping[Hashable, Any], record: Mapping[str, Any], has_masks: bool) -> Prediction:
-    """Prediction of a picture from the network's ``pred`` (2, S, S), ``image`` (C, S, S) and ``mask`` (1, S, S)."""
+    """Prediction of an image from the network's ``pred`` (2, S, S), ``image`` (C, S, S) and ``mask`` (1, S, S)."""
     pred = _array(data["pred"])
     picture = resize_picture(torch.as_tensor(_array(data["image"])), min(_SHOWN, pred.shape[-1])).numpy()
     shown = np.rint(255 * picture).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""Named protocols: which checkpoint, sizes, words and scaling go with a method on a set.
+"""Named protocols: the checkpoint, sizes, prompts and scaling of a method on a set.
 
-``protocols.yaml`` is their one home.
+They are stated in ``protocols.yaml`` only.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ VOLUMES = "volumes"
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a method's figures are taken on a set.
+    """How a method is evaluated on a set.
 
     Attributes:
         name: what a user types.
         method: that it is for, the name of the bundle.
         benchmarks: sets that it is for; those of ``domains`` if there are none.
         domains: ``"industrial"``, ``"medical"``, or ``"volumes"`` for scans with masks.
-        image_size: side S of the network's input, and of maps and masks of pictures, in pixels.
+        image_size: side S of the network's input, and of maps and masks of images, in pixels.
         average: over layers, of Crane.
         sigma: smoothing of the map in pixels of S x S, of Crane and AnomalyCLIP.
-        views: of a picture that a score is averaged over, of AnoCLIP.
+        views: number of views of an image over which AnoCLIP averages a score.
         blur: of the level maps, AA-CLIP's ``domain``.
         released: part of the network to its checkpoint, where it differs from the bundle's own.
         raw_map: intermediate result of the network that is scored in place of its map.
         scaling: ``"class"`` scales maps and scores over all images of a class by their extremes, unless the largest is
-            1 already; no use for one patient, so no network does it.
+            1 already. This needs all images of a class, so no network does it.
         image_score: ``"network"``, ``"map"`` for the maximum of the (scaled) map, or ``"mean"`` of both.
         mask_resize: ``"area"``: a pixel is anomalous where half of it is; ``"nearest"``.
         channels: ``"rgb"`` or ``"grey"``.
-        prompt_set: whose sentences are made anew for each class; ``None`` where words are learned or the bundle's.
-        prompt_key: what the class is to the sentences: ``"name"`` or ``"anatomy"``.
-        words: that stand for every class.
+        prompt_set: set whose prompts are made for each class; ``None`` if prompts are learned or the bundle's.
+        prompt_key: what the class is called in the prompts: ``"name"`` or ``"anatomy"``.
+        words: name that stands for every class in the prompts.
         texture_set: set for the classes of ``textures``.
         textures: see ``texture_set``.
         source: paper or release that it follows; empty for this package's own.
-        notes: what a reader of the figures should know.
+        notes: a remark for readers of the results.
     """
 
     name: str
@@ -115,8 +115,8 @@ def choose_protocol(name: str, method: str, benchmark: str) -> Protocol:
         benchmark: the set, as of :func:`~monai_zsad.data.benchmarks.get_benchmark`.
 
     Raises:
-        ConfigurationError: there is no such protocol or set, it is another method's, or one for scans is asked for
-            pictures or the other way round.
+        ConfigurationError: there is no such protocol or set, it is another method's, or it is for scans and the set has
+            images, or the other way round.
 
     Example:
         >>> choose_protocol("auto", "crane_plus", "DAGM 2007").name
@@ -151,12 +151,12 @@ def _methods() -> list[str]:
 def class_prompts(
     protocol: Protocol, records: Sequence[Mapping[str, Any]], words: Mapping[str, str] | None = None
 ) -> dict[str, PromptEnsemble]:
-    """Sentences for each class of a set; nothing where the network's words are learned or the bundle's own.
+    """Prompts for each class of a set; empty if the network's prompts are learned or the bundle's own.
 
     Args:
-        protocol: that tells the sets of sentences.
+        protocol: names the prompt sets.
         records: of the images, with ``class_name`` and ``prompt_name``.
-        words: class to what it is called in sentences, in place of the protocol's and the set's.
+        words: class to its name in the prompts, in place of the protocol's and the set's.
 
     Raises:
         ConfigurationError: ``words`` names a class that no image has, or a set has no place for what is given.
@@ -173,7 +173,7 @@ def class_prompts(
     if protocol.prompt_set is None:
         if given:
             raise ConfigurationError(
-                f"class_words is given, but the words of {protocol.method} are learned: leave it out"
+                f"class_words is given, but the prompts of {protocol.method} are learned: leave it out"
             )
         return {}
     return {
@@ -193,5 +193,5 @@ def _prompts(protocol: Protocol, class_name: str, words: str, *, strict: bool) -
     except ConfigurationError:
         if strict:
             raise
-        # Industrial classes, and tissue, are no anatomy: general words then.
+        # Industrial classes and tissue are not an anatomy, so they get the general prompts.
         return PromptEnsemble.named(chosen)

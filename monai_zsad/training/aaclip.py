@@ -25,7 +25,7 @@ _TARGET_BLOCKS = 19
 
 
 class _AACLIPStage(TrainingNetwork):
-    """What both stages share: anchors for the names of the images."""
+    """Base of both stages: text anchors for the names of the images."""
 
     def __init__(self, network: AACLIP, cache_dir: str | os.PathLike[str] | None = None) -> None:
         super().__init__(network, cache_dir)
@@ -90,7 +90,7 @@ class AACLIPTextTraining(_AACLIPStage):
         seed: int = 0,
         activation: Activation | None = None,
     ) -> None:
-        """Load CLIP; start the text adapter anew, or from a file where one is given."""
+        """Load CLIP; start the text adapter from ``seed``, or from a file."""
         self._load_clip(clip, activation)
         self._start(self.learned, seed)
         if text_adapter is not None:
@@ -149,7 +149,7 @@ class AACLIPImageTraining(_AACLIPStage):
         seed: int = 0,
         activation: Activation | None = None,
     ) -> None:
-        """Load CLIP and the text adapter of stage 1; start the image adapter anew, or from a file.
+        """Load CLIP and the text adapter of stage 1; start the image adapter from ``seed``, or from a file.
 
         Raises:
             WeightsError: if there is no text adapter.
@@ -208,7 +208,7 @@ def aaclip_training(
         raise ConfigurationError(f"stage={stage!r}: choose 1 (text adapters) or 2 (image adapters)")
     if cache_dir is not None:
         raise ConfigurationError(
-            "feature_cache is of no use in stage 2, whose adapters change the features: leave it out"
+            "feature_cache has no use in stage 2, whose adapters change the features: leave it out"
         )
     return AACLIPImageTraining(network)
 

@@ -1,4 +1,4 @@
-"""Training a small CLIP with AA-CLIP's heads from nothing: windows of slices against words for what lesions are."""
+"""Training of a small CLIP with AA-CLIP's heads from random weights: windows of slices against prompts of lesions."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["ConceptTraining", "parameter_groups", "prepare_windows"]
 class ConceptTraining(nn.Module):
     """Logits of each concept in windows of patches, for training; the network inside is what is kept.
 
-    AA-CLIP adapts a CLIP that was trained on pictures and captions. Here both towers are trained, on segmentation
+    AA-CLIP adapts a CLIP that was trained on images and captions. Here both towers are trained, on segmentation
     alone: each pixel of the map is compared with sentences that ask for one concept ("a FLAIR image of a brain with a
-    small hyperintense lesion") and sentences that deny it. Wording, anatomy and modality are drawn anew at every step.
+    small hyperintense lesion") and sentences that deny it. Wording, anatomy and modality are drawn again at every step.
 
     Only windows of a slice pass through the tower. They keep the position embeddings of their place, so the network
     later runs on whole slices; a step costs a fraction, and lesions fill more of it. A window may be the whole slice,
-    which is what inference sees. A linear head beside the words (``auxiliary``) lets the vision tower learn before the
-    text tower can say anything; it is not part of the network.
+    which is what inference sees. A linear head beside the prompts (``auxiliary``) lets the vision tower learn before
+    the text tower has learned anything; it is not part of the network.
 
     Batch normalisation takes the windows' own statistics at first. They are not those of whole slices: with the
     running ones, which a network is used with, average precision on validation slices was a half to a quarter of that
@@ -91,7 +91,7 @@ class ConceptTraining(nn.Module):
             network.load_weights(model=start)
 
     def forward(self, slices: torch.Tensor, tokens: torch.Tensor | None = None) -> Any:
-        """In training mode logits by words and by the auxiliary head; in evaluation mode what the network gives.
+        """In training mode logits by prompts and by the auxiliary head; in evaluation mode what the network gives.
 
         Args:
             slices: (B, 3, S, S) in [0, 1]; for training at the network's own size.

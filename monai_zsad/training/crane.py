@@ -1,4 +1,4 @@
-"""Networks in training: what a loss needs, with everything frozen but the trained part; Crane's."""
+"""Training networks: one part is trained, the rest is frozen, and the output is what a loss needs. Crane's is here."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class TrainingNetwork(nn.Module, ABC):
 
     @abstractmethod
     def load_weights(self, *, clip: str | Path, seed: int = 0, activation: Activation | None = None) -> None:
-        """Load the frozen weights and start the trained part, anew from ``seed`` unless a source is given."""
+        """Load the frozen weights, and start the trained part from ``seed`` or from a source that is given."""
 
     @abstractmethod
     def loss_inputs(self, images: torch.Tensor, names: Sequence[str] | None) -> Outputs:

@@ -57,7 +57,7 @@ class FeatureCache:
         self.misses = 0
 
     def __call__(self, images: torch.Tensor, compute: Callable[[torch.Tensor], Features]) -> Features:
-        """Features of a batch, of which only the images never seen before are computed.
+        """Features of a batch. Only those of new images are computed.
 
         Args:
             images: (B, C, H, W).
@@ -75,8 +75,8 @@ class FeatureCache:
         self.hits, self.misses = self.hits + len(found), self.misses + len(missing)
         if missing:
             computed = compute(images[missing])
-            for place, index in enumerate(missing):
-                found[index] = {name: tensor[place] for name, tensor in computed.items()}
+            for row, index in enumerate(missing):
+                found[index] = {name: tensor[row] for name, tensor in computed.items()}
                 _write(found[index], files[index])
         ordered = [found[index] for index in range(len(files))]
         return {name: torch.stack([kept[name].to(images.device) for kept in ordered]) for name in ordered[0]}
@@ -97,7 +97,7 @@ def _read(file: Path) -> Features | None:
     try:
         return load_file(file)
     except (SafetensorError, OSError):
-        # Damaged by something else than a run of this project; it is made anew.
+        # Another program has damaged the file. It is made again.
         return None
 
 

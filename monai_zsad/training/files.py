@@ -1,4 +1,4 @@
-"""What a training keeps on disk, and how it goes on after an interruption."""
+"""Files of a training, and how it goes on after an interruption."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class TrainingFiles:
         if changed := [f"{name} was {old.get(name)}, is {new[name]}" for name in new if new[name] != old.get(name)]:
             raise ConfigurationError(
                 f"{self.folder} holds a training with other settings ({'; '.join(changed)}): set them as they were, "
-                "give another --output_dir, or start anew with --resume false --overwrite true"
+                "give another --output_dir, or start again with --resume false --overwrite true"
             )
         self.network.learned.load_state_dict(state["learned"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -204,8 +204,8 @@ def read_training_state(path: Path) -> dict[str, Any]:
             raise LookupError(f"no {min(lacking)}")
     except (OSError, RuntimeError, LookupError, ValueError, EOFError, AttributeError, UnpicklingError) as error:
         raise WeightsError(
-            f"{path} is damaged or no state of a training: remove it to start anew, from a file of the last epoch if "
-            "you like (--weights#...)"
+            f"{path} is damaged or not the state of a training: remove it to start again, or start from a file of the "
+            "last epoch (--weights#...)"
         ) from error
     return dict(state)
 

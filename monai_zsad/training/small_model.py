@@ -1,4 +1,4 @@
-"""Training of the included model: what its bundle needs beside MONAI's trainer."""
+"""Training of the included model: the parts that MONAI's trainer lacks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def export_model(
 
     Parameters are kept in half precision: half the size, and maps that differ by less than they do between machines.
     With ``average`` they are the means of the best epoch's and the last ones', as in model soups (Wortsman et al., ICML
-    2022): what the two got wrong by chance, each in its own way, goes.
+    2022): random errors of the two partly cancel.
 
     Args:
         training: the network that was trained, with its last weights; takes over those that are written.
@@ -65,7 +65,7 @@ def export_model(
         name: of the weights, in reports.
 
     Raises:
-        WeightsError: if the training left no best epoch, or its file is damaged.
+        WeightsError: the training has no best epoch, or its file is damaged.
     """
     best = Path(output_dir).expanduser() / "best_network.pth"
     if not best.is_file():
@@ -73,7 +73,7 @@ def export_model(
     try:
         state = torch.load(best, map_location="cpu", weights_only=True)["network"]
     except (OSError, RuntimeError, LookupError, ValueError, EOFError, TypeError, UnpicklingError) as error:
-        raise WeightsError(f"{best} is damaged or no checkpoint of a training: train again") from error
+        raise WeightsError(f"{best} is damaged or not a checkpoint of a training: train again") from error
     if average:
         last = training.state_dict()
         state = {k: (v + last[k].to(v)) / 2 if v.is_floating_point() else last[k] for k, v in state.items()}

@@ -1,4 +1,4 @@
-"""A bundle's training: its data, its start, and options that contradict each other."""
+"""Start of a bundle's training: its data, its weights, and checks of its options."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def check_training(
     *,
     augmented: bool | str = False,
 ) -> None:
-    """Make the output folder; refuse to start anew over an earlier training, and options that contradict each other.
+    """Make the output folder; refuse to overwrite an earlier training, and options that contradict each other.
 
     Args:
         output_dir: of the training.
@@ -94,7 +94,7 @@ def check_training(
     """
     if network.caches and parse_flag("augment", augmented):
         raise ConfigurationError(
-            "features of augmented images are never asked for again: give --augment false, or no --feature_cache"
+            "kept features of augmented images would never be used again: give --augment false, or no --feature_cache"
         )
     folder = Path(output_dir).expanduser()
     try:
@@ -106,7 +106,7 @@ def check_training(
         if not parse_flag("overwrite", overwrite):
             raise OutputError(
                 f"{folder} holds a training of {network.part}: add --resume true to go on with it, --overwrite true to "
-                "start anew, or give another --output_dir"
+                "start again, or give another --output_dir"
             )
         state.unlink(missing_ok=True)
 
@@ -122,7 +122,7 @@ def start_training(
 ) -> None:
     """Load the frozen weights and start the trained part.
 
-    The trained part starts anew; what ``weights`` names for it is a file to start from instead. Stage 2 of AA-CLIP
+    The trained part starts from random values, or from the file that ``weights`` names for it. Stage 2 of AA-CLIP
     takes its text adapter from ``output_dir``, where stage 1 has left it, if none is named.
 
     Args:

@@ -79,7 +79,7 @@ def test_words_of_ones_own() -> None:
     assert "textural" in " ".join(class_prompts(protocol, [carpet])["carpet"].normal)
     with pytest.raises(ConfigurationError, match="class_words name nut, but the classes are metal_nut"):
         class_prompts(protocol, [record], {"nut": "x"})
-    with pytest.raises(ConfigurationError, match="words of crane are learned"):
+    with pytest.raises(ConfigurationError, match="prompts of crane are learned"):
         class_prompts(known_protocols()["crane"], [record], {"metal_nut": "x"})
     with pytest.raises(ConfigurationError, match="anatomy"):
         class_prompts(known_protocols()["anoclip-medical"], [record], {"metal_nut": "no organ"})

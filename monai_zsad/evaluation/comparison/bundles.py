@@ -33,7 +33,7 @@ class ComparedBundles:
     not lie on one grid. All run under the first bundle's ``inferer``.
 
     Args:
-        bundles: folders, by the name that the method gets in pictures.
+        bundles: folders, by the name that the method gets in figures.
         settings: configuration values by id, for every bundle that has the id.
         own_settings: the same for single bundles, by name; they come before ``settings``.
 

@@ -42,9 +42,9 @@ _POSTFIX = "comparison"
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What several methods say of one scan, on the grid that they saw: upright slices along the third axis.
+    """Results of several methods on one scan, on the grid that they saw: upright slices along the third axis.
 
-    Slices are numbered as in the scan's file, which is what pictures and other programs show.
+    Slices are numbered as in the scan's file, as figures and other programs show it.
 
     Attributes:
         case: id of the scan.
@@ -74,7 +74,7 @@ class Comparison:
 
     @property
     def seeded(self) -> list[str]:
-        """Methods that ran on random weights, whose maps mean nothing."""
+        """Methods that ran on random weights, whose maps are not a result."""
         return [name for name, model in self.models.items() if is_seeded(model)]
 
     def chosen(self, count: int = 3) -> list[int]:
@@ -86,7 +86,7 @@ class Comparison:
         return [self.numbers[index] for index in suspicious_slices(heats, count, spacing)]
 
     def figure(self, slice_number: int, *, limits: tuple[float, float] = (0.0, 1.0)) -> Figure:
-        """One picture: the slice, and beside it the map of each method over it, with its score.
+        """One figure: the slice, and beside it the map of each method over it, with its score.
 
         Args:
             slice_number: as in the scan's file.
@@ -123,7 +123,7 @@ class Comparison:
             output_dir: folder of the results.
             count: see :meth:`chosen`.
             limits: see :meth:`figure`.
-            overwrite: replace an earlier comparison of the case, with all its pictures.
+            overwrite: replace an earlier comparison of the case, with all its figures.
 
         Returns:
             The files, the JSON last: with it the comparison is complete.
@@ -221,7 +221,7 @@ def compare_methods(
     together = SharedNetworks(networks)
     image = scan if isinstance(scan, MetaTensor) else MetaTensor(scan)
     scorer = VolumeScored("pred", "image", method=volume_score)
-    # A result that says nothing: the slices' numbers are needed before there is one.
+    # A blank result: the numbers of the slices are needed before there is a real one.
     blank = torch.ones(1).expand(2, *image.shape[1:])
     numbers = [int(entry["slice"]) for entry in scorer({"pred": blank, "image": image})["slice_scores"]]
     inferer = VolumeSliceInferer() if inferer is None else inferer
