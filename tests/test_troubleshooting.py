@@ -42,7 +42,7 @@ MISTAKES = {
         f"{SCREEN} scan.nii.gz -o NEW --anatomy brian",
         f"{SCREEN} scan.nii.gz -o NEW --prompts mine",
     ],
-    "A weights file is none": [
+    "A file is not a weights file": [
         f"{SCREEN} scan.nii.gz -o NEW --bundle pointer/tiny_screening",
         f"{SCREEN} scan.nii.gz -o NEW --bundle bundles/crane --weights prompts=page.pth",
     ],
