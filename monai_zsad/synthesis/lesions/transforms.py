@@ -13,7 +13,8 @@ from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type
 
 from monai_zsad.errors import ConfigurationError, InputError
-from monai_zsad.synthesis.lesions.painting import Lesion, LesionSettings, paint_lesions
+from monai_zsad.synthesis.lesions.model import Lesion, LesionSettings
+from monai_zsad.synthesis.lesions.painting import paint_lesions
 
 __all__ = ["LesionedScan", "RandLesion", "RandLesionD", "RandLesionDict", "RandLesiond"]
 
