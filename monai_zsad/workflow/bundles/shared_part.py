@@ -17,6 +17,7 @@ import yaml
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.workflow.options.table import OPTIONS
 from monai_zsad.workflow.options.views import yaml_lines
+from monai_zsad.writers.files import atomic_path
 
 __all__ = ["OPTIONS_MARK", "STEPS_MARK", "update_bundle", "with_shared_part"]
 
@@ -73,14 +74,15 @@ def _settings(names: list[str]) -> str:
     return "\n".join(lines) + "}"
 
 
-def update_bundle(bundle: Path) -> bool:
+def update_bundle(bundle: Path, write: bool = True) -> bool:
     """Write the shared part of a bundle's ``inference.yaml`` again.
 
     Args:
         bundle: its folder.
+        write: False only compares.
 
     Returns:
-        Whether the file has changed.
+        Whether the file has changed, or would change.
 
     Raises:
         ConfigurationError: see :func:`with_shared_part`; or if the folder is not a bundle.
@@ -90,6 +92,7 @@ def update_bundle(bundle: Path) -> bool:
         raise ConfigurationError(f"{bundle} is not a bundle: it has no configs/inference.yaml")
     before = config.read_text(encoding="utf-8")
     after = with_shared_part(before)
-    if before != after:
-        config.write_text(after, encoding="utf-8")
+    if write and before != after:
+        with atomic_path(config) as temporary:
+            temporary.write_text(after, encoding="utf-8")
     return before != after
