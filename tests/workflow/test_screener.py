@@ -62,7 +62,7 @@ def test_same_files_as_the_command(scans: Path, result: Screened, tmp_path: Path
 
 def test_leaves_the_interpreter_as_it_was_and_resumes(scans: Path, result: Screened):
     before = sys.excepthook, list(sys.path), list(logging.root.handlers), logging.root.level
-    with pytest.raises(OutputError, match="already holds results of anna"):
+    with pytest.raises(OutputError, match="results of anna"):
         screen(scans, result.folder, threshold=0.1, **SMALL, **SEEDED)
     again = screen(scans / "anna.nii.gz", result.folder, threshold=0.1, resume=True, **SMALL, **SEEDED)
     assert (sys.excepthook, list(sys.path), list(logging.root.handlers), logging.root.level) == before
@@ -82,11 +82,14 @@ def test_own_weights_and_none_for_the_default(scans: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"windw": "brain"}, "did you mean --window"),
-        ({"bundle": "nobody"}, "nobody is no bundle"),
-        ({"engine": "spark"}, "choose process or ray"),
-        ({"workers": 2, "limit": 1}, "counts the cases of one process"),
-        ({"threshold": 0.1, "candidate_threshold": 0.2}, "the same option"),
+        ({"windw": "brain"}, "--windw .*--window"),
+        ({"bundle": "nobody"}, "nobody .*tiny_screening"),
+        ({"engine": "spark"}, "engine.*process.*ray"),
+        ({"workers": 2, "limit": 1}, "limit"),
+        (
+            {"threshold": 0.1, "candidate_threshold": 0.2},
+            "candidate_threshold",
+        ),
         ({"plane": "skew"}, "plane"),
     ],
 )
@@ -96,7 +99,7 @@ def test_wrong_options_are_sentences(scans: Path, tmp_path: Path, options: dict,
 
 
 def test_no_scan_is_an_input_error(tmp_path: Path):
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="nothing"):
         screen(tmp_path / "nothing", tmp_path / "out", **SMALL, **SEEDED)
 
 

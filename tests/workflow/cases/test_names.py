@@ -80,7 +80,7 @@ def test_salt_is_made_once_for_its_user_alone(mixed: Path, tmp_path: Path) -> No
     assert cases(mixed, tmp_path / "other")["DOE^JANE"] != first["DOE^JANE"]
     assert [file.name for file in (tmp_path / "out").iterdir()] == [".case_salt"]
     salt.write_text("")
-    with pytest.raises(OutputError, match="holds no salt"):
+    with pytest.raises(OutputError, match=r"\.case_salt"):
         find_cases(mixed, tmp_path / "out")
 
 
@@ -90,7 +90,7 @@ def test_salt_of_the_environment(mixed: Path, tmp_path: Path, monkeypatch: pytes
     assert first == cases(mixed, tmp_path / "other")
     assert not (tmp_path / "out").exists()
     monkeypatch.setenv(SALT_VARIABLE, "short")
-    with pytest.raises(ConfigurationError, match="at least 8"):
+    with pytest.raises(ConfigurationError, match=f"{SALT_VARIABLE}.* 8"):
         find_cases(mixed, tmp_path / "out")
 
 
@@ -103,7 +103,7 @@ def test_names_do_not_follow_folders(mixed: Path, tmp_path: Path) -> None:
 def test_equal_series_get_different_names(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         write_series(tmp_path / "in" / folder, SeriesInstanceUID="1.2.3", prefix=folder)
-    # One series in two folders is one case to the search; in a list they are two.
+    # The search makes one case of a series in two folders. In a list, these are two cases.
     listed = tmp_path / "scans.csv"
     listed.write_text("image\nin/a\nin/b\n")
     first, second = (record["case"] for record in find_cases(listed, tmp_path / "out"))
@@ -122,7 +122,7 @@ def test_a_lists_own_id_is_kept(mixed: Path, tmp_path: Path) -> None:
     assert all(re.fullmatch(HASHED, record["case"]) for record in find_cases(listed, tmp_path / "out", "hash"))
 
 
-def test_a_hostile_uid_is_no_path(tmp_path: Path) -> None:
+def test_a_hostile_uid_is_not_a_path(tmp_path: Path) -> None:
     for number, uid in enumerate(("../../x", "/etc/passwd", "..", "a" * 300)):
         folder = tmp_path / str(number)
         for file in write_series(folder, slices=2):
@@ -142,12 +142,12 @@ def test_key_file_tells_which_is_which(mixed: Path, tmp_path: Path) -> None:
     with key.open(encoding="utf-8", newline="") as stream:
         rows = {row["case"]: row["image"] for row in csv.DictReader(stream)}
     assert rows == {found["anna.nii.gz"]: str(mixed / "anna.nii.gz"), found["DOE^JANE"]: str(mixed / "DOE^JANE")}
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match=r"key\.csv"):
         find_cases(mixed, tmp_path / "out", "auto", tmp_path / "no" / "key.csv")
 
 
 def test_wrong_arguments(mixed: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="choose auto, files, hash, uid"):
+    with pytest.raises(ConfigurationError, match=r"case_names=.*auto, files, hash, uid"):
         find_cases(mixed, tmp_path / "out", "names")
     if os.geteuid():
         (tmp_path / "out").mkdir(mode=0o500)
@@ -251,7 +251,7 @@ def test_no_name_of_a_dicom_series_is_written_or_logged(tmp_path: Path) -> None:
             content = unpacked(file)
             assert b"ZQXQZ" not in content, file.name
             assert b"19010203" not in content, file.name
-    # The warnings are there, in other words.
+    # The results have the warnings, without these names.
     findings = [json.loads(file.read_text(encoding="utf-8")) for file in output.glob("*/*_findings.json")]
     said = " ".join(warning for content in findings for warning in content["warnings"])
     assert "identical" in said
@@ -296,5 +296,5 @@ def test_a_hashed_run_is_resumed(tmp_path: Path) -> None:
 
 
 def test_input_errors_stay(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="nothing"):
         find_cases(tmp_path / "nothing", tmp_path / "out")
