@@ -1,6 +1,6 @@
-"""The project's bundles, wherever the package is installed: their names, their folders, and copies to change.
+"""The bundles that come with the package: their names, their folders, and copies to change.
 
-MONAI downloads bundles of its model zoo by name; these come with the package, so that nothing has to be fetched:
+MONAI downloads bundles of its model zoo by name. These bundles are part of the package and need no download:
 
 >>> import monai_zsad.bundles
 >>> (monai_zsad.bundles.path("crane") / "configs" / "inference.yaml").is_file()
@@ -21,7 +21,7 @@ __all__ = ["copy", "names", "path"]
 _CONFIG = Path("configs", "inference.yaml")
 # Beside this file where a wheel has put them, at the top of the tree otherwise.
 _HOMES = (Path(__file__).resolve().parent, Path(__file__).resolve().parents[2] / "bundles")
-# What runs leave in a bundle's folder.
+# Folders that runs write into a bundle's folder.
 _LEFT_BY_RUNS = ("eval", "trained", "scans", "__pycache__")
 
 
@@ -36,7 +36,7 @@ def names() -> list[str]:
     """Names of the bundles, in alphabetical order.
 
     Returns:
-        What :func:`path` takes.
+        The names that :func:`path` takes.
 
     Example:
         >>> "tiny_screening" in names()
@@ -48,8 +48,8 @@ def names() -> list[str]:
 def path(name: str) -> Path:
     """The folder of a bundle, for ``--bundle_root`` and as the place of its ``configs``.
 
-    It may lie in the installed package and be read-only: give a run its own ``--output_dir``, and :func:`copy` the
-    bundle to change it.
+    The folder may be read-only, since it may be part of the installed package. So give a run its own ``--output_dir``,
+    and :func:`copy` the bundle before you change it.
 
     Args:
         name: one of :func:`names`.
@@ -72,18 +72,18 @@ def path(name: str) -> Path:
 
 
 def copy(name: str, folder: str | os.PathLike[str]) -> Path:
-    """Copy a bundle into a folder of one's own, to change its configuration or to convert weights into it.
+    """Copy a bundle into your own folder, to change its configuration or to convert weights into it.
 
     Args:
         name: one of :func:`names`.
-        folder: where the bundle's folder is put, as ``bundle_dir`` of MONAI's ``download``; made if need be.
+        folder: parent folder of the copy, like ``bundle_dir`` of MONAI's ``download``. It is made if it does not exist.
 
     Returns:
         The copy, ``folder / name``.
 
     Raises:
         ConfigurationError: if there is no such bundle.
-        OutputError: if the copy's place is taken, or it cannot be written.
+        OutputError: if the copy exists already, or cannot be written.
 
     Example:
         >>> import tempfile
@@ -92,7 +92,7 @@ def copy(name: str, folder: str | os.PathLike[str]) -> Path:
     """
     source, target = path(name), Path(folder).expanduser() / name
     if target.exists() or target.is_symlink():
-        raise OutputError(f"{target} is there already: remove it, or give another folder")
+        raise OutputError(f"{target} exists already: remove it, or give another folder")
     temporary = target.with_name(f".{name}-{uuid.uuid4().hex[:8]}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

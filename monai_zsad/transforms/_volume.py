@@ -1,4 +1,4 @@
-"""What every transform of this room asks of its input: channel-first, three spatial axes, finite, a usable affine."""
+"""Checks of the input for all transforms: channel-first, three spatial axes, finite values, a usable affine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SLAB_VOXELS = 1_000_000
 
 
 def describe(img: torch.Tensor) -> str:
-    """Name of a volume for messages: its file where the metadata knows it."""
+    """Name of a volume for messages: its file, if the metadata hold it."""
     name = img.meta.get("filename_or_obj") if isinstance(img, MetaTensor) else None
     return f"the scan {name!r}" if isinstance(name, str) and name else "the volume"
 
@@ -39,7 +39,7 @@ def as_volume(img: NdarrayOrTensor) -> MetaTensor:
     """The input as a channel-first MetaTensor (C, X, Y, Z); a plain tensor only under ``set_track_meta(False)``.
 
     Raises:
-        InputError: the input has not one channel axis and three spatial axes.
+        InputError: the input does not have one channel axis and three spatial axes.
     """
     volume: torch.Tensor = convert_to_tensor(img, track_meta=get_track_meta())
     if volume.ndim != 4 or volume.numel() == 0:
@@ -59,7 +59,7 @@ def _slabs(img: torch.Tensor) -> Iterator[tuple[int, slice]]:
 
 
 def all_finite(img: torch.Tensor) -> bool:
-    """Whether a volume (C, X, Y, Z) holds neither NaN nor infinity; slab by slab, as PyTorch makes copies to tell."""
+    """Whether a volume (C, X, Y, Z) holds neither NaN nor infinity. In slabs, because PyTorch makes copies."""
     plain = img.as_tensor() if isinstance(img, MetaTensor) else img
     return not plain.is_floating_point() or all(
         bool(torch.isfinite(plain[channel, rows]).all()) for channel, rows in _slabs(plain)
@@ -67,9 +67,9 @@ def all_finite(img: torch.Tensor) -> bool:
 
 
 def each_voxel(img: torch.Tensor, function: Callable[[torch.Tensor], NdarrayOrTensor]) -> torch.Tensor:
-    """What a function of single voxels makes of a volume (C, X, Y, Z), as float32, with its metadata.
+    """Apply a function of single voxels to a volume (C, X, Y, Z); returns float32 with its metadata.
 
-    Slab by slab: each step of an expression over a whole volume would take the memory of another volume.
+    It works in slabs, because each step of an expression would need the memory of another volume.
     """
     plain = img.as_tensor() if isinstance(img, MetaTensor) else img
     out = torch.empty(plain.shape, dtype=torch.float32, device=plain.device)
@@ -79,7 +79,7 @@ def each_voxel(img: torch.Tensor, function: Callable[[torch.Tensor], NdarrayOrTe
 
 
 def box_of(mask: np.ndarray) -> tuple[slice, ...]:
-    """Smallest box around what is set in a mask (X, Y, Z); of an empty mask, its first voxel."""
+    """Smallest box around the set voxels of a mask (X, Y, Z). For an empty mask, it is the first voxel."""
     box = []
     for axis in range(3):
         places = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
@@ -102,7 +102,7 @@ def require_finite(img: torch.Tensor) -> None:
 
 
 def ras_affine(img: torch.Tensor) -> np.ndarray:
-    """The 4 x 4 voxel-to-world matrix in mm, RAS, float64; the identity where the input carries none.
+    """The 4 x 4 voxel-to-world matrix in mm, RAS, float64; the identity if the input has none.
 
     Raises:
         InputError: the matrix is singular or not finite.

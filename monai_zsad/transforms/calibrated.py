@@ -1,4 +1,4 @@
-"""P-values for a scan's score and its lesion candidates, by a calibration on scans taken as normal."""
+"""P-values for a scan's score and its lesion candidates, from a calibration on normal scans."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class ScoreCalibration(Protocol):
-    """What these transforms ask of a calibration; ``monai_zsad.workflow.calibration.Calibration`` is one."""
+    """A calibration as these transforms need it, such as ``monai_zsad.workflow.calibration.Calibration``."""
 
     def check(self, run: Mapping[str, Any]) -> None:
         """Refuse a run that differs from the one that the calibration was made with.
@@ -54,7 +54,7 @@ class ScoreCalibration(Protocol):
         """
 
     def threshold(self, alpha: float) -> float:
-        """Peak score above which a candidate's p-value is at most ``alpha``; refused where that cannot be.
+        """Peak score above which a candidate's p-value is at most ``alpha``; refused if there is none.
 
         Args:
             alpha: rate of false positives, within (0, 1).
@@ -64,7 +64,7 @@ class ScoreCalibration(Protocol):
         """
 
     def summary(self, alpha: float | None = None) -> dict[str, Any]:
-        """What findings say of it.
+        """Summary for the findings.
 
         Args:
             alpha: the rate that candidates were held to, if any.
@@ -130,7 +130,7 @@ class CalibratedCandidates(Transform):
         kept = [(found, p) for found, p in judged if self.alpha is None or p <= self.alpha]
         dropped = [found.id for found, p in judged if self.alpha is not None and p > self.alpha]
         if labels is not None and dropped:
-            # PyTorch can neither look up nor fill uint16.
+            # PyTorch supports neither lookup nor fill for uint16.
             ids = labels.detach().cpu().numpy()
             left = torch.from_numpy(np.where(np.isin(ids, dropped), 0, ids).astype(ids.dtype)).to(labels.device)
             labels = MetaTensor(left).copy_meta_from(labels) if isinstance(labels, MetaTensor) else left

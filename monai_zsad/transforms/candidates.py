@@ -1,4 +1,4 @@
-"""Lesion candidates of an anomaly map: where they are, how large, how suspicious."""
+"""Lesion candidates of an anomaly map: position, size and score."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class LesionCandidates(Transform):
                     f"the body has the shape {tuple(mask.shape)}, {describe(volume)} {tuple(volume.shape)}: a mask of "
                     "one channel on the same grid is needed."
                 )
-            # A comparison of bool with a number is made in 64-bit integers, 2 GiB of a large CT.
+            # A comparison of bool with a number uses 64-bit integers, 2 GiB for a large CT.
             inside = (mask[0] if mask.dtype is torch.bool else mask[0] > 0).cpu().numpy()
         for axis, size in enumerate(affine_to_spacing(affine, 3)):
             if radius := int(self.border_mm / size + SPACING_TOLERANCE):
@@ -176,7 +176,7 @@ class LesionCandidates(Transform):
         keep = (peaks > high) & (sizes * voxel_volume(affine) >= self.min_volume_mm3 * (1 - SPACING_TOLERANCE))
         keep[0] = False
         if self.max_candidates is not None and keep.sum() > self.max_candidates:
-            # Those of equal peaks are told apart once they are measured.
+            # Candidates with equal peaks are ordered after the measurement.
             keep &= peaks >= np.sort(peaks[keep])[-self.max_candidates]
         if keep.sum() > _MOST:
             raise InputError(

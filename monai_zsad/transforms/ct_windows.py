@@ -1,4 +1,4 @@
-"""CT windows: the one table of names, and the transform from HU to [0, 1]."""
+"""CT windows: the table of names, and the transform from HU to [0, 1]."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CT_WINDOWS: Mapping[str, tuple[float, float]] = MappingProxyType(
     }
 )
 """Named windows, (level, width) in HU. Reference: Radiopaedia, "Windowing (CT)", radiopaedia.org/articles/windowing-ct;
-where it states a range (subdural, soft tissue), a value inside the range."""
+if it states a range (subdural, soft tissue), a value inside the range."""
 
 
 class HUWindow(NamedTuple):
@@ -97,13 +97,13 @@ def parse_windows(windows: WindowSpec, argument: str = "windows", keywords: Iter
     Args:
         windows: a name, a (level, width) pair in HU, or a list of one or three of those.
         argument: name of the argument, for messages.
-        keywords: further words that the caller accepts, for messages.
+        keywords: further names that the caller accepts, for messages.
 
     Returns:
         One or three windows.
 
     Raises:
-        ConfigurationError: an unknown name, a pair that is no window, or another number of windows than one or three.
+        ConfigurationError: an unknown name, a pair that is not a window, or neither one nor three windows.
 
     Example:
         >>> [str(window) for window in parse_windows([40, 80])]

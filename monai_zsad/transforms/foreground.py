@@ -1,4 +1,4 @@
-"""The body as a mask: Otsu or a threshold, holes filled, specks removed."""
+"""Mask of the body: Otsu or a threshold, holes filled, small parts removed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _otsu(values: np.ndarray, floor: float | None) -> float:
     from skimage.filters import threshold_otsu
 
     step = max(1, ceil((values.size / _THRESHOLD_SAMPLES) ** (1 / 3)))
-    # A copy of our own: its order does not matter, so that it can be sorted into and clipped in place.
+    # A copy, which can be sorted and clipped in place.
     sample = values[::step, ::step, ::step].flatten()
     low, high = (float(value) for value in np.percentile(sample, (0.5, 99.5), overwrite_input=True))
     if low == high:
@@ -59,12 +59,12 @@ def _fill_slices(mask: np.ndarray, axis: int, filled: np.ndarray) -> None:
 
 
 class BodyMask(Transform):
-    """Mask of the body: brighter than the background, holes filled, specks removed.
+    """Mask of the body: brighter than the background, holes filled, small parts removed.
 
-    MONAI's ``ForegroundMask`` thresholds RGB pictures with bright background and neither fills holes nor removes
-    specks; ``FillHoles`` fills only what is enclosed in all three dimensions, so that airways and ears, open to the
-    outside, stay empty. Here a hole is filled where it is enclosed within a slice of any of the three array directions.
-    The price: a gap between limbs that close a ring around it is filled, too.
+    MONAI's ``ForegroundMask`` thresholds RGB images with bright background and neither fills holes nor removes
+    small parts. ``FillHoles`` fills only holes that are enclosed in all three dimensions, so that airways and ears,
+    which are open to the outside, stay empty. Here a hole is filled where it is enclosed within a slice of any of the
+    three array directions. A gap between limbs that enclose it is filled too.
 
     Otsu's threshold does not depend on an offset or a scale of the values. Of a CT (``meta["modality"] == "CT"``)
     values below -1024 HU, the padding around a round field of view, count as air.

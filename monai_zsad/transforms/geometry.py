@@ -1,4 +1,4 @@
-"""The picture's geometry: isotropic pixels, a square frame, cropped to the body."""
+"""Geometry of the slices: isotropic pixels, a square frame, cropped to the body."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class InPlaneSpacingd(MapTransform, InvertibleTransform):
 class SquarePad(SpatialPad):
     """Pad the first two axes symmetrically to a square.
 
-    MONAI's ``SpatialPad`` needs the side length beforehand; everything else is its work.
+    MONAI's ``SpatialPad`` was not enough: it needs the side length beforehand.
 
     Args:
         value: what is padded; 0 is black after the intensities were scaled to [0, 1].

@@ -1,4 +1,4 @@
-"""Values to [0, 1]: robust percentiles inside the body, and the one switch between them and CT windows."""
+"""Intensities to [0, 1]: robust percentiles inside the body, and the choice between them and CT windows."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class ForegroundPercentileScale(Transform):
         if high <= low:
             raise InputError(
                 f"{describe(volume)} is constant in its foreground: the percentiles {self.lower:g} and {self.upper:g} "
-                f"are both {low:g}. Check that it is a scan and no mask; if it is, choose wider percentiles or, "
+                f"are both {low:g}. Check that it is not a mask. For a scan, choose wider percentiles or, "
                 "for a CT, a window."
             )
         return low, high
@@ -161,10 +161,10 @@ class ForegroundPercentileScaled(MapTransform):
 
 
 class ScanIntensity(Transform):
-    """The one switch of a bundle between CT windows and percentiles.
+    """Choose between CT windows and percentiles.
 
-    It only chooses between :class:`CTWindow` and :class:`ForegroundPercentileScale`, by the scan where asked to; MONAI
-    has no transform that looks at the modality. It comes before any padding, as 0 HU is not black.
+    It applies :class:`CTWindow` or :class:`ForegroundPercentileScale`, with ``"auto"`` according to the scan. MONAI has
+    no transform that depends on the modality. It must come before padding, because 0 HU is not black.
 
     Args:
         window: ``"auto"`` (a CT by its ``meta["modality"]`` gets ``ct_window``, everything else percentiles),
@@ -176,7 +176,7 @@ class ScanIntensity(Transform):
         foreground: see :class:`ForegroundPercentileScale`.
 
     Raises:
-        ConfigurationError: an unknown window, or percentiles that are none.
+        ConfigurationError: an unknown window, or percentiles that are out of range.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""One lesion candidate: where a connected region lies, how large, how suspicious and of what shape it is."""
+"""One lesion candidate: position, size, score and shape of a connected region."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class LesionCandidate:
     """A connected suspicious region.
 
     Attributes:
-        id: its value in the label map; 1 is the most suspicious.
+        id: value in the label map; 1 is the most suspicious candidate.
         voxels: number of voxels.
         volume_mm3: volume in mm3.
         peak_score: largest value of the map.
         mean_score: mean of the map.
         centroid_ras_mm: centre of gravity of its voxels, (x, y, z) in mm, RAS.
-        centroid_lps_mm: the same, LPS.
+        centroid_lps_mm: the same point in LPS.
         centroid_voxel: the same as indices of the array, fractional.
         peak_ras_mm: centre of the voxel with the largest value, (x, y, z) in mm, RAS; of several equal ones that with
             the smallest x, then y, then z.
-        peak_lps_mm: the same, LPS.
+        peak_lps_mm: the same point in LPS.
         peak_voxel: the same as indices of the array.
         bounding_box: (start, stop) along each axis of the array, stop not included.
         slice_range: first and last slice, both included, along the third axis of the array.
@@ -59,7 +59,7 @@ class LesionCandidate:
     sphericity: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Numbers and lists, as JSON has them; floats are rounded to six decimals."""
+        """Values for JSON. Floats are rounded to six decimals."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
 
 
@@ -75,7 +75,7 @@ def _point(values: np.ndarray) -> Point:
 
 
 def _elongation(coordinates: np.ndarray, matrix: np.ndarray) -> float:
-    """Ratio of principal axes; the moments of the single voxel are part of it, so that one voxel has a shape, too."""
+    """Ratio of the principal axes. It includes the moments of a voxel, so that a single voxel has a shape too."""
     centred = coordinates - coordinates.mean(0)
     moments = matrix @ (centred.T @ centred / len(centred) + np.eye(3) / 12) @ matrix.T
     lengths = np.sqrt(np.linalg.eigvalsh(moments))
@@ -83,7 +83,7 @@ def _elongation(coordinates: np.ndarray, matrix: np.ndarray) -> float:
 
 
 def _sphericity(image: np.ndarray, matrix: np.ndarray) -> float:
-    """From volume and surface of one mesh, so that the value stays within (0, 1] for the smallest regions, too."""
+    """Sphericity from volume and surface of one mesh, so that it stays in (0, 1] for the smallest regions too."""
     from skimage.measure import marching_cubes, mesh_surface_area
 
     vertices, faces, _, _ = marching_cubes(np.pad(image, 1).astype(np.float32), 0.5)
@@ -95,7 +95,7 @@ def _sphericity(image: np.ndarray, matrix: np.ndarray) -> float:
 
 def voxel_volume(affine: np.ndarray) -> float:
     """Volume of a voxel in mm3."""
-    # The determinant makes 3.0000000000000004 of a voxel of 3 mm3.
+    # The determinant would give 3.0000000000000004 for a voxel of 3 mm3.
     return abs(float(np.cross(affine[:3, 0], affine[:3, 1]) @ affine[:3, 2]))
 
 
@@ -116,7 +116,7 @@ def measured(region: Any, values: np.ndarray, start: np.ndarray, affine: np.ndar
     coordinates = coordinates + start
     centroid = coordinates.mean(0)
     peaks = coordinates[scores == scores.max()]
-    # Rounded, so that of equal peaks the same one is taken from every orientation of the array.
+    # Rounded, so that among equal peaks the same one is chosen in every orientation of the array.
     peak = peaks[np.lexsort(np.round(apply_affine(affine, peaks), 3).T[::-1])[0]]
     centroid_mm, peak_mm = apply_affine(affine, centroid), apply_affine(affine, peak)
     first, stop = coordinates.min(0).tolist(), (coordinates.max(0) + 1).tolist()
@@ -143,6 +143,6 @@ def measured(region: Any, values: np.ndarray, start: np.ndarray, affine: np.ndar
 
 def rank(candidate: LesionCandidate) -> tuple[float, ...]:
     """Sort key: most suspicious first."""
-    # The mean depends on the order of summation in its last digits.
+    # The last digits of the mean depend on the order of summation.
     position = (round(x, 3) for x in candidate.peak_ras_mm)
     return (-candidate.peak_score, -round(candidate.mean_score, 9), -candidate.voxels, *position)

@@ -1,4 +1,4 @@
-"""Slices the way a radiologist sees them, whatever the order of the array's axes."""
+"""Slices in the upright display of radiology, for every order of the array's axes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 DISPLAY_AXCODES: Mapping[str, str] = MappingProxyType({"axial": "PLS", "coronal": "ILA", "sagittal": "IPR"})
 """Directions in which the three array axes (rows, columns, slices) grow, as nibabel's axis codes.
 
-A row index grows down the picture and a column index to its right, so axial is anterior up, coronal and sagittal are
+A row index grows down the image and a column index to its right, so axial is anterior up, coronal and sagittal are
 superior up; axial and coronal have the patient's right on the left, sagittal has anterior on the left. The slice index
 grows with the RAS coordinate: to superior, anterior, right.
 """
@@ -77,13 +77,13 @@ class UprightOrientation(InvertibleTransform):
     """Reorder and flip the array's axes to (rows, columns, slices) of an upright display; nothing is resampled.
 
     MONAI's ``Orientation`` takes one fixed set of axis codes; the plane of acquisition depends on the scan. Its inverse
-    reads the directions anew from the affine, which is ambiguous for scans tilted by 45 degrees; here the permutation
+    reads the directions from the affine again, which is ambiguous for scans tilted by 45 degrees. Here the permutation
     itself is kept. The permutation is done by the function behind ``Orientation``.
 
     Args:
         plane: ``"axial"``, ``"coronal"``, ``"sagittal"``, or ``"acquisition"`` (see :func:`acquisition_plane`). The
             axes follow :data:`DISPLAY_AXCODES`; an oblique scan takes the closest directions. A single slice is shown
-            in its own plane whatever is asked for, as in another it would be a line; a warning says so.
+            in its own plane, because in another plane it would be a line; a warning says so.
 
     Raises:
         ConfigurationError: an unknown plane.
@@ -126,7 +126,7 @@ class UprightOrientation(InvertibleTransform):
         if plane != self.plane != "acquisition":
             _logger.warning("The scan is a single %s slice: plane=%r is not used", plane, self.plane)
         turn = ornt_transform(io_orientation(affine), axcodes2ornt(DISPLAY_AXCODES[plane]))
-        # MONAI's function changes the array it is given
+        # MONAI's function changes its argument
         out = orientation(volume, affine, turn.copy(), lazy=False, transform_info=self.get_transform_info())
         if isinstance(out, MetaTensor) and self.tracing:
             out.applied_operations[-1][TraceKeys.EXTRA_INFO]["turn"] = turn

@@ -1,4 +1,4 @@
-"""An anomaly map that follows the edges of its scan: guided filtering."""
+"""Guided filter: an anomaly map that follows the edges of its scan."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class GuidedRefinement(Transform):
         values, guide = values.movedim(axis, 0), guide.movedim(axis, 0)
         rows, margin = len(values), 2 * radii[axis]
         step = max(1, margin, _SLAB_VOXELS // values[0].numel())
-        # What a slab overwrites, the next one still needs as it was.
+        # The next slab needs the original values of the rows that this slab overwrites.
         above = values[:0].cpu().numpy()
         for start in range(0, rows, step):
             stop = min(rows, start + step)

@@ -1,4 +1,4 @@
-"""One score for a volume, and where its slices lie in the scan."""
+"""Score of a volume, and the positions of its slices in the scan."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def volume_score(
 ) -> float:
     """Reduce the scores of a volume's slices to one.
 
-    The default is the mean of the highest k: a lesion spans several slices, so several are high together, while the
-    maximum follows a single slice gone wrong and the mean sinks with the number of healthy slices in the scan.
+    The default is the mean of the k highest scores. A lesion spans several slices, so several scores are high. The
+    maximum would follow a single wrong slice, and the mean would depend on the number of normal slices.
 
     Args:
         scores: scores of the slices that were scored, in any order.
@@ -88,8 +88,8 @@ class VolumeScored(MapTransform):
     Added are ``volume_score`` (float) and ``slice_scores``, one dictionary per slice in the order of the third axis:
     ``slice`` (index along the source scan's own axis, the one whose direction is closest to the third axis here),
     ``position_mm`` ([x, y, z] in mm, RAS, of the centre of the slice as the network saw it), ``score`` (mean of channel
-    1 over the slice, which is the constant itself) and ``scored`` (False where both channels are 0 all over: the slice
-    was skipped and counts for nothing).
+    1 over the slice, which is the constant itself) and ``scored`` (False if both channels are 0
+    everywhere: the slice was skipped and does not count).
 
     Args:
         keys: key of the result (2, rows, columns, slices): channel 0 the anomaly map, channel 1 the slice score.
