@@ -1,4 +1,4 @@
-"""Every block, command and option of the documents is executed as it is typed, or stands below with why it is not."""
+"""Every block, command and option of the documents is run as typed. The others stand below, with the reason."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOT_EXECUTED = {
     "export MONAI_LABEL_DICOMWEB_USERNAME": "tests/integration/test_monailabel_orthanc.py",
 }
 PYTHON_NOT_EXECUTED = {"from monailabel.client": LABEL}
-# In the place of what is large, or must be downloaded.
+# Small networks and random weights, in place of large ones that must be downloaded.
 IN_PYTHON = {
     "Crane()": f"Crane({ARCHITECTURE}, 56)",
     '"ViT-L-14-336:openai"': '"seed:0"',
@@ -140,14 +140,14 @@ def _groups(names: set[str]) -> set[str]:
 
 
 def packed(page: Path) -> list[dict[str, list[str]]]:
-    """The options of a bundle's page in as few runs as there are values of one option."""
+    """The options of a bundle's page, in as few runs as possible: each run has one value of an option."""
     runs: list[dict[str, list[str]]] = []
     for pairs in map(_pairs, wishes(page)):
-        place = next((run for run in runs if not _groups(set(run)) & _groups(set(pairs))), None)
-        if place is None:
+        free = next((run for run in runs if not _groups(set(run)) & _groups(set(pairs))), None)
+        if free is None:
             runs.append(pairs)
         else:
-            place |= pairs
+            free |= pairs
     return [run for run in runs if run]
 
 
@@ -197,28 +197,31 @@ def test_packing_leaves_nothing_out() -> None:
 
 # ---- commands of this package, wherever they stand -----------------------------------------------------------------
 
-OWN_COMMANDS = [
-    (name_of(page), command)
-    for page in PAGES
-    for command in own_commands(page) + [c for b in blocks(page) if b.language == "bash" for c in b.commands]
-    if " -m monai_zsad " in command
-]
+
+def commands_of(page: Path) -> list[str]:
+    """Words of this package's commands on a page, those that are not executed as well."""
+    typed = own_commands(page) + [line for block in blocks(page) if block.language == "bash" for line in block.commands]
+    return [words for _, found, words in (line.partition(" -m monai_zsad ") for line in typed) if found]
 
 
-@pytest.mark.parametrize(("page", "command"), OWN_COMMANDS, ids=[f"{page} {line}" for page, line in OWN_COMMANDS])
-def test_the_command_line_knows_every_option(page: str, command: str) -> None:
-    """Those that are not executed as well: words are understood, whatever they mean."""
-    words = shlex.split(command.partition(" -m monai_zsad ")[2])
+def check_words(command: str) -> None:
+    """Parse a command without running it; a wrong command or option raises."""
+    words = shlex.split(command)
     current = typer.main.get_command(app)
     while hasattr(current, "commands") and words:
-        assert words[0] in current.commands, f"{page}: no command {words[0]}"
         current, words = current.commands[words[0]], words[1:]
     current.make_parser(typer.Context(current)).parse_args(words)
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=name_of)
+def test_the_command_line_knows_every_option(page: Path) -> None:
+    for command in commands_of(page):
+        check_words(command)
+
+
 def test_an_unknown_option_is_found() -> None:
     with pytest.raises(Exception, match="No such option: --kinds"):
-        test_the_command_line_knows_every_option("page", "python -m monai_zsad weights list --kinds prompts")
+        check_words("weights list --kinds prompts")
 
 
 def test_tables_of_the_command_lines_own_options() -> None:
@@ -228,7 +231,7 @@ def test_tables_of_the_command_lines_own_options() -> None:
     assert not [word for wish in wishes(page) for word in wish if word.startswith("--") and word not in known]
 
 
-# ---- links and the picture -----------------------------------------------------------------------------------------
+# ---- links and the demo image --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -240,8 +243,8 @@ def test_links_lead_to_what_is_there(page: Path) -> None:
             assert anchor in headings(file), f"{name_of(page)}: {target}#{anchor}"
 
 
-def test_the_picture_is_small_and_shown() -> None:
-    picture = ROOT / "docs" / "images" / "demo.png"
-    assert 20_000 < picture.stat().st_size < 200_000
-    assert picture.read_bytes().startswith(b"\x89PNG")
+def test_the_demo_image_is_small_and_shown() -> None:
+    image = ROOT / "docs" / "images" / "demo.png"
+    assert 20_000 < image.stat().st_size < 200_000
+    assert image.read_bytes().startswith(b"\x89PNG")
     assert ("docs/images/demo.png", "") in links(ROOT / "README.md")

@@ -48,7 +48,8 @@ class Finished(NamedTuple):
 
 def _scan(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(body(), path)
+    # Every second voxel: the same body, in half as many slices of every plane.
+    nibabel.save(body().slicer[::2, ::2, ::2], path)
 
 
 def _scans(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A bundle in the hands of MONAI Label, which reads ``inference.yaml`` alone and never runs ``initialize``."""
+"""A bundle as MONAI Label runs it: it reads only ``inference.yaml`` and does not run ``initialize``."""
 
 from __future__ import annotations
 
@@ -13,19 +13,9 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from monai_zsad.writers import (
-    SaveCased,
-    SaveFindingsd,
-    SaveLabelsd,
-    SaveManifestd,
-    SavePreviewd,
-    SaveReportd,
-    SaveScoresd,
-)
+from monai_zsad.workflow.steps import without_writers
 from tests.bundles.runs import BUNDLES, config_file, parser_of, run_small, small
 from tests.data.samples import write_nifti
-
-WRITERS = (SaveCased, SaveFindingsd, SaveLabelsd, SaveManifestd, SavePreviewd, SaveReportd, SaveScoresd)
 
 
 @pytest.fixture(scope="module", params=BUNDLES, ids=lambda folder: folder.name)
@@ -56,9 +46,9 @@ def label_run(bundle: Path, data: dict[str, Any], *, writers: bool) -> dict[str,
     with torch.no_grad():
         pred = parser.get_parsed_content("inferer", instantiate=True)(data["image"][None], network)
     data["pred"] = pred[0]
-    for transform in parser.get_parsed_content("postprocessing", instantiate=True).transforms:
-        if writers or not isinstance(transform, WRITERS):
-            data = transform(data)
+    postprocessing = parser.get_parsed_content("postprocessing", instantiate=True)
+    for transform in postprocessing.transforms if writers else without_writers(postprocessing):
+        data = transform(data)
     return data
 
 
