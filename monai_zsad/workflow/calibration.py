@@ -99,11 +99,15 @@ class Calibration:
 
     def volume_p_value(self, score: float) -> float:
         """P-value of the score of a volume."""
-        return float(conformal_p_values([_rounded(scan.volume_score) for scan in self.scans], [_rounded(score)])[0])
+        return float(
+            conformal_p_values(
+                [round(float(scan.volume_score), _DECIMALS) for scan in self.scans], [round(float(score), _DECIMALS)]
+            )[0]
+        )
 
     def candidate_p_values(self, peaks: Sequence[float]) -> list[float]:
         """P-value of each candidate, from its peak score."""
-        return conformal_p_values(self._peaks, [_rounded(peak) for peak in peaks]).tolist()
+        return conformal_p_values(self._peaks, [round(float(peak), _DECIMALS) for peak in peaks]).tolist()
 
     def threshold(self, alpha: float) -> float:
         """Threshold of the peak score: a normal scan has a candidate above it with a probability of at most ``alpha``.
@@ -117,7 +121,10 @@ class Calibration:
 
     @property
     def _peaks(self) -> list[float]:
-        return [-float("inf") if scan.peak_score is None else _rounded(scan.peak_score) for scan in self.scans]
+        return [
+            -float("inf") if scan.peak_score is None else round(float(scan.peak_score), _DECIMALS)
+            for scan in self.scans
+        ]
 
     def check(self, run: Mapping[str, Any]) -> None:
         """Compare a run with the run that made the calibration, and refuse it if they differ.
@@ -180,6 +187,12 @@ class Calibration:
 
 def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     """Read a file that :meth:`Calibration.save` wrote.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The calibration.
 
     Raises:
         InputError: if the file does not exist, is not a calibration, or is damaged.
@@ -249,10 +262,6 @@ def _reference_scan(content: Mapping[str, Any], peak: Any) -> ReferenceScan:
     return ReferenceScan(str(content["case"]), float(content["volume_score"]), None if peak is None else float(peak))
 
 
-def _rounded(score: float) -> float:
-    return round(float(score), _DECIMALS)
-
-
 def _facts(run: Mapping[str, Any]) -> dict[str, Any]:
     """The values that a run and its calibration must share, in the types of JSON."""
     scan = run.get("scan") or {}
@@ -278,8 +287,8 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Dotted names, with both values, that differ. A missing value counts as None."""
     left, right = dict(_flat(found)), dict(_flat(expected))
-    names = sorted(left.keys() | right.keys())
-    return [(name, left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)]
+    both = ((name, left.get(name), right.get(name)) for name in sorted(left.keys() | right.keys()))
+    return [(name, one, other) for name, one, other in both if one != other]
 
 
 def _listed(differences: Sequence[tuple[str, Any, Any]], other: str) -> str:

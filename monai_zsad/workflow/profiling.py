@@ -50,21 +50,32 @@ class StudyProfiler:
         self._engine: Engine | None = None
 
     def loading(self, preprocessing: Compose) -> Any:
-        """Return the same transforms with a measurement up to ``LoadImaged`` and one after it.
+        """The same transforms with a measurement up to ``LoadImaged`` and one after it.
 
-        The data get ``load_seconds``, a dictionary with "read" and "prepare". If this profiler is not active, the
-        argument itself is returned.
+        The data get ``load_seconds``, a dictionary with "read" and "prepare".
+
+        Args:
+            preprocessing: of the bundle.
+
+        Returns:
+            The measured transforms; the argument itself if this profiler is not active.
         """
         return _TimedLoading(preprocessing) if self.active else preprocessing
 
     def timed(self, postprocessing: Compose) -> Compose:
-        """Return the same transforms. Each of them is measured if this profiler is active.
+        """The same transforms. Each of them is measured if this profiler is active.
 
         Writers count as "write", ``Invertd`` as "invert", and all other transforms as "findings".
 
         MONAI's engine and ``Compose`` keep the input of the first transform until the last transform has finished. For
         a large CT, these are two more volumes in memory. If this profiler is attached to an engine, the returned
         transforms remove ``pred`` from the output of the engine.
+
+        Args:
+            postprocessing: of the bundle.
+
+        Returns:
+            The transforms.
         """
         taken = [_Timed(step, _part(step), self.seconds) if self.active else step for step in postprocessing.transforms]
         return _Steps(taken, self._release)
@@ -76,7 +87,11 @@ class StudyProfiler:
                 held.pop(CommonKeys.PRED, None)
 
     def attach(self, engine: Engine) -> None:
-        """Register the handler with an evaluator."""
+        """Register the handler with an evaluator.
+
+        Args:
+            engine: the evaluator.
+        """
         self._engine = engine
         if self.active:
             engine.add_event_handler(Events.ITERATION_STARTED, self._start)

@@ -191,7 +191,11 @@ class ScreeningRun:
             raise SystemExit(1)
 
     def attach(self, engine: Engine) -> None:
-        """Register the run as a handler of an evaluator."""
+        """Register the run as a handler with an evaluator.
+
+        Args:
+            engine: the evaluator.
+        """
         self.log.attach(engine)
 
     def _finished(self, row: Any) -> None:

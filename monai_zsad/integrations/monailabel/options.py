@@ -111,9 +111,7 @@ def read_options(request: Mapping[str, Any], shown: Mapping[str, Any]) -> Reques
     label_values = str(overrides.pop("label_values"))
     moderate, high = (overrides.pop(key) for key in _LEVELS)
     if moderate is None or high is None or moderate > high:
-        raise ConfigurationError(
-            f"level_moderate={moderate}, level_high={high}: give the lower score first"
-        )
+        raise ConfigurationError(f"level_moderate={moderate}, level_high={high}: give the lower score first")
     return RequestOptions(overrides, moderate, high, label_values)
 
 

@@ -56,15 +56,33 @@ class ScanPrompts:
         self._known: dict[str, tuple[PromptEnsemble | None, str]] = {}
 
     def attach(self, engine: Engine) -> None:
-        """Register the handler with an evaluator."""
+        """Register the handler with an evaluator.
+
+        Args:
+            engine: the evaluator.
+        """
         engine.add_event_handler(Events.ITERATION_STARTED, self._start)
 
     def of(self, modality: str) -> PromptEnsemble | None:
-        """Prompts for a scan of this modality (a DICOM code, empty if unknown). ``None``: the method has no prompts."""
+        """Prompts for a scan of this modality.
+
+        Args:
+            modality: a DICOM code, empty if unknown.
+
+        Returns:
+            The prompts; ``None`` if the method has no prompts.
+        """
         return self._choice(modality)[0]
 
     def describe(self, modality: str = "") -> dict[str, Any]:
-        """Description of the network (:meth:`ZeroShotNetwork.describe`) for a scan of this modality."""
+        """Description of the network for a scan of this modality.
+
+        Args:
+            modality: a DICOM code, empty if unknown.
+
+        Returns:
+            The content of :meth:`ZeroShotNetwork.describe`, with these prompts.
+        """
         prompts = self.of(modality)
         content = self.network.describe()
         return content if prompts is None else content | {"prompts": prompts.fingerprint()}

@@ -23,6 +23,9 @@ class Settings:
         table: the options; for tests.
         **values: of options by name, as the configuration has them.
 
+    Raises:
+        ConfigurationError: if a name is not in the table; or when a value that cannot be used is read.
+
     Example:
         >>> settings = Settings(plane="axial", refine="true", device="cpu")
         >>> settings.refine, settings.findings
