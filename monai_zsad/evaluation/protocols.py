@@ -96,7 +96,7 @@ def known_protocols() -> Mapping[str, Protocol]:
     """
     import yaml
 
-    text = files("monai_zsad.evaluation").joinpath("data", "protocols.yaml").read_text(encoding="utf-8")
+    text = files("monai_zsad.evaluation").joinpath("data").joinpath("protocols.yaml").read_text(encoding="utf-8")
     found = {}
     for stated in yaml.safe_load(text)["entries"]:
         values: dict[str, Any] = {

@@ -62,7 +62,9 @@ def published_title(method: str) -> str:
 def _content() -> Mapping[str, Any]:
     import yaml
 
-    return yaml.safe_load(files("monai_zsad.evaluation").joinpath("data", "published.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(
+        files("monai_zsad.evaluation").joinpath("data").joinpath("published.yaml").read_text(encoding="utf-8")
+    )
 
 
 @functools.cache

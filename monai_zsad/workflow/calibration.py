@@ -99,15 +99,11 @@ class Calibration:
 
     def volume_p_value(self, score: float) -> float:
         """P-value of the score of a volume."""
-        return float(
-            conformal_p_values(
-                [round(float(scan.volume_score), _DECIMALS) for scan in self.scans], [round(float(score), _DECIMALS)]
-            )[0]
-        )
+        return float(conformal_p_values([_rounded(scan.volume_score) for scan in self.scans], [_rounded(score)])[0])
 
     def candidate_p_values(self, peaks: Sequence[float]) -> list[float]:
         """P-value of each candidate, from its peak score."""
-        return conformal_p_values(self._peaks, [round(float(peak), _DECIMALS) for peak in peaks]).tolist()
+        return conformal_p_values(self._peaks, [_rounded(peak) for peak in peaks]).tolist()
 
     def threshold(self, alpha: float) -> float:
         """Threshold of the peak score: a normal scan has a candidate above it with a probability of at most ``alpha``.
@@ -121,10 +117,7 @@ class Calibration:
 
     @property
     def _peaks(self) -> list[float]:
-        return [
-            -float("inf") if scan.peak_score is None else round(float(scan.peak_score), _DECIMALS)
-            for scan in self.scans
-        ]
+        return [-float("inf") if scan.peak_score is None else _rounded(scan.peak_score) for scan in self.scans]
 
     def check(self, run: Mapping[str, Any]) -> None:
         """Compare a run with the run that made the calibration, and refuse it if they differ.
@@ -196,12 +189,6 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
 
     Raises:
         InputError: if the file does not exist, is not a calibration, or is damaged.
-
-    Example:
-        >>> import tempfile
-        >>> saved = Calibration((ReferenceScan("s1", 0.25, None),), {"model": {}}).save(tempfile.mkdtemp() + "/c.json")
-        >>> load_calibration(saved).scans
-        (ReferenceScan(case='s1', volume_score=0.25, peak_score=None),)
     """
     content = _read_json(Path(path).expanduser(), SCHEMA, SCHEMA_VERSION)
     try:
@@ -260,6 +247,10 @@ def collect(results_folder: str | os.PathLike[str], bundle: str | None = None) -
 
 def _reference_scan(content: Mapping[str, Any], peak: Any) -> ReferenceScan:
     return ReferenceScan(str(content["case"]), float(content["volume_score"]), None if peak is None else float(peak))
+
+
+def _rounded(score: float) -> float:
+    return round(float(score), _DECIMALS)
 
 
 def _facts(run: Mapping[str, Any]) -> dict[str, Any]:

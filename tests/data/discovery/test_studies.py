@@ -309,7 +309,7 @@ def test_pictures_beside_volumes_are_no_scans(tmp_path):
 def test_an_archive_is_unpacked_and_removed(tmp_path, monkeypatch):
     write_series(tmp_path / "s")
     source = shutil.make_archive(str(tmp_path / "study one"), "zip", tmp_path / "s")
-    at_exit = []
+    at_exit: list[Any] = []
     monkeypatch.setattr("monai_zsad.data.discovery.archives.atexit.register", at_exit.append)
     (record,) = find_scans(source)
     assert record["case"] == "study-one"
