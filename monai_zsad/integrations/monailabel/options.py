@@ -11,10 +11,11 @@ from typing import Any
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.prompts import library, set_names
+from monai_zsad.workflow.options.table import OPTIONS
 
 __all__ = ["LABEL_VALUES", "PLANES", "RequestOptions", "default_levels", "panel", "read_options"]
 
-PLANES = ("axial", "coronal", "sagittal", "acquisition")
+PLANES = next(option.choices for option in OPTIONS if option.name == "plane")
 LABEL_VALUES = ("auto", "fixed", "compact")
 """Ways to number the levels: see :attr:`RequestOptions.label_values`."""
 
