@@ -1,6 +1,6 @@
-"""Evaluation of a bundle on a benchmark set: protocols, kept predictions, metrics, published values.
+"""Evaluation of a bundle on a benchmark set: protocols, stored predictions, metrics, published values.
 
-Names are imported on first use, so that protocols and published values do not need PyTorch.
+Names are imported when they are first used, so protocols and published values do not need PyTorch.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Images and volumes of a benchmark set: loading for a network, and predictions from its output."""
+"""Images and volumes of a benchmark set: load them for a network, and make predictions from its output."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def benchmark_cases(
 ) -> list[dict[str, Any]]:
     """Records of :func:`~monai_zsad.data.benchmarks.read_benchmark` in a form that can be collated.
 
-    A missing mask is an empty string, and ids of images that a table lists from elsewhere are their paths in the
-    folder that holds them all, so that no path of this machine is an id.
+    A missing mask becomes an empty string. A table can list images with absolute paths. The id of an image is then its
+    path relative to the common folder of these images, so that an id holds no path of this machine.
 
     Raises:
-        ConfigurationError: as there.
-        InputError: as there.
+        ConfigurationError: see ``read_benchmark``.
+        InputError: see ``read_benchmark``.
     """
     records = read_benchmark(name, folder, layout=layout, part=part)
     away = [PurePosixPath(record["case"]) for record in records if PurePosixPath(record["case"]).is_absolute()]
@@ -56,12 +56,12 @@ def benchmark_cases(
 
 
 class ClassBatches(Sampler[list[int]]):
-    """Batches of items of one class each, class by class, since each class may have its own prompts.
+    """Batches in which all items have the same class, because each class can have its own prompts.
 
-    PyTorch's ``BatchSampler`` mixes classes. Classes come in the order of their first item.
+    PyTorch's ``BatchSampler`` mixes classes. Here the classes come in the order of their first item.
 
     Args:
-        dataset: with ``data``, a list of records that may change until the first batch is asked for.
+        dataset: its attribute ``data`` is a list of records. The list can change until the first batch is requested.
         batch_size: largest number of items of a batch.
 
     Example:
@@ -95,9 +95,9 @@ class ClassBatches(Sampler[list[int]]):
 
 
 class LoadTruth(Transform):
-    """Mask (1, S, S) of a file, in a protocol's way of resizing; zeros for an empty path.
+    """Load a mask (1, S, S) and resize it as a protocol says. An empty path gives zeros.
 
-    :class:`~monai_zsad.data.LoadMask` is the ``"area"`` form; AA-CLIP's release takes the nearest pixel.
+    :class:`~monai_zsad.data.LoadMask` resizes by ``"area"``. The release of AA-CLIP takes the nearest pixel.
 
     Args:
         size: rows and columns S in pixels.
@@ -114,7 +114,7 @@ class LoadTruth(Transform):
         self.load = LoadMask(size)
 
     def __call__(self, path: Any) -> torch.Tensor:
-        """The mask of a path.
+        """Load the mask from a path.
 
         Raises:
             InputError: if the file cannot be read.
@@ -134,14 +134,14 @@ class LoadTruth(Transform):
 
 
 class PictureCased(MapTransform):
-    """Load the image and the mask of a record as a protocol wants them.
+    """Load the image and the mask of a record as a protocol needs them.
 
-    :class:`~monai_zsad.data.LoadPictured` and ``LoadMaskd`` know neither grey images nor the nearest pixel.
+    :class:`~monai_zsad.data.LoadPictured` and ``LoadMaskd`` support neither grey images nor nearest-pixel resizing.
 
     Args:
-        keys: of the image's path; the mask's is ``"mask"``.
+        keys: key of the image's path. The key of the mask's path is ``"mask"``.
         size: rows and columns S in pixels.
-        channels: ``"rgb"`` gives (3, S, S), ``"grey"`` their mean, (1, S, S).
+        channels: ``"rgb"`` gives (3, S, S). ``"grey"`` gives the mean of the channels, (1, S, S).
         mask_resize: see :class:`LoadTruth`.
     """
 
@@ -154,7 +154,7 @@ class PictureCased(MapTransform):
         self.channels = channels
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Load; the other entries are passed on, and the paths go to ``image_file`` and ``mask_file``."""
+        """Load image and mask. Keep the other entries, and add the paths as ``image_file`` and ``mask_file``."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[f"{key}_file"], d["mask_file"] = d[key], d["mask"]
@@ -188,13 +188,13 @@ def volume_prediction(
     Args:
         data: ``pred`` (1, X, Y, Z) after ``Invertd``, ``scan`` (1, X, Y, Z) as it was loaded, ``volume_score`` and
             ``slice_scores`` of :class:`~monai_zsad.transforms.VolumeScored`.
-        record: with the path of the ``mask``.
-        region: where voxels count: ``"body"`` (:class:`~monai_zsad.transforms.BodyMask`), ``"all"``, or a number f:
-            where the scan is brighter than f times its 99th percentile, for brain-extracted MR.
+        record: record of the case; ``mask`` is the path of its mask.
+        region: where voxels count: ``"body"`` (:class:`~monai_zsad.transforms.BodyMask`), ``"all"``, or a number f
+            for brain-extracted MR. Then the voxels count that are brighter than f times the scan's 99th percentile.
 
     Raises:
-        ConfigurationError: for another region.
-        InputError: if the mask cannot be read or lies on another grid.
+        ConfigurationError: the region is unknown or empty.
+        InputError: the mask cannot be read or has another grid than the scan.
     """
     scan, anomaly = data["scan"], _array(data["pred"])[0]
     truth = _truth_on_grid(record, scan)
@@ -217,10 +217,10 @@ def volume_prediction(
 
 
 def region_of(scan: Any, region: str | float) -> np.ndarray:
-    """Where voxels of a scan (1, X, Y, Z) count, (X, Y, Z) of bool; see :func:`volume_prediction`.
+    """Mask (X, Y, Z) of bool of the voxels of a scan (1, X, Y, Z) that count; see :func:`volume_prediction`.
 
     Raises:
-        ConfigurationError: for another region, or nothing of the scan is in it.
+        ConfigurationError: the region is unknown, or it holds no voxel of the scan.
     """
     values, wanted = _array(scan)[0], parse_region(region)
     if wanted == "all":
@@ -235,10 +235,10 @@ def region_of(scan: Any, region: str | float) -> np.ndarray:
 
 
 def parse_region(region: str | float) -> str | float:
-    """``"body"``, ``"all"`` or a number, see :func:`volume_prediction`.
+    """Check a region: ``"body"``, ``"all"`` or a number, see :func:`volume_prediction`.
 
     Raises:
-        ConfigurationError: for anything else.
+        ConfigurationError: the region is something else.
     """
     if region in ("body", "all"):
         return region
@@ -261,7 +261,7 @@ def _truth_on_grid(record: Mapping[str, Any], scan: Any) -> np.ndarray:
 
     from monai_zsad.data import ScanReader
 
-    # As in training: a mask may be of one value, and packs far better than a scan.
+    # As in training: a mask can have a single value, and it compresses much better than a scan.
     reader = ScanReader(accept=["constant", "implausible-compression"])
     mask = LoadImage(reader=reader, ensure_channel_first=True)(record["mask"])
     if tuple(mask.shape[1:]) != shape or not np.allclose(_affine(mask), _affine(scan), atol=1e-3):
@@ -273,7 +273,7 @@ def _truth_on_grid(record: Mapping[str, Any], scan: Any) -> np.ndarray:
 
 
 def _slice_scores(entries: Sequence[Mapping[str, Any]], affine: np.ndarray, count: int) -> np.ndarray | None:
-    """Scores (Z,) of the slices along the third axis; ``None`` if the network's slices run along another one."""
+    """Scores (Z,) of the slices along the third axis; ``None`` if the network's slices lie along another axis."""
     scores = np.full(count, np.nan)
     for entry in entries:
         place = float(np.linalg.solve(affine, [*entry["position_mm"], 1.0])[2])

@@ -1,4 +1,4 @@
-"""MONAI's evaluator for a benchmark set: failed cases, prompts of each class, the map that is scored."""
+"""Additions to MONAI's evaluator for benchmark sets: failed cases, prompts of each class, the map that is scored."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _logger = logging.getLogger(__name__)
 
 
 class BenchmarkEvaluator(SupervisedEvaluator):
-    """``SupervisedEvaluator`` that records a failed case of a batch and keeps the others.
+    """``SupervisedEvaluator`` that records the failed cases of a batch and predicts the others.
 
     MONAI's evaluator ends the run at the first exception.
-    :class:`~monai_zsad.workflow.evaluator.ScreeningEvaluator` records a failed case, but has one case in a batch. Here
-    a batch of several cases that fails is tried again case by case, without those that were kept before. A failed case
-    is logged once. It has no prediction afterwards: an older one of other files would be scored.
+    :class:`~monai_zsad.workflow.evaluator.ScreeningEvaluator` records a failed case, but its batches hold one case.
+    Here a batch can hold several cases. If a batch fails, its cases run one by one, except those that already have a
+    prediction. A failed case is logged once. Its older prediction is removed, because it may be of other files.
 
     Args:
-        evaluation: keeps the predictions.
-        **options: of ``SupervisedEvaluator``. Its DataLoader uses :func:`collate_cases`.
+        evaluation: the run that writes the predictions.
+        **options: options of ``SupervisedEvaluator``. Its DataLoader uses :func:`collate_cases`.
     """
 
     def __init__(self, *, evaluation: EvaluationRun, **options: Any) -> None:
@@ -61,7 +61,7 @@ class IsolatedCases:
     Use :class:`BenchmarkEvaluator` as the evaluator instead.
 
     Args:
-        run: keeps the predictions.
+        run: the run that writes the predictions.
     """
 
     def __init__(self, run: EvaluationRun) -> None:
@@ -96,12 +96,12 @@ def _predict(run: EvaluationRun, engine: Any, batch: Mapping[str, Any], iteratio
     try:
         return list(iteration(engine, batch))
     except Exception as error:
-        # The error's text would name a case that is logged again below.
+        # The text of the error is left out: the failed case is logged below.
         why = type(error).__name__
         _logger.debug("traceback of a batch's failure", exc_info=True)
     _logger.info("a batch of %d cases failed (%s); its cases run one by one", len(cases), why)
     if torch.cuda.is_available():
-        # The memory of the failed batch is free now. A single case needs it in one block.
+        # The failed batch left its memory in pieces. A single case needs it in one block.
         torch.cuda.empty_cache()
     outputs: list[Any] = []
     for index, case in enumerate(cases):
@@ -112,15 +112,15 @@ def _predict(run: EvaluationRun, engine: Any, batch: Mapping[str, Any], iteratio
 
 
 def collate_cases(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Collate a batch as MONAI's ``list_data_collate`` does, and keep the items that could not be read apart.
+    """Collate a batch as MONAI's ``list_data_collate`` does, and list unreadable items separately.
 
-    ``list_data_collate`` refuses a batch in which :class:`~monai_zsad.data.ScreeningDataset` could not read an item.
+    ``list_data_collate`` fails for a batch with an item that :class:`~monai_zsad.data.ScreeningDataset` could not read.
 
     Args:
-        items: of one batch.
+        items: items of one batch.
 
     Returns:
-        The batch. If items could not be read, ``error`` is the list of them.
+        The batch. If items could not be read, ``error`` is the list of these items.
 
     Example:
         >>> collate_cases([{"case": "anna", "label": 0}, {"case": "bert", "error": "is empty"}])
@@ -133,14 +133,14 @@ def collate_cases(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 class ClassPrompts:
-    """Handler that gives the network the prompts of each batch's class.
+    """Handler that sets the network's prompts to those of the batch's class.
 
-    MONAI's handlers know no prompts. Every batch holds one class (:class:`~monai_zsad.evaluation.ClassBatches`). The
-    handler does nothing if all classes have the same prompts.
+    MONAI has no handler for prompts. All items of a batch have the same class, see
+    :class:`~monai_zsad.evaluation.ClassBatches`. If ``prompts`` is empty, the network keeps its own prompts.
 
     Args:
-        network: the bundle's network. Its weights are loaded before the run starts.
-        prompts: of each class.
+        network: network of the bundle. Its weights must be loaded before the run starts.
+        prompts: prompts by class.
     """
 
     def __init__(self, network: Any, prompts: Mapping[str, PromptEnsemble]) -> None:
@@ -152,7 +152,7 @@ class ClassPrompts:
         engine.add_event_handler(Events.ITERATION_STARTED, self._start)
 
     def _start(self, engine: Engine) -> None:
-        # A batch without a readable item has no class.
+        # A batch without readable items has no class.
         names = set(engine.state.batch.get("class_name", ()))
         if not self.prompts or not names:
             return
@@ -180,11 +180,11 @@ def scored_network(network: nn.Module, definition: ZeroShotNetwork, protocol: Pr
 
     Args:
         network: the network that runs.
-        definition: the network as it was built. It is another object where an exported runtime runs it.
-        protocol: with ``raw_map``.
+        definition: the network as it was built. With an exported runtime, ``network`` is another object.
+        protocol: protocol of the evaluation; ``raw_map`` names the intermediate result.
 
     Raises:
-        ConfigurationError: the protocol needs an intermediate result, and the runtime has none.
+        ConfigurationError: the protocol needs an intermediate result, but the runtime does not give it.
     """
     if protocol.raw_map is None:
         return network

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that loads nothing from elsewhere."""
+"""One HTML page for an evaluation. The page needs no other files and no network."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["evaluation_page"]
 
 
 def evaluation_page(made: Table, files: Mapping[str, Path]) -> str:
-    """The page: tables, curves, histograms of scores, and the cases with the best and the worst results.
+    """Make the page: tables, curves, histograms of scores, and the cases with the best and the worst results.
 
     Args:
-        made: the table.
-        files: case to its prediction.
+        made: table of the evaluation.
+        files: files of the predictions, by case.
 
     Returns:
         The HTML.

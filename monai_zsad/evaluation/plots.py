@@ -1,4 +1,4 @@
-"""Plots of an evaluation: curves, histograms of scores, best and worst cases."""
+"""Figures of an evaluation: curves, histograms of scores, best and worst cases."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _NORMAL, _ANOMALOUS = "#1a5fb4", "#b3261e"
 
 
 def data_uri(figure: Figure) -> str:
-    """The figure as a PNG in a data URI, the same bytes each time."""
+    """The figure as a PNG in a data URI. The same figure gives the same bytes."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=100, metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def curve_plot(kind: str, curves: Mapping[str, Curve]) -> str:
-    """Curves of one kind, such as ``"image ROC"``, of all scopes; a data URI."""
+    """Draw the curves of one kind, for example ``"image ROC"``, for all scopes. Returns a data URI."""
     figure, axes = _figure(4.6, 4.0)
     form = kind.rpartition(" ")[2]
     for scope, curve in curves.items():
@@ -58,12 +58,12 @@ def curve_plot(kind: str, curves: Mapping[str, Curve]) -> str:
 
 
 def score_histogram(scores: np.ndarray, labels: np.ndarray, what: str) -> str:
-    """Scores of normal and of anomalous cases.
+    """Draw histograms of the scores of normal and of anomalous cases.
 
     Args:
-        scores: (n,).
-        labels: (n,), 0 or 1.
-        what: is counted, such as ``"images"``.
+        scores: (n,), scores of the cases.
+        labels: (n,), 0 normal or 1 anomalous.
+        what: label of the axis of counts, for example ``"images"``.
 
     Returns:
         A data URI.
@@ -82,9 +82,9 @@ def score_histogram(scores: np.ndarray, labels: np.ndarray, what: str) -> str:
 
 
 def chosen_cases(cases: Sequence[CaseSummary], count: int = 4) -> dict[str, list[CaseSummary]]:
-    """Cases to show: the anomalous cases that are found best and worst, and the normal cases with the highest scores.
+    """Choose cases to show: anomalous cases with the best and the worst results, normal cases with the highest scores.
 
-    Anomalous cases are ranked by the average precision of their pixels if there are masks, else by their scores.
+    Anomalous cases are ranked by the average precision of their pixels. Without masks they are ranked by their scores.
 
     >>> cases = [CaseSummary("a", "x", 1, 0.9), CaseSummary("b", "x", 1, 0.1), CaseSummary("c", "x", 0, 0.5)]
     >>> found = chosen_cases(cases)
@@ -102,13 +102,13 @@ def chosen_cases(cases: Sequence[CaseSummary], count: int = 4) -> dict[str, list
 
 
 def case_picture(path: Path, limits: tuple[float, float] | None = None) -> str:
-    """A case twice, plain and with its map; the truth is outlined. A data URI.
+    """Draw a case without and with its map, and outline the truth. Returns a data URI.
 
-    For a volume it shows one slice as a radiologist sees it: the patient's right on the left.
+    A volume is shown by one slice in the radiological orientation: the patient's right is on the left.
 
     Args:
-        path: of the prediction.
-        limits: values of the map where its colours begin and end; by default its least and largest value in this image.
+        path: file of the prediction.
+        limits: map values where the colours begin and end; by default the least and the largest value in this image.
     """
     one = load_prediction(path)
     picture, heat, truth, aspect = _shown(one)

@@ -1,6 +1,6 @@
 """Files of an evaluation: the description of the run, and the prediction of each case.
 
-With them the metrics can be computed again without the network.
+From these files, the metrics can be computed again without the network.
 """
 
 from __future__ import annotations
@@ -45,18 +45,19 @@ _DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZi
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Map, score and truth of one image or volume, as they are scored.
+    """Map, score and truth of one image or volume, from which the metrics are computed.
 
     Attributes:
         case: id in the set.
         class_name: class in the set.
         label: 0 normal, 1 anomalous.
-        score: of the image or volume, higher is more suspicious.
+        score: score of the image or volume; higher is more suspicious.
         anomaly: float32, (rows, columns) of an image at the network's input size, or (X, Y, Z) on the scan's grid.
-        truth: bool of the same shape, or ``None`` where the set has no masks.
-        region: bool of the same shape: where voxels count; ``None`` for everywhere.
+        truth: bool of the same shape, or ``None`` if the set has no masks.
+        region: bool of the same shape, true where voxels count; ``None`` if all voxels count.
         slice_scores: (Z,), the network's own score of each slice; NaN for slices that it did not run.
-        picture: uint8, (rows, columns) or (rows, columns, 3), for display; of a volume, the slice ``picture_slice``.
+        picture: image for display, uint8, (rows, columns) or (rows, columns, 3). For a volume, it is the slice
+            ``picture_slice``.
         picture_slice: index along the third axis; -1 for an image.
         affine: (4, 4), index to mm in RAS; ``None`` for an image.
         run: hash of model and protocol, see :class:`~monai_zsad.evaluation.EvaluationRun`.
@@ -79,7 +80,7 @@ class Prediction:
 
 
 def prediction_file(output_dir: str | os.PathLike[str], case: str) -> Path:
-    """File of a case: its id without the characters that file names cannot hold, and eight digits of its hash.
+    """File of a case. Its name is the id, without characters that file names cannot hold, and 8 digits of its hash.
 
     >>> prediction_file("out", "no/1 no.jpg").as_posix()
     'out/predictions/no_1_no.jpg-72e1aaa7.npz'
@@ -89,12 +90,12 @@ def prediction_file(output_dir: str | os.PathLike[str], case: str) -> Path:
 
 
 def save_prediction(prediction: Prediction, output_dir: str | os.PathLike[str], dtype: str = "float32") -> Path:
-    """Write a prediction completely or not at all; masks are stored as bits.
+    """Write a prediction completely or not at all. Masks are stored as bits.
 
     Args:
-        prediction: is written.
-        output_dir: folder of the run; the file is that of :func:`prediction_file`.
-        dtype: of the map: ``"float32"``, or ``"float16"``, which is half the size but makes close values equal.
+        prediction: the prediction to write.
+        output_dir: folder of the run. :func:`prediction_file` gives the name of the file.
+        dtype: type of the map: ``"float32"`` or ``"float16"``. The latter halves the file but makes close values equal.
 
     Raises:
         OutputError: the file cannot be written, or the map holds NaN or infinity.
@@ -119,7 +120,7 @@ def save_prediction(prediction: Prediction, output_dir: str | os.PathLike[str], 
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Everything in a prediction's file except its arrays.
+    """Read everything in a prediction's file except its arrays.
 
     Raises:
         InputError: the file is damaged or not a prediction.
@@ -171,7 +172,7 @@ def describe_run(facts: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -
     """Content of ``evaluation.json``, in plain values.
 
     Args:
-        facts: benchmark, protocol, model and settings. The hash ``run`` is of these.
+        facts: benchmark, protocol, model and settings. The hash ``run`` is computed from them.
         cases: id, class and label of each case.
     """
     head = {"schema": RUN_SCHEMA, "schema_version": RUN_SCHEMA_VERSION, "run": content_hash(facts)}
@@ -179,7 +180,7 @@ def describe_run(facts: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -
 
 
 def read_run(output_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Content of an evaluation's ``evaluation.json``.
+    """Read the ``evaluation.json`` of an evaluation.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -200,7 +201,7 @@ def read_run(output_dir: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def run_difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The parts in which two runs differ, for a message."""
+    """Name the parts in which two runs differ, for a message."""
     names = {"benchmark": "another set", "protocol": "another protocol", "model": "another model"}
     names["settings"] = "other settings"
     found = [name for key, name in names.items() if earlier.get(key) != now[key]]

@@ -26,28 +26,29 @@ class Protocol:
     """How a method is evaluated on a set.
 
     Attributes:
-        name: what a user types.
-        method: that it is for, the name of the bundle.
-        benchmarks: sets that it is for; those of ``domains`` if there are none.
+        name: name in the option ``protocol``.
+        method: name of the method's bundle.
+        benchmarks: sets that it applies to. If there are none, it applies to all sets of ``domains``.
         domains: ``"industrial"``, ``"medical"``, or ``"volumes"`` for scans with masks.
         image_size: side S of the network's input, and of maps and masks of images, in pixels.
-        average: over layers, of Crane.
-        sigma: smoothing of the map in pixels of S x S, of Crane and AnomalyCLIP.
+        average: what Crane averages over the layers.
+        sigma: smoothing of the map by Crane and AnomalyCLIP, in pixels of S x S.
         views: number of views of an image over which AnoCLIP averages a score.
-        blur: of the level maps, AA-CLIP's ``domain``.
-        released: part of the network to its checkpoint, where it differs from the bundle's own.
+        blur: blur of AA-CLIP's level maps, its option ``domain``.
+        released: checkpoint by part of the network, if it differs from the bundle's checkpoint.
         raw_map: intermediate result of the network that is scored in place of its map.
-        scaling: ``"class"`` scales maps and scores over all images of a class by their extremes, unless the largest is
-            1 already. This needs all images of a class, so no network does it.
+        scaling: ``"class"`` scales the maps of a class by their least and largest value over all its images, and its
+            scores likewise, unless the largest value is 1 already. The network cannot do this image by image.
         image_score: ``"network"``, ``"map"`` for the maximum of the (scaled) map, or ``"mean"`` of both.
-        mask_resize: ``"area"``: a pixel is anomalous where half of it is; ``"nearest"``.
+        mask_resize: ``"area"`` (a pixel is anomalous if half of its area is anomalous) or ``"nearest"``.
         channels: ``"rgb"`` or ``"grey"``.
-        prompt_set: set whose prompts are made for each class; ``None`` if prompts are learned or the bundle's.
-        prompt_key: what the class is called in the prompts: ``"name"`` or ``"anatomy"``.
-        words: name that stands for every class in the prompts.
-        texture_set: set for the classes of ``textures``.
-        textures: see ``texture_set``.
-        source: paper or release that it follows; empty for this package's own.
+        prompt_set: prompt set from which each class gets its prompts; ``None`` if the prompts are learned or those of
+            the bundle.
+        prompt_key: placeholder of the prompt set that the class name fills: ``"name"`` or ``"anatomy"``.
+        words: name that replaces every class name in the prompts.
+        texture_set: prompt set for the classes in ``textures``.
+        textures: classes that get the prompts of ``texture_set``.
+        source: paper or release that it follows; empty for a protocol of this package.
         notes: a remark for readers of the results.
     """
 
@@ -75,7 +76,7 @@ class Protocol:
     notes: str = ""
 
     def weights_of(self, bundle: Mapping[str, str | None]) -> dict[str, str | None]:
-        """Sources of the network's parts: the bundle's, and this protocol's in place of them.
+        """Weights of the network's parts. The weights of this protocol replace those of the bundle.
 
         >>> known_protocols()["crane-mvtec"].weights_of({"clip": "a", "prompts": "b"})
         {'clip': 'a', 'prompts': 'crane:visa_epoch5'}
@@ -83,13 +84,13 @@ class Protocol:
         return {part: self.released.get(part, source) for part, source in bundle.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it in plain values."""
+        """All attributes in plain values."""
         return asdict(self)
 
 
 @functools.cache
 def known_protocols() -> Mapping[str, Protocol]:
-    """Every protocol by name.
+    """All protocols by name.
 
     >>> known_protocols()["crane_plus-industrial"].average
     'logits'
@@ -107,16 +108,16 @@ def known_protocols() -> Mapping[str, Protocol]:
 
 
 def choose_protocol(name: str, method: str, benchmark: str) -> Protocol:
-    """A protocol by name, or for ``"auto"`` the one of a method for a set.
+    """Choose a protocol by name. ``"auto"`` chooses the first protocol that fits the method and the set.
 
     Args:
-        name: of the protocol, or ``"auto"``.
+        name: name of the protocol, or ``"auto"``.
         method: name of the bundle.
-        benchmark: the set, as of :func:`~monai_zsad.data.benchmarks.get_benchmark`.
+        benchmark: name of the set, see :func:`~monai_zsad.data.benchmarks.get_benchmark`.
 
     Raises:
-        ConfigurationError: there is no such protocol or set, it is another method's, or it is for scans and the set has
-            images, or the other way round.
+        ConfigurationError: the protocol or the set is unknown, the protocol belongs to another method, or one is for
+            scans and the other for images.
 
     Example:
         >>> choose_protocol("auto", "crane_plus", "DAGM 2007").name
@@ -151,15 +152,15 @@ def _methods() -> list[str]:
 def class_prompts(
     protocol: Protocol, records: Sequence[Mapping[str, Any]], words: Mapping[str, str] | None = None
 ) -> dict[str, PromptEnsemble]:
-    """Prompts for each class of a set; empty if the network's prompts are learned or the bundle's own.
+    """Prompts for each class of a set; empty if the network's prompts are learned or those of the bundle.
 
     Args:
         protocol: names the prompt sets.
-        records: of the images, with ``class_name`` and ``prompt_name``.
-        words: class to its name in the prompts, in place of the protocol's and the set's.
+        records: records of the images, with ``class_name`` and ``prompt_name``.
+        words: names in the prompts by class. They replace the names of the protocol and of the set.
 
     Raises:
-        ConfigurationError: ``words`` names a class that no image has, or a set has no place for what is given.
+        ConfigurationError: ``words`` names a class that no image has, or the prompt set has no placeholder for a name.
 
     Example:
         >>> record = {"class_name": "metal_nut", "prompt_name": "metal nut"}
@@ -193,5 +194,5 @@ def _prompts(protocol: Protocol, class_name: str, words: str, *, strict: bool) -
     except ConfigurationError:
         if strict:
             raise
-        # Industrial classes and tissue are not an anatomy, so they get the general prompts.
+        # Industrial classes and tissue types are not known as anatomies, so they get the general prompts.
         return PromptEnsemble.named(chosen)

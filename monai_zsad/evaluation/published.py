@@ -1,6 +1,6 @@
-"""Published values of metrics, from papers and releases, to compare the measured values with.
+"""Published values of metrics, from papers and releases, for comparison with the measured values.
 
-``published.yaml`` is their one home.
+The values are stated in ``published.yaml`` only.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class PublishedMetric:
 
     Attributes:
         benchmark: name of the set, see :func:`monai_zsad.data.benchmarks.get_benchmark`.
-        method: a key such as ``"crane"``.
-        metric: such as ``"image_auroc"``; the mean over the set's classes.
-        percent: as printed.
+        method: key of the method, for example ``"crane"``.
+        metric: name of the metric, for example ``"image_auroc"``. Its value is the mean over the set's classes.
+        percent: the value in percent, as printed.
         source: paper or release that states it.
         note: a remark on the source.
     """

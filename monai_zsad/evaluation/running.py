@@ -1,4 +1,4 @@
-"""An evaluation as a bundle runs it: finished cases are left out, the others are predicted and kept, then scored."""
+"""Evaluation of a bundle: predict the cases that are not finished, keep the predictions, and score all cases."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _logger = logging.getLogger(__name__)
 class EvaluationRun:
     """One evaluation of a network on a benchmark set.
 
-    MONAI's evaluator does not know which cases are finished. Its ``ROCAUC`` and similar handlers compute their metrics
-    during the run, so a stopped run has none, and another metric needs another run. Here the prediction of each case
-    is a file, and a second run of the same model and protocol makes the missing ones. ``evaluation.json`` describes
-    the run.
+    MONAI's evaluator does not know which cases are finished. Its handlers, for example ``ROCAUC``, compute metrics
+    during the run. A stopped run therefore has no metrics, and another metric needs another run. Here the prediction of
+    each case is a file. A second run of the same model and protocol makes only the missing predictions.
+    ``evaluation.json`` describes the run.
 
     Args:
         output_dir: folder of the evaluation.
@@ -62,7 +62,7 @@ class EvaluationRun:
         region: where the voxels of volumes count, see :func:`~monai_zsad.evaluation.volume_prediction`.
         map_dtype: see :func:`~monai_zsad.evaluation.save_prediction`.
         overwrite: start again if the folder holds predictions of another model or protocol.
-        rank: rank of this process; each process takes its share of the cases.
+        rank: rank of this process. Each process takes its share of the cases.
         world_size: number of processes.
 
     Attributes:
@@ -131,10 +131,10 @@ class EvaluationRun:
         return describe_run(facts, cases)
 
     def start(self, dataset: Any) -> list[str]:
-        """Put the cases that this process has to predict into ``dataset.data``. Call it after the weights are loaded.
+        """Put the cases that this process has to predict into ``dataset.data``. Load the weights before.
 
         Returns:
-            Cases of the set that are finished.
+            Ids of the finished cases.
 
         Raises:
             OutputError: the folder holds predictions of another model, protocol or file, and ``overwrite`` is false.
@@ -146,7 +146,7 @@ class EvaluationRun:
         known = set(done)
         left = [record for case, record in self.records.items() if case not in known]
         if self.world_size > 1:
-            # All processes must have looked before the first one writes, or their shares would overlap.
+            # No process may write before all have listed the finished cases. Otherwise their shares would overlap.
             torch.distributed.barrier()
         dataset.data = [dict(record) for record in left[self.rank :: self.world_size]]
         self.kept, self._left = set(), len(dataset.data)
@@ -191,7 +191,7 @@ class EvaluationRun:
             _logger.warning("%s", error)
             return False
         if facts["run"] != self.hash:
-            # evaluation.json is of this run, so predictions of another run may be overwritten.
+            # evaluation.json describes this run, so predictions of another run may be overwritten.
             return False
         if facts["files"] != files_hash(record):
             if self.overwrite:
@@ -203,14 +203,14 @@ class EvaluationRun:
         return True
 
     def prediction(self, data: Mapping[Hashable, Any]) -> Prediction:
-        """The prediction of a case."""
+        """Make the prediction of a case from the output of the network."""
         record = self.records[str(data["case"])]
         if self.volumes:
             return volume_prediction(data, record, self.region)
         return image_prediction(data, record, self.benchmark.has_masks)
 
     def keep(self, data: Mapping[Hashable, Any]) -> Prediction:
-        """Write a case's prediction, and log how far the run is."""
+        """Write the prediction of a case, and log the progress."""
         record = self.records[str(data["case"])]
         made = replace(self.prediction(data), run=self.hash, files=files_hash(record))
         save_prediction(made, self.output_dir, self.map_dtype)
@@ -223,8 +223,8 @@ class EvaluationRun:
     def evaluate(self, evaluator: Any) -> None:
         """Predict the cases that are left, then wait for the other processes.
 
-        A failed case does not end the run (:class:`~monai_zsad.evaluation.BenchmarkEvaluator`), so every process gets
-        to the point where they wait for each other.
+        A failed case does not end the run (:class:`~monai_zsad.evaluation.BenchmarkEvaluator`), so no process waits for
+        ever.
         """
         if evaluator.state.epoch_length:
             evaluator.run()
@@ -235,14 +235,14 @@ class EvaluationRun:
         """Compute the metrics, in rank 0 only; see :func:`~monai_zsad.evaluation.score_run`.
 
         Raises:
-            InputError: as there; failed cases have no prediction.
+            InputError: see ``score_run``; for example, a failed case has no prediction.
         """
         if self.rank == 0:
             print(score_run(self.output_dir, **options).markdown)
 
 
 class SavePredictiond(MapTransform):
-    """Keep the prediction of a case; the last transform of the postprocessing.
+    """Write the prediction of a case. This is the last transform of the postprocessing.
 
     MONAI's savers write an image only. A prediction is a map with its truth, label and score.
 
@@ -256,6 +256,6 @@ class SavePredictiond(MapTransform):
         self.run = run
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the file; only the name and the score of the case are passed on."""
+        """Write the file. Return only the id and the score of the case."""
         made = self.run.keep(data)
         return {"case": made.case, "volume_score": made.score}

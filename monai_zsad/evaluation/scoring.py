@@ -1,4 +1,4 @@
-"""Metrics of kept predictions: table, curves and page, without a network."""
+"""Compute metrics from stored predictions, and write table, curves and page. This needs no network."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _logger = logging.getLogger(__name__)
 def score_run(
     output_dir: str | os.PathLike[str], *, partial: bool | str = False, page: bool | str = True, **scoring: Any
 ) -> Table:
-    """Compute all metrics of an evaluation's predictions and write them beside the predictions.
+    """Compute all metrics of an evaluation's predictions and write them into the evaluation's folder.
 
     The files are ``figures.md``, ``figures.csv``, ``figures.json`` and, with ``page``, ``index.html``. They hold no
-    date: the same predictions give the same files.
+    date, so the same predictions give the same files.
 
     Args:
         output_dir: folder of the evaluation.
-        partial: leave out cases without a prediction; the table says how many.
-        page: write the page with curves and images.
+        partial: leave out cases without a prediction. The table states their number.
+        page: whether to write the page with curves and images.
         **scoring: fields of :class:`~monai_zsad.evaluation.Scoring`.
 
     Returns:
@@ -75,7 +75,7 @@ def score_run(
 
 
 def _files(folder: Path, run: Mapping[str, Any], partial: bool) -> tuple[dict[str, Path], int]:
-    """Predictions by case in the order of the set, and how many cases have none."""
+    """Files of the predictions by case, in the order of the set, and the number of cases without a prediction."""
     files: dict[str, Path] = {}
     for record in run["cases"]:
         path = prediction_file(folder, record["case"])

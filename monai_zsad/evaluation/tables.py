@@ -1,4 +1,4 @@
-"""The table of an evaluation as Markdown, CSV and JSON, with published values beside the measured ones."""
+"""Table of an evaluation as Markdown, CSV and JSON. It shows published values beside the measured values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Table:
         run: content of ``evaluation.json``.
         findings: metrics of its predictions.
         scoring: options of the metrics.
-        title: of the set.
+        title: title of the set.
         missing: number of cases without a prediction.
     """
 
@@ -49,16 +49,16 @@ class Table:
         self.missing = missing
         self.method = str(run["protocol"]["method"])
         scopes = [one.scope for one in findings.estimates]
-        # For a set of one class, papers print the values of that class.
+        # A set with one class has no mean over classes. Papers print the values of the class.
         self.main = MEAN if MEAN in scopes and POOLED not in scopes else POOLED if POOLED in scopes else scopes[0]
 
     @property
     def seeded(self) -> bool:
-        """Whether the network had random weights, so that this is not a result."""
+        """Whether the network had random weights. Then the table is not a result."""
         return is_seeded(self.run["model"])
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dictionary for each value, with the keys of :data:`COLUMNS`; NaN where not defined."""
+        """One dictionary per value, with the keys of :data:`COLUMNS`. Undefined values are NaN."""
         published = {} if self.seeded else compared(self.run["benchmark"], self.method)
         found = []
         for one in self.findings.estimates:
@@ -82,7 +82,7 @@ class Table:
         return found
 
     def as_csv(self) -> str:
-        """The rows as CSV; ``nan`` where not defined."""
+        """The rows as CSV. Undefined values are ``nan``."""
         stream = io.StringIO()
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -91,7 +91,7 @@ class Table:
         return stream.getvalue()
 
     def as_json(self) -> str:
-        """Rows and the description of the run; ``null`` where not defined, since JSON has no NaN."""
+        """Rows and description of the run as JSON. Undefined values are ``null``, because JSON has no NaN."""
         rows = [{key: _finite(value) for key, value in row.items()} for row in self.rows()]
         content = {
             "seeded": self.seeded,
@@ -186,7 +186,7 @@ class Table:
         return ["method", *(METRICS[name].title for name in names), "source"], rows
 
     def notes(self) -> list[str]:
-        """How the metrics were computed, and why some are not defined."""
+        """Sentences on how the metrics were computed, and why some are undefined."""
         protocol, model = self.run["protocol"], self.run["model"]
         weights = ", ".join(
             f"{part}: {record['name']}" + _after(f"sha256 {record['sha256'][:12]}" if record.get("sha256") else "")
@@ -208,7 +208,7 @@ class Table:
         return found
 
     def _departures(self) -> list[str]:
-        """Where the run differs from the protocol, so that its values cannot be compared with published ones."""
+        """Differences between the run and the protocol. They make a comparison with published values unfair."""
         protocol, model = self.run["protocol"], self.run["model"]
         settings = self.run["settings"]["own"]
         names = {"average": "average", "sigma": "sigma", "views": "views", "domain": "blur"}
@@ -252,7 +252,7 @@ class Table:
 
 
 def compared(benchmark: str, method: str) -> dict[str, tuple[float, str]]:
-    """Published values of a method on a set, by the name of the measured metric to compare them with.
+    """Published values of a method on a set, by the name of the measured metric that they are compared with.
 
     >>> compared("visa", "crane")["pixel_aupro_released"][0]
     87.5
@@ -263,7 +263,7 @@ def compared(benchmark: str, method: str) -> dict[str, tuple[float, str]]:
 
 
 def number(value: float, *, sign: bool = False, missing: str = "nan") -> str:
-    """Percent with one decimal.
+    """Format a value in percent with one decimal.
 
     >>> number(95.31), number(-0.04, sign=True), number(float("nan"))
     ('95.3', '-0.0', 'nan')
@@ -272,7 +272,7 @@ def number(value: float, *, sign: bool = False, missing: str = "nan") -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """Both ends of an interval, or a dash."""
+    """Format both ends of an interval, or a dash if one is undefined."""
     return NOTHING if math.isnan(low) or math.isnan(high) else f"{low:.1f} to {high:.1f}"
 
 

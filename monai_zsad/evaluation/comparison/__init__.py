@@ -1,1 +1,1 @@
-"""Several methods on one scan, side by side."""
+"""Comparison of several methods on one scan."""

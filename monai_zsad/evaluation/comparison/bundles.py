@@ -1,4 +1,4 @@
-"""Bundles opened for a comparison: their networks, and one preprocessing and inferer for all."""
+"""Bundles that are compared: each has its own network, and all share one preprocessing and one inferer."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from monai_zsad.workflow.bundles import build_network, load_weights, read_bundle
 
 __all__ = ["ComparedBundles", "one_scan"]
 
-# What is used of a bundle, with all that it refers to.
+# A comparison uses these parts of a bundle, and all parts that they refer to.
 _ROOTS = ("network", "network_def", "preprocessing", "inferer", "volume_score")
 _WEIGHTS = ("weights", "released_weights", "weights_activation", "checkpoint")
-# These may differ from bundle to bundle: they say where and how fast, not what.
+# Bundles may differ in these: they decide where and how fast a scan runs, but not its preparation.
 _FREE = ("bundle_root", "batch_size", "device", "progress")
 
 
 class ComparedBundles:
-    """Bundles whose methods are compared on one scan, each as its ``inference.yaml`` says.
+    """Bundles whose methods are compared on one scan. Each method is configured by its ``inference.yaml``.
 
-    MONAI's bundle workflows each read the scan and compute all features for themselves. Here the scan is prepared once,
-    by the first bundle's ``preprocessing``; bundles that would prepare it differently are refused, as their maps would
-    not lie on one grid. All run under the first bundle's ``inferer``.
+    With MONAI's bundle workflows, each bundle reads the scan and computes all features again. Here the scan is prepared
+    once, with the ``preprocessing`` of the first bundle. All methods run with the ``inferer`` of the first bundle.
+    Bundles that prepare the scan in another way are refused, because their maps would have another grid.
 
     Args:
-        bundles: folders, by the name that the method gets in figures.
-        settings: configuration values by id, for every bundle that has the id.
-        own_settings: the same for single bundles, by name; they come before ``settings``.
+        bundles: folders of the bundles, by the method's name in figures.
+        settings: configuration values by id. Each applies to every bundle that has the id.
+        own_settings: configuration values of single bundles, by name. They override ``settings``.
 
     Raises:
-        ConfigurationError: if a folder holds no bundle of this project, an id is unknown or not used here, or the
-            bundles would prepare the scan differently.
+        ConfigurationError: a folder does not hold a bundle of this project, an id is unknown or not used here, or the
+            bundles prepare the scan in different ways.
 
     Example (weights are random here, for trying the pipeline):
         >>> settings = {"weights#clip": "seed:0", "weights#prompts": "seed:0", "architecture": "ViT-B-16"}
@@ -87,11 +87,11 @@ class ComparedBundles:
         self.volume_score = self._parsed_or(first, "volume_score", "top_k_mean")
 
     def load(self) -> dict[str, ZeroShotNetwork]:
-        """Build the networks and load their weights as their bundles do; equal vision towers are kept once.
+        """Build the networks and load their weights as their bundles do. Equal vision towers share their memory.
 
         Raises:
-            WeightsError: if weights are unknown, missing, damaged or do not fit.
-            ConfigurationError: if a value of the configuration cannot be used.
+            WeightsError: weights are unknown, missing, damaged or do not fit.
+            ConfigurationError: a value of the configuration cannot be used.
         """
         for name in self._parsers:
             self._check_weights(name)
@@ -101,7 +101,7 @@ class ComparedBundles:
                 self._parsed_or(name, key) for key in ("weights", "checkpoint", "weights_activation")
             )
             load_weights(network, weights or {}, released_weights(parser), checkpoint, activation)
-            # The bundle's `network` is its `network_def`, brought to its device and precision.
+            # The bundle's `network` must be its `network_def`, moved to the device and precision.
             if self._parsed(name, "network") is not network:
                 raise ConfigurationError(f"network of {name} is not its network_def: features cannot be shared with it")
             for other in self.networks.values():
@@ -115,12 +115,12 @@ class ComparedBundles:
         """Compare the methods on one scan.
 
         Args:
-            scan: a volume file or a folder with one DICOM series, or a record of :func:`~monai_zsad.data.find_scans`.
+            scan: a volume file, a folder with one DICOM series, or a record of :func:`~monai_zsad.data.find_scans`.
             slices: see :func:`compare_methods`.
 
         Raises:
-            ConfigurationError: before :meth:`load`; or if there is no such slice.
-            InputError: if the scan cannot be read or used, or there are several.
+            ConfigurationError: :meth:`load` was not called, or the scan does not have one of the slices.
+            InputError: the scan cannot be read or used, or the path holds several scans.
         """
         if not self.networks:
             raise ConfigurationError("weights are not loaded: call load() first")
@@ -155,7 +155,7 @@ class ComparedBundles:
             self._parsers[name][key] = value
 
     def _check_weights(self, name: str) -> None:
-        """Say what is lacking before the first network is built, in this command's own terms."""
+        """Report missing weights before the first network is built, with the option of this command."""
         weights, checkpoint = self._parsed_or(name, "weights") or {}, self._parsed_or(name, "checkpoint")
         given = {part for part, source in weights.items() if source is not None}
         if not given and checkpoint is not None and Path(checkpoint).is_file():
@@ -190,7 +190,7 @@ def one_scan(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The record of the only scan at a path, see :func:`~monai_zsad.data.find_scans`.
 
     Raises:
-        InputError: if there is none, or several.
+        InputError: the path holds no scan, or several.
     """
     records = find_scans(path)
     if len(records) > 1:
@@ -200,7 +200,7 @@ def one_scan(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _used_ids(parser: Any, roots: Sequence[str]) -> set[str]:
-    """Configuration ids of the first level that the roots are or refer to."""
+    """Top-level configuration ids: the roots, and all ids that they refer to."""
     from monai.bundle.reference_resolver import ReferenceResolver
 
     found: set[str] = set()
@@ -216,7 +216,7 @@ def _used_ids(parser: Any, roots: Sequence[str]) -> set[str]:
 
 @contextlib.contextmanager
 def _as_user_errors(before: str = "") -> Iterator[None]:
-    """What MONAI wrapped is said in its own words, where they are meant for the user."""
+    """MONAI wraps errors in a ``RuntimeError``. If the cause is an error for users, raise the cause instead."""
     try:
         yield
     except RuntimeError as error:

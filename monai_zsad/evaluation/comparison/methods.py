@@ -1,4 +1,4 @@
-"""Several methods on one scan: their maps side by side, with CLIP's features computed once where they can be shared."""
+"""Run several methods on one scan and show their maps side by side. Methods with the same CLIP share its features."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ _POSTFIX = "comparison"
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Results of several methods on one scan, on the grid that they saw: upright slices along the third axis.
+    """Results of several methods on one scan, on the networks' grid: upright slices along the third axis.
 
-    Slices are numbered as in the scan's file, as figures and other programs show it.
+    The number of a slice is its number in the scan's file. Figures and other programs use the same number.
 
     Attributes:
         case: id of the scan.
-        image: the scan as the networks saw it, (C, X, Y, Z) in [0, 1].
+        image: the scan as the networks get it, (C, X, Y, Z) in [0, 1].
         maps: anomaly maps (1, X, Y, Z) in [0, 1], by method; 0 in slices that were not run.
         slice_scores: by method, one dictionary per slice of the third axis: ``slice`` (number in the scan's file),
-            ``position_mm`` (RAS), ``score``, ``scored`` (False where the slice was not run).
-        volume_scores: by method; None where only some slices were asked for.
+            ``position_mm`` (RAS), ``score``, ``scored`` (False if the slice was not run).
+        volume_scores: score of the volume, by method; None if only some slices were requested.
         models: :meth:`ZeroShotNetwork.describe`, by method.
-        groups: methods that ran in one pass through CLIP.
-        asked: numbers of the slices that were asked for; None for all.
+        groups: groups of methods that shared one pass through CLIP.
+        asked: numbers of the requested slices; None for all.
     """
 
     case: str
@@ -69,16 +69,16 @@ class Comparison:
 
     @property
     def numbers(self) -> list[int]:
-        """Number in the scan's file of every slice."""
+        """Number of each slice in the scan's file."""
         return [int(entry["slice"]) for entry in next(iter(self.slice_scores.values()))]
 
     @property
     def seeded(self) -> list[str]:
-        """Methods that ran on random weights, whose maps are not a result."""
+        """Methods that ran with random weights. Their maps are not a result."""
         return [name for name, model in self.models.items() if is_seeded(model)]
 
     def chosen(self, count: int = 3) -> list[int]:
-        """Numbers of the slices to be drawn: those asked for, else the most suspicious to all methods together."""
+        """Numbers of the slices to draw: the requested slices, or the most suspicious ones for all methods together."""
         if self.asked is not None:
             return list(self.asked)
         spacing = float(np.linalg.norm(self.image.affine.cpu().numpy()[:3, 2]))
@@ -86,14 +86,14 @@ class Comparison:
         return [self.numbers[index] for index in suspicious_slices(heats, count, spacing)]
 
     def figure(self, slice_number: int, *, limits: tuple[float, float] = (0.0, 1.0)) -> Figure:
-        """One figure: the slice, and beside it the map of each method over it, with its score.
+        """Draw the slice, and beside it the slice with the map and the score of each method.
 
         Args:
-            slice_number: as in the scan's file.
+            slice_number: number in the scan's file.
             limits: map values where the colours begin and end, the same for all methods.
 
         Raises:
-            ConfigurationError: if there is no such slice.
+            ConfigurationError: the scan does not have this slice.
         """
         index = _index_of(self.numbers, slice_number)
         entries = {name: entries[index] for name, entries in self.slice_scores.items()}
@@ -126,10 +126,10 @@ class Comparison:
             overwrite: replace an earlier comparison of the case, with all its figures.
 
         Returns:
-            The files, the JSON last: with it the comparison is complete.
+            The files. The JSON is written last, so the comparison is complete if it exists.
 
         Raises:
-            OutputError: if files exist and ``overwrite`` is false, or cannot be written.
+            OutputError: files exist and ``overwrite`` is false, or files cannot be written.
         """
         stale = check_comparison_output(output_dir, self.case, overwrite=overwrite)
         numbers = self.chosen(count)
@@ -145,7 +145,7 @@ class Comparison:
         return [*files, report]
 
     def report(self) -> dict[str, Any]:
-        """The JSON's content: methods with weights and scores, who shared a pass, versions, warnings."""
+        """Content of the JSON: methods with weights and scores, shared passes through CLIP, versions, warnings."""
         import monai
 
         return {
@@ -165,7 +165,7 @@ class Comparison:
         }
 
     def table(self, numbers: Sequence[int] | None = None) -> str:
-        """Scores of some slices (None: those asked for) and of the volume, one line each, one column per method."""
+        """Scores of slices (None: the requested slices) and of the volume: one line each, one column per method."""
         entries = dict(zip(self.numbers, zip(*self.slice_scores.values(), strict=True), strict=True))
         rows = [["slice", "position (mm, RAS)", *self.maps]]
         for number in (self.numbers if self.asked is None else self.asked) if numbers is None else numbers:
@@ -189,23 +189,23 @@ def compare_methods(
 ) -> Comparison:
     """Run several methods on one scan.
 
-    Networks that have the same CLIP (Crane, Crane+ and AnomalyCLIP as released) get their features from one pass: see
-    :class:`~monai_zsad.networks.SharedNetworks`. AA-CLIP changes CLIP's stream and AnoCLIP has another CLIP, so they
-    run by themselves.
+    Networks with the same CLIP (Crane, Crane+ and AnomalyCLIP as released) get their features from one pass, see
+    :class:`~monai_zsad.networks.SharedNetworks`. AA-CLIP changes features inside CLIP, and AnoCLIP has another CLIP.
+    These two need their own passes.
 
     Args:
-        networks: by name, weights loaded.
-        scan: (C, X, Y, Z) in [0, 1] as a bundle's ``preprocessing`` gives it, upright slices along the third axis; see
-            :class:`~monai_zsad.evaluation.comparison.bundles.ComparedBundles` for files.
-        slices: numbers of the slices to run, as in the scan's file; None for all. Whole volumes are run all the same
-            where a slice's map depends on its neighbours (several planes, smoothing through slices).
+        networks: networks with loaded weights, by name.
+        scan: (C, X, Y, Z) in [0, 1] from a bundle's ``preprocessing``, with upright slices along the third axis. For
+            files, see :class:`~monai_zsad.evaluation.comparison.bundles.ComparedBundles`.
+        slices: numbers of the slices to run, as in the scan's file; None for all. If the map of a slice depends on its
+            neighbours (several planes, smoothing through slices), all slices are run.
         inferer: runs a network over the volume; None for a :class:`~monai_zsad.inferers.VolumeSliceInferer`.
         volume_score: see :func:`~monai_zsad.transforms.volume_score`.
         case: id of the scan.
 
     Raises:
-        ConfigurationError: if there is no network, or no such slice.
-        InputError: if the scan cannot be used, no slice holds foreground, or a network's weights were not loaded.
+        ConfigurationError: there is no network, or the scan does not have one of the slices.
+        InputError: the scan cannot be used, no slice holds foreground, or a network's weights were not loaded.
 
     Example:
         >>> from monai_zsad.networks import AnomalyCLIP, Crane
@@ -221,7 +221,7 @@ def compare_methods(
     together = SharedNetworks(networks)
     image = scan if isinstance(scan, MetaTensor) else MetaTensor(scan)
     scorer = VolumeScored("pred", "image", method=volume_score)
-    # A blank result: the numbers of the slices are needed before there is a real one.
+    # The numbers of the slices are needed before the first map exists, so they come from an empty result.
     blank = torch.ones(1).expand(2, *image.shape[1:])
     numbers = [int(entry["slice"]) for entry in scorer({"pred": blank, "image": image})["slice_scores"]]
     inferer = VolumeSliceInferer() if inferer is None else inferer
@@ -229,10 +229,10 @@ def compare_methods(
     if slices is not None:
         if isinstance(inferer, VolumeSliceInferer):
             inferer = copy.copy(inferer)
-            inferer.slice_spacing_mm = None  # they are asked for, so each is run
+            inferer.slice_spacing_mm = None  # each requested slice is run
         volume = _only(volume, [_index_of(numbers, number) for number in slices], inferer)
     quiet = copy.copy(inferer)
-    quiet.progress = False  # MONAI's own inferers take no notice
+    quiet.progress = False  # MONAI's own inferers ignore it
     leaders = {group[0] for group in together.groups}
 
     def run(name: str, network: nn.Module) -> torch.Tensor:
@@ -254,13 +254,13 @@ def compare_methods(
 
 
 def check_comparison_output(output_dir: str | os.PathLike[str], case: str, *, overwrite: bool = False) -> list[Path]:
-    """Make the case's folder, and refuse before the first slice is computed what would overwrite at the end.
+    """Make the folder of the case. Check before the first slice is computed that no files would be overwritten.
 
     Returns:
         Files of an earlier comparison of the case.
 
     Raises:
-        OutputError: if there are such files and ``overwrite`` is false, or the folder cannot be made.
+        OutputError: there is an earlier comparison and ``overwrite`` is false, or the folder cannot be made.
     """
     folder = _layout(output_dir, "").filename(subject=case).parent
     there = [file for ending in (".json", "_*.png") for file in folder.glob(f"{case}_{_POSTFIX}{ending}")]
@@ -285,7 +285,7 @@ def _index_of(numbers: Sequence[int], number: int) -> int:
 
 
 def _only(volume: MetaTensor, indices: Sequence[int], inferer: Inferer) -> MetaTensor:
-    """The volume with all other slices empty, where the inferer then skips them and slices stand for themselves."""
+    """Empty all other slices, if the inferer then skips them and the map of a slice depends on this slice alone."""
     alone = isinstance(inferer, VolumeSliceInferer) and inferer.planes is None and inferer.smooth_slices_mm is None
     if not alone or inferer.min_foreground <= 0 or inferer.foreground_threshold < 0:
         return volume

@@ -1,4 +1,4 @@
-"""The metrics that an evaluation takes: what they are, and how they are taken of images and of volumes."""
+"""Metrics of an evaluation: their registry, and their computation for images and for volumes."""
 
 from monai_zsad.evaluation.metrics.estimates import Estimate, Findings, Scoring
 from monai_zsad.evaluation.metrics.images import image_findings

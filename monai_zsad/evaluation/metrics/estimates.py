@@ -1,4 +1,4 @@
-"""What an evaluation states of a metric: its value, its confidence interval, and the images that it was taken of."""
+"""Results of the metrics: value, confidence interval, and the number of images behind them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 MEAN, POOLED = "mean", "all together"
-"""Scopes over several classes or volumes: the mean of their values, and the value of all their samples in one."""
+"""Scopes of several classes or volumes: the mean of their values, and one value of all their samples together."""
 
 Resampled = tuple[Callable[..., float], Sequence[Any], Any]
-"""Function, samples and strata of :func:`~monai_zsad.metrics.bootstrap_interval`."""
+"""The arguments function, samples and strata of :func:`~monai_zsad.metrics.bootstrap_interval`."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Scoring:
     """Options of the metrics. The predictions do not depend on them.
 
     Attributes:
-        bootstrap: resamples of a confidence interval; 0 for no intervals.
-        seed: of the resampling.
+        bootstrap: number of resamples for a confidence interval; 0 for no intervals.
+        seed: random seed of the resampling.
         limit: false positive rate up to which AUPRO is integrated.
         min_lesion: smallest lesion of a volume, in voxels.
         min_voxels: smallest candidate in voxels, see :func:`~monai_zsad.metrics.lesion_froc`.
-        min_overlap: fraction of a candidate that must lie in lesions, see there.
-        slice_fraction: slices of a volume with less of the region than this fraction of their area do not count.
+        min_overlap: fraction of a candidate that must lie in lesions, see :func:`~monai_zsad.metrics.lesion_froc`.
+        slice_fraction: a slice counts if at least this fraction of its area lies in the region.
         exact_pixels: a class with more pixels than this gets its pixel metrics from histograms, with their bounds.
 
     Raises:
@@ -78,13 +78,13 @@ class Estimate:
     Attributes:
         name: key of :data:`~monai_zsad.evaluation.metrics.METRICS`.
         scope: class, case, :data:`MEAN` or :data:`POOLED`.
-        value: within [0, 1]; NaN where it is not defined.
-        low: lower end of the 95 % interval; NaN without one.
-        high: upper end of the interval; NaN without one.
-        normal: number of normal images; for volumes, of volumes without a lesion.
+        value: within [0, 1]; NaN if it is undefined.
+        low: lower end of the 95 % interval; NaN without an interval.
+        high: upper end of the 95 % interval; NaN without an interval.
+        normal: number of normal images, or of volumes without a lesion.
         anomalous: number of anomalous images or volumes.
-        threshold: the best threshold, of metrics that are the best value over all thresholds; NaN otherwise.
-        note: why the value is not defined, or how exact it is.
+        threshold: the best threshold, if the metric is the best value over all thresholds; NaN otherwise.
+        note: reason why the value is undefined, or how exact it is.
     """
 
     name: str
@@ -108,13 +108,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class CaseSummary:
-    """What the page shows of a case.
+    """Values of a case that the page shows.
 
     Attributes:
         case: id of the case.
         class_name: class of the case in the set.
         label: 0 normal, 1 anomalous.
-        score: the score that was ranked, scaled where the protocol scales it.
+        score: the score that was ranked. It is scaled if the protocol says so.
         quality: average precision of the pixels; NaN without a mask.
     """
 
@@ -127,13 +127,13 @@ class CaseSummary:
 
 @dataclass
 class Findings:
-    """Everything that was computed of a set.
+    """Everything that was computed for a set.
 
     Attributes:
         estimates: values of the metrics, scope by scope.
-        curves: kind (``"image ROC"``, ``"pixel precision-recall"``, ``"FROC"``, ...) to its curves by scope.
+        curves: curves by kind (``"image ROC"``, ``"pixel precision-recall"``, ``"FROC"``, ...), then by scope.
         cases: one entry for each case.
-        scores: level (``"images"``, ``"slices"``, ``"volumes"``) to scores and labels, for histograms.
+        scores: scores and labels by level (``"images"``, ``"slices"``, ``"volumes"``), for histograms.
         facts: other numbers for the table, such as the number of lesions.
     """
 
@@ -160,16 +160,16 @@ def estimate(
     resampled: Resampled | None = None,
     note: str = "",
 ) -> Estimate:
-    """Compute a value and its interval; warnings of an undefined value become its note.
+    """Compute a value and its interval. If the value is undefined, the warnings become its note.
 
     Args:
-        name: of the metric.
+        name: name of the metric.
         scope: see :class:`Estimate`.
         value: returns the value, or the best value and its threshold.
         counts: number of normal and of anomalous images.
-        scoring: with the number of resamples.
-        resampled: what is resampled for the interval; ``None`` for no interval.
-        note: used where there are no warnings.
+        scoring: options, among them the number of resamples.
+        resampled: samples that are drawn for the interval; ``None`` for no interval.
+        note: note if there are no warnings.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -195,14 +195,14 @@ def mean_estimates(
     scoring: Scoring,
     resampled: Callable[[Metric, np.ndarray], Resampled | None],
 ) -> list[Estimate]:
-    """Mean over the classes or volumes of every metric that all of them have.
+    """Mean over the classes or volumes, for each metric that all of them have.
 
     Args:
-        estimates: of the classes or volumes.
+        estimates: values of the classes or volumes.
         count: number of classes or volumes.
         counts: number of normal and of anomalous images.
-        scoring: with the number of resamples.
-        resampled: gives what is resampled for a metric with these values.
+        scoring: options, among them the number of resamples.
+        resampled: returns the samples that are drawn for a metric with these values.
     """
     found = []
     for name in dict.fromkeys(one.name for one in estimates):
@@ -218,12 +218,12 @@ def mean_estimates(
 
 
 def mean_value(values: np.ndarray) -> float:
-    """Mean (n,) as a plain number."""
+    """Mean of values (n,) as a plain number."""
     return float(values.mean())
 
 
 def of_histograms(metric: Metric, limit: float) -> Callable[[np.ndarray], float]:
-    """A metric of ``"curve"`` as a function of histograms (n, 3, bins), which can be resampled quickly."""
+    """A metric of ``"curve"`` as a function of histograms (n, 3, bins). Histograms can be resampled quickly."""
 
     def value(histograms: np.ndarray) -> float:
         return metric.value(histogram_curve(histograms.sum(0)), limit)
@@ -232,7 +232,7 @@ def of_histograms(metric: Metric, limit: float) -> Callable[[np.ndarray], float]
 
 
 def thinned(x: np.ndarray, y: np.ndarray, points: int = 400) -> Curve:
-    """A curve of at most ``points`` points, evenly along its length."""
+    """Reduce a curve to at most ``points`` points, evenly spaced along its length."""
     if len(x) <= points:
         return Curve(np.asarray(x), np.asarray(y))
     steps = np.abs(np.diff(x)) + np.abs(np.diff(y))

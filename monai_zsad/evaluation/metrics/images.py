@@ -1,4 +1,4 @@
-"""Metrics of a set of images: of each class, as papers take them, and their mean over the classes."""
+"""Metrics of a set of images: the metrics of each class, and their mean over the classes, as in papers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from monai_zsad.metrics import (
 
 __all__ = ["ClassScores", "image_findings"]
 
-# Bins of the histograms for intervals, and of those that stand for too many pixels.
+# Number of bins of the histograms for intervals, and of those that replace a large number of pixels.
 _BINS, _FINE_BINS = 512, 16384
 _SAMPLED = 2_000_000
 
@@ -42,11 +42,11 @@ class ClassScores:
     """Predictions of a class, scaled as the protocol says.
 
     Attributes:
-        name: of the class.
+        name: name of the class.
         paths: files of the predictions.
         cases: ids of the cases.
-        labels: (n,) 0 or 1.
-        scores: (n,), scaled.
+        labels: (n,), 0 normal or 1 anomalous.
+        scores: (n,), scaled scores.
         low: value of a map that is scaled to 0.
         high: value of a map that is scaled to 1.
         pixels: number of pixels of all maps.
@@ -66,7 +66,7 @@ class ClassScores:
         """Read the predictions of a class once.
 
         Args:
-            name: of the class.
+            name: name of the class.
             paths: files of its predictions.
             scaling: see :class:`~monai_zsad.evaluation.Protocol`.
             image_score: see :class:`~monai_zsad.evaluation.Protocol`.
@@ -106,7 +106,7 @@ class ClassScores:
 
 
 def _extremes(low: float, high: float) -> tuple[float, float]:
-    """Values that are scaled to 0 and 1; like the release, it does not scale if the largest value is 1."""
+    """Values that are scaled to 0 and 1. As in the release, nothing is scaled if the largest value is 1."""
     return (0.0, 1.0) if high == 1 or high <= low else (float(low), float(high))
 
 
@@ -116,10 +116,10 @@ def image_findings(
     """Compute all metrics of a set of images.
 
     Args:
-        files: class to the files of its predictions.
+        files: files of the predictions, by class.
         protocol: fields of :class:`~monai_zsad.evaluation.Protocol`.
         scoring: options of the metrics.
-        has_masks: whether the set has masks, so that pixels can be scored.
+        has_masks: whether the set has masks. Without masks, there are no pixel metrics.
     """
     found = Findings()
     classes = [
@@ -159,7 +159,7 @@ def _image_estimates(one: ClassScores, scoring: Scoring) -> list[Estimate]:
 
 
 def _add_pixels(one: ClassScores, found: Findings, scoring: Scoring, qualities: np.ndarray) -> np.ndarray:
-    """Add a class's pixel metrics; returns histograms (n, 3, bins) of its images, for intervals."""
+    """Add the pixel metrics of a class. Returns histograms (n, 3, bins) of its images, for intervals."""
     exact = one.pixels <= scoring.exact_pixels
     even = _even_scale(one)
     maps: list[np.ndarray] = []
@@ -201,9 +201,9 @@ def _truth(prediction: Prediction) -> np.ndarray:
 
 
 def _even_scale(one: ClassScores) -> Callable[[np.ndarray], np.ndarray]:
-    """A monotone function to [0, 1] that spreads a class's pixels, so that values close together get different bins.
+    """A monotone function from map values to [0, 1] that spreads the pixels of a class evenly over the bins.
 
-    Half of the scale goes by all pixels, half by the few anomalous ones.
+    Its steps are quantiles of all pixels and, in equal number, quantiles of the few anomalous pixels.
     """
     share = max(1, one.pixels // _SAMPLED)
     everything, anomalous = [], []

@@ -1,4 +1,4 @@
-"""All metrics of an evaluation, one entry each. Tables, page and documentation take them from here.
+"""All metrics of an evaluation, one entry each. Tables, page and documentation read this list.
 
 To add a metric, write its function in :mod:`monai_zsad.metrics` and add an entry to ``_ENTRIES``.
 """
@@ -38,7 +38,7 @@ Samples = Literal["scores", "curve", "maps", "froc"]
 SliceScore = Literal["maximum", "quantile", "own"]
 
 SLICE_QUANTILE = 0.995
-"""Quantile of a slice's map that is the slice's score in ``slice_auroc_quantile``."""
+"""For ``slice_auroc_quantile``, the score of a slice is this quantile of its map."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,23 @@ class Metric:
     """One metric of an evaluation.
 
     Attributes:
-        name: in CSV and JSON.
-        title: in Markdown and on the page.
+        name: name in CSV and JSON.
+        title: title in Markdown and on the page.
         level: what is ranked or found: ``"image"`` and ``"pixel"`` for sets of images, the others for volumes.
-        samples: what ``function`` takes. ``"scores"``: scores (n,) and labels (n,). ``"curve"``: a
+        samples: arguments of ``function``. ``"scores"``: scores (n,) and labels (n,). ``"curve"``: a
             :class:`~monai_zsad.metrics.RankingCurve` of all pixels or voxels, and the false positive rate up to which
-            AUPRO is integrated. ``"maps"``: a list of maps and a list of masks; such a metric is left out where there
-            are too many pixels to keep. ``"froc"``: a :class:`~monai_zsad.metrics.LesionFroc`.
+            AUPRO is integrated. ``"maps"``: a list of maps and a list of masks; the metric is left out if there are
+            too many pixels to keep in memory. ``"froc"``: a :class:`~monai_zsad.metrics.LesionFroc`.
         function: returns a value, or a :class:`~monai_zsad.metrics.BestThreshold`.
-        higher_is_better: direction.
-        bootstrapped: whether it gets a confidence interval. Metrics of ``"maps"`` never do.
-        probabilities: whether it needs scores in [0, 1]; it is left out where a score lies elsewhere.
-        slice_score: the score of a slice, of metrics of slices: the maximum of its map, the quantile
+        higher_is_better: whether a higher value is better.
+        bootstrapped: whether it gets a confidence interval. Metrics of ``"maps"`` never get one.
+        probabilities: whether it needs scores in [0, 1]. It is left out if a score lies outside.
+        slice_score: for metrics of slices, the score of a slice: the maximum of its map, the quantile
             :data:`SLICE_QUANTILE` of its map, or the network's own score.
-        bounds: of metrics of ``"curve"``: least and largest value that the exact metric may have where the curve
-            comes from histograms.
-        published_as: the name of the published metric that it is compared with, if that is another one.
-        streaming: makes the metric for a MONAI evaluator, in which it is updated batch by batch.
+        bounds: for metrics of ``"curve"``, the least and the largest value that the exact metric can have if the
+            curve comes from histograms.
+        published_as: name of the published metric that it is compared with, if the name differs.
+        streaming: makes the metric for a MONAI evaluator, which updates it batch by batch.
     """
 
     name: str
@@ -129,7 +129,7 @@ _ENTRIES = (
     _ranking("pixel", "average_precision", "pixel AP"),
     _ranking("pixel", "f1_max", "pixel F1-max"),
     _ranking("pixel", "aupro", "pixel AUPRO"),
-    # Papers print the AUPRO that their releases compute.
+    # Papers print the AUPRO of their releases.
     Metric(
         "pixel_aupro_released",
         "pixel AUPRO as released",

@@ -1,4 +1,4 @@
-"""Metrics of volumes: of the voxels, slices and lesions of each, their mean, and of all volumes together."""
+"""Metrics of voxels, slices and lesions: for each volume, their mean, and for all volumes together."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _FRACTIONS = np.geomspace(1e-5, 0.2, 48)
 
 
 def volume_findings(paths: Sequence[Path], scoring: Scoring) -> Findings:
-    """Compute all metrics of a set of volumes, inside the region in which voxels count.
+    """Compute all metrics of a set of volumes. Only voxels inside the region of each prediction count.
 
     Args:
         paths: files of the predictions.
@@ -102,7 +102,7 @@ class _Volume:
         self.summary = CaseSummary(one.case, one.class_name, one.label, one.score, quality)
 
     def _value(self, metric: Metric, limit: float) -> Callable[[], float | BestThreshold] | None:
-        """Computes a metric of this volume; ``None`` if it needs all volumes, or scores that there are not."""
+        """Function that computes a metric of this volume; ``None`` if it needs all volumes or missing scores."""
         match metric.level, metric.samples:
             case "voxel", "curve":
                 return functools.partial(metric.function, self.curve, limit)
@@ -129,7 +129,7 @@ class _Pool:
             self.frocs.append(_froc(one, scoring, thresholds))
             scaled = np.interp(np.where(inside, one.anomaly, values[0]), values, heights)
             own = score_histograms([scaled], [_truth(one)], bins=_BINS)[0]
-            # Voxels outside the region do not count. Their value is in the first bin.
+            # Voxels outside the region do not count. They are in the first bin, so they are subtracted there.
             own[0, 0] -= inside.size - np.count_nonzero(inside)
             histograms.append(own)
         self.histograms = np.stack(histograms)
@@ -144,7 +144,7 @@ class _Pool:
         return curve_of(np.concatenate(normal), np.concatenate(anomalous), np.concatenate(shares))
 
     def values(self, metric: Metric) -> tuple[Callable[[], float | BestThreshold], Resampled | None, str] | None:
-        """Computes a metric of all volumes, what is resampled for its interval, and a note; ``None`` if not here."""
+        """Function of a metric of all volumes, samples for its interval, and a note; ``None`` if not available."""
         take = functools.partial
         match metric.level, metric.samples:
             case "voxel", "curve":
@@ -173,14 +173,14 @@ def _truth(one: Prediction) -> np.ndarray:
 
 
 def _scores(one: Prediction) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores of normal and of anomalous voxels inside the region, and 1 over the voxels of each one's lesion."""
+    """Scores of normal and of anomalous voxels inside the region, and the anomalous voxels' shares of their lesions."""
     inside, truth = _region(one), _truth(one)
     return one.anomaly[inside & ~truth], one.anomaly[truth], region_shares(truth)
 
 
 def _froc(one: Prediction, scoring: Scoring, thresholds: np.ndarray | None) -> LesionFroc:
     with warnings.catch_warnings():
-        # The metrics of the curve warn again.
+        # The metrics of the curve give the same warnings.
         warnings.simplefilter("ignore")
         return lesion_froc(
             one.anomaly,
@@ -194,7 +194,7 @@ def _froc(one: Prediction, scoring: Scoring, thresholds: np.ndarray | None) -> L
 
 
 def _slices(one: Prediction, fraction: float) -> dict[str, np.ndarray]:
-    """Scores of the slices with enough of the region, in three ways, and whether each slice is anomalous."""
+    """Three kinds of scores for the slices that hold enough of the region, and whether each slice is anomalous."""
     inside = _region(one)
     kept, peaks = slice_scores(one.anomaly, inside, 1.0, fraction)
     found = {"maximum": peaks, "quantile": slice_scores(one.anomaly, inside, SLICE_QUANTILE, fraction)[1]}
@@ -206,7 +206,7 @@ def _slices(one: Prediction, fraction: float) -> dict[str, np.ndarray]:
 
 
 def _common_thresholds(paths: Sequence[Path], scoring: Scoring) -> np.ndarray:
-    """Quantiles of all volumes together: thresholds for one FROC curve, on any scale of the maps."""
+    """Thresholds for one FROC curve: quantiles of all volumes together. They suit any scale of the maps."""
     share = max(1, sum(load_prediction(path).anomaly.size for path in paths) // scoring.exact_pixels)
     values = np.concatenate([one.anomaly[_region(one)][::share] for one in map(load_prediction, paths)])
     return np.unique(np.quantile(values, 1 - _FRACTIONS, method="higher"))
@@ -230,7 +230,7 @@ def _of_frocs(metric: Metric, curves: Sequence[LesionFroc]) -> float:
 
 
 def _of_maps(metric: Metric, paths: Sequence[Path]) -> float | BestThreshold:
-    """Voxels outside the region get the lowest score, so that no useful threshold finds them."""
+    """A metric of maps. Voxels outside the region get the lowest score, so that no useful threshold finds them."""
     maps, masks = [], []
     for one in map(load_prediction, paths):
         inside = _region(one)
@@ -242,7 +242,7 @@ def _of_maps(metric: Metric, paths: Sequence[Path]) -> float | BestThreshold:
 def _add_froc(found: Findings, scope: str, froc: LesionFroc) -> None:
     if froc.lesions:
         order = np.argsort(froc.false_positives, kind="stable")
-        # The best sensitivity of a threshold with at most so many false positives.
+        # The best sensitivity of all thresholds with at most this number of false positives.
         best = np.maximum.accumulate(froc.sensitivity[order])
         curve: Curve = thinned(froc.false_positives[order], best)
         found.curves.setdefault("FROC", {})[scope] = curve
