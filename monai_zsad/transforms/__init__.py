@@ -1,7 +1,7 @@
-"""MONAI transforms for screening: from windows, orientation, foreground and geometry to refined maps and candidates.
+"""MONAI transforms for screening: windows, orientation, foreground, geometry, refined maps and lesion candidates.
 
 Their order in a bundle: upright orientation, intensity, crop, in-plane spacing, square. Intensity comes before the
-square, as padding is 0, which is black only once the values are in [0, 1].
+square, because the padding is 0, and 0 is black only after the values are scaled to [0, 1].
 """
 
 from __future__ import annotations

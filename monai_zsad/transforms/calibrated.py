@@ -24,10 +24,10 @@ __all__ = [
 
 
 class ScoreCalibration(Protocol):
-    """A calibration as these transforms need it, such as ``monai_zsad.workflow.calibration.Calibration``."""
+    """Methods of a calibration that these transforms need, as in ``monai_zsad.workflow.calibration.Calibration``."""
 
     def check(self, run: Mapping[str, Any]) -> None:
-        """Refuse a run that differs from the one that the calibration was made with.
+        """Raise an error if the run differs from the run that the calibration was made with.
 
         Args:
             run: ``model``, ``settings`` and ``scan`` of the run.
@@ -47,14 +47,14 @@ class ScoreCalibration(Protocol):
         """P-value of a volume's score.
 
         Args:
-            score: of the volume, in [0, 1].
+            score: score of the volume, in [0, 1].
 
         Returns:
-            In (0, 1].
+            The p-value, in (0, 1].
         """
 
     def threshold(self, alpha: float) -> float:
-        """Peak score above which a candidate's p-value is at most ``alpha``; refused if there is none.
+        """Peak score above which a candidate's p-value is at most ``alpha``. Without one, an error is raised.
 
         Args:
             alpha: rate of false positives, within (0, 1).
@@ -67,25 +67,25 @@ class ScoreCalibration(Protocol):
         """Summary for the findings.
 
         Args:
-            alpha: the rate that candidates were held to, if any.
+            alpha: the rate of false positives that the candidates were selected with, if they were selected.
 
         Returns:
-            Plain values.
+            A dictionary of plain values.
         """
 
 
 class CalibratedCandidates(Transform):
-    """Give each lesion candidate a p-value, and drop those that are not unusual enough.
+    """Give each lesion candidate a p-value, and drop the candidates with a p-value that is too large.
 
-    MONAI has no transform that relates a score to reference scans.
+    MONAI has no transform that compares a score with reference scans.
 
     A candidate's peak score is compared with the highest peak of each reference scan. So, in a normal scan, the
-    probability that any candidate has a p-value of alpha or less is at most alpha, however many candidates it has; no
-    further correction for their number is needed. What is guaranteed, and when, is said at
-    :func:`monai_zsad.metrics.conformal_p_values`.
+    probability that any candidate has a p-value of alpha or less is at most alpha. This holds for any number of
+    candidates, so no correction for their number is needed. :func:`monai_zsad.metrics.conformal_p_values` describes
+    this guarantee and its conditions.
 
     Args:
-        calibration: such as :func:`monai_zsad.workflow.calibration.load_calibration` gives.
+        calibration: the calibration, for example from :func:`monai_zsad.workflow.calibration.load_calibration`.
         alpha: candidates with a larger p-value are dropped; ``None`` keeps all.
 
     Raises:
@@ -115,15 +115,15 @@ class CalibratedCandidates(Transform):
     def __call__(
         self, candidates: Sequence[LesionCandidate], labels: torch.Tensor | None = None
     ) -> tuple[list[LesionCandidate], list[float], torch.Tensor | None]:
-        """Judge the candidates of one scan.
+        """Add p-values to the candidates of one scan, and select candidates by them.
 
         Args:
-            candidates: as :class:`LesionCandidates` returns them.
+            candidates: the result of :class:`LesionCandidates`.
             labels: their label map (1, X, Y, Z).
 
         Returns:
-            The candidates that are kept, in their order and with their ids; their p-values; the label map, in which
-            the dropped ones are 0.
+            The candidates that are kept, in the same order and with the same ids; their p-values; and the label map, in
+            which dropped candidates are 0.
         """
         p_values = self.calibration.candidate_p_values([found.peak_score for found in candidates])
         judged = list(zip(candidates, p_values, strict=True))
@@ -140,18 +140,18 @@ class CalibratedCandidates(Transform):
 class CalibratedCandidatesd(MapTransform):
     """Dictionary form of :class:`CalibratedCandidates`, with the p-value of the volume; after ``LesionCandidatesd``.
 
-    Of the map ``"pred"``, the candidates under ``"pred_candidates"`` and their label map ``"pred_labels"`` are replaced
-    where some are dropped; ``"pred_p_values"`` is the list of the candidates' p-values. ``volume_p_value``, that of
-    ``volume_score``, and ``calibration``, its summary, are added. Each case is refused that the calibration does not
-    fit: another model, other intensities, other settings.
+    For the map ``"pred"``, the transform reads the candidates under ``"pred_candidates"`` and their label map under
+    ``"pred_labels"``. If it drops candidates, it replaces both. It adds ``"pred_p_values"`` (the list of the
+    candidates' p-values), ``volume_p_value`` (the p-value of ``volume_score``) and ``calibration`` (a summary of the
+    calibration). It refuses a case if the calibration does not fit: another model, other intensities or other settings.
 
     Args:
-        keys: keys of the anomaly maps. One key, as a case has one ``volume_score``.
+        keys: key of the anomaly map. Only one key, because a case has one ``volume_score``.
         calibration: see :class:`CalibratedCandidates`.
         meta: the bundle's description of its model, or a function that returns it, as for the writers.
-        settings: those of the candidates, as written into ``findings.json``.
+        settings: settings of the candidates, as they are written into ``findings.json``.
         alpha: see :class:`CalibratedCandidates`.
-        image_key: the scan, whose metadata tell modality and intensity.
+        image_key: key of the scan. Its metadata contain modality and intensity.
         allow_missing_keys: do not raise where a key is missing.
 
     Example:
@@ -191,7 +191,7 @@ class CalibratedCandidatesd(MapTransform):
         """Add the p-values.
 
         Raises:
-            ConfigurationError: the calibration does not fit the run; names what differs.
+            ConfigurationError: the calibration does not fit the run; the message names the difference.
             InputError: candidates or volume score are missing.
         """
         d = dict(data)

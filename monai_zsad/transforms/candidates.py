@@ -33,22 +33,23 @@ _MOST = np.iinfo(np.uint16).max
 class LesionCandidates(Transform):
     """Find lesion candidates in an anomaly map: threshold, connected components, measurements in the scan's space.
 
-    In MONAI ``KeepLargestConnectedComponent`` and ``RemoveSmallObjects`` clean a mask and measure nothing, and
-    ``ProbNMS`` lists peaks without extent. Components are SciPy's, mesh and regions scikit-image's.
+    MONAI's ``KeepLargestConnectedComponent`` and ``RemoveSmallObjects`` clean a mask but do not measure it, and
+    ``ProbNMS`` lists peaks without their extent. SciPy finds the components; scikit-image gives regions and meshes.
 
-    Voxels above the threshold that touch, by corners too, belong together. The order is by peak score, then mean
-    score, then volume, each from the largest down, then by the position of the peak in mm; it and all positions in mm
-    are the same however the array is flipped or permuted, if its affine goes along.
+    Voxels above the threshold belong to one candidate if they touch, even at a corner. Candidates are sorted by peak
+    score, then mean score, then volume (largest first), then by the position of the peak in mm. If the array is flipped
+    or permuted together with its affine, the order and all positions in mm stay the same.
 
     Args:
-        threshold: candidates hold a value above it. A value of the map, or a quantile.
-        method: ``"fixed"``, or ``"quantile"``: thresholds are quantiles of the map inside the body, without a body of
-            its values other than 0 (skipped slices and padding are 0).
-        low: lower threshold of the same kind, for hysteresis: the candidate reaches as far as the map is above it.
-        min_volume_mm3: smaller ones are dropped.
-        border_mm: voxels are left out that lie, along an axis, so near to the volume's faces or to voxels outside the
-            body, where maps are often wrong.
-        max_candidates: the most suspicious that are kept; ``None`` keeps all.
+        threshold: each candidate has at least one value above it. It is a value of the map or a quantile, see
+            ``method``.
+        method: ``"fixed"``, or ``"quantile"``: thresholds are quantiles of the map inside the body. Without a body
+            mask, they are quantiles of all values other than 0, because skipped slices and padding are 0.
+        low: lower threshold of the same kind (hysteresis): a candidate includes all connected voxels above it.
+        min_volume_mm3: smaller candidates are dropped.
+        border_mm: width in mm, along each axis, of a border that is left out: at the faces of the volume and at the
+            surface of the body. Maps are often wrong there.
+        max_candidates: largest number of candidates; the most suspicious ones are kept. ``None`` keeps all.
 
     Raises:
         ConfigurationError: an unknown method, or a value out of range.
@@ -102,10 +103,10 @@ class LesionCandidates(Transform):
 
         Args:
             img: (C, X, Y, Z), channel 0 the anomaly map.
-            body: (1, X, Y, Z), above 0 where candidates may lie, as :class:`BodyMask` gives it; ``None``: everywhere.
+            body: (1, X, Y, Z), above 0 where candidates may lie, as :class:`BodyMask` returns it; ``None``: everywhere.
 
         Returns:
-            The label map (1, X, Y, Z), uint8 or, of more than 255 candidates, uint16, with the metadata of ``img``; and
+            The label map (1, X, Y, Z), uint8, or uint16 for more than 255 candidates, with the metadata of ``img``; and
             the candidates, most suspicious first.
 
         Raises:
@@ -147,7 +148,7 @@ class LesionCandidates(Transform):
                     f"the body has the shape {tuple(mask.shape)}, {describe(volume)} {tuple(volume.shape)}: a mask of "
                     "one channel on the same grid is needed."
                 )
-            # A comparison of bool with a number uses 64-bit integers, 2 GiB for a large CT.
+            # A comparison of bool with a number uses 64-bit integers, which need 2 GiB for a large CT.
             inside = (mask[0] if mask.dtype is torch.bool else mask[0] > 0).cpu().numpy()
         for axis, size in enumerate(affine_to_spacing(affine, 3)):
             if radius := int(self.border_mm / size + SPACING_TOLERANCE):
@@ -172,7 +173,7 @@ class LesionCandidates(Transform):
         sizes = np.bincount(labels[mask], minlength=count + 1)
         peaks = np.full(count + 1, -np.inf, dtype=np.float32)
         np.maximum.at(peaks, labels[mask], values[mask])
-        # Ten voxels of 0.9999999 mm3 are 10 mm3.
+        # Despite rounding errors, ten voxels of 0.9999999 mm3 must count as 10 mm3.
         keep = (peaks > high) & (sizes * voxel_volume(affine) >= self.min_volume_mm3 * (1 - SPACING_TOLERANCE))
         keep[0] = False
         if self.max_candidates is not None and keep.sum() > self.max_candidates:
@@ -191,7 +192,7 @@ class LesionCandidates(Transform):
 class LesionCandidatesd(MapTransform):
     """Dictionary form of :class:`LesionCandidates`.
 
-    Of the map ``"pred"``, the candidates go to ``"pred_candidates"``, the label map to ``"pred_labels"``.
+    For the map ``"pred"``, the candidates go to ``"pred_candidates"``, the label map to ``"pred_labels"``.
 
     Args:
         keys: keys of the anomaly maps.
@@ -201,8 +202,8 @@ class LesionCandidatesd(MapTransform):
         min_volume_mm3: see :class:`LesionCandidates`.
         border_mm: see :class:`LesionCandidates`.
         max_candidates: see :class:`LesionCandidates`.
-        body_key: key of the body's mask, as :class:`BodyMaskd` adds it; ``None`` for none.
-        allow_missing_keys: do not raise where a key is missing.
+        body_key: key of the body mask, as :class:`BodyMaskd` adds it; ``None`` for no mask.
+        allow_missing_keys: do not raise an error if a key is missing.
 
     Example:
         >>> anomaly = torch.zeros(1, 8, 8, 8)
@@ -234,7 +235,7 @@ class LesionCandidatesd(MapTransform):
         """Add candidates and label map of every key.
 
         Raises:
-            InputError: the body is missing, or what :class:`LesionCandidates` refuses.
+            InputError: the body mask is missing, or :class:`LesionCandidates` refuses the map.
         """
         d = dict(data)
         if self.body_key is not None and self.body_key not in d:

@@ -126,8 +126,8 @@ def parse_windows(windows: WindowSpec, argument: str = "windows", keywords: Iter
 class CTWindow(Transform):
     """Show a CT in one window, or in three as red, green and blue.
 
-    MONAI's ``ScaleIntensityRange`` does the arithmetic; it knows no named windows, takes lower and upper end instead of
-    level and width, and makes no RGB of several windows.
+    MONAI's ``ScaleIntensityRange`` does the arithmetic. It has no named windows, takes the lower and upper end instead
+    of level and width, and does not combine several windows into RGB.
 
     Args:
         windows: a name of :data:`CT_WINDOWS`, a (level, width) pair in HU, or a list of one or three of those.
@@ -156,10 +156,10 @@ class CTWindow(Transform):
         """Apply the windows.
 
         Args:
-            img: volume (C, X, Y, Z) in HU; C is 1 where three windows are asked for.
+            img: volume (C, X, Y, Z) in HU; C must be 1 for three windows.
 
         Returns:
-            (C, X, Y, Z), or (3, X, Y, Z) of three windows; float32 in [0, 1].
+            (C, X, Y, Z), or (3, X, Y, Z) for three windows; float32 in [0, 1].
 
         Raises:
             InputError: NaN or infinite voxels, not four axes, or several channels for three windows.
@@ -182,7 +182,7 @@ class CTWindowd(MapTransform):
     Args:
         keys: keys of the volumes.
         windows: see :class:`CTWindow`.
-        allow_missing_keys: do not raise where a key is missing.
+        allow_missing_keys: do not raise an error if a key is missing.
 
     Example:
         >>> import torch

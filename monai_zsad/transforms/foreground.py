@@ -24,7 +24,7 @@ _THRESHOLD_SAMPLES = 20_000_000
 
 
 def _otsu(values: np.ndarray, floor: float | None) -> float:
-    """Otsu's threshold on a regular subsample, blind to the darkest and brightest 0.5 % (metal, stray padding)."""
+    """Otsu's threshold on a regular subsample, without the darkest and brightest 0.5 % (metal, stray padding)."""
     from skimage.filters import threshold_otsu
 
     step = max(1, ceil((values.size / _THRESHOLD_SAMPLES) ** (1 / 3)))
@@ -39,7 +39,8 @@ def _otsu(values: np.ndarray, floor: float | None) -> float:
     lowest, highest = clipped.min(), clipped.max()
     if lowest == highest:
         return (low + high) / 2
-    # the returned value is the centre of a bin whose voxels lie on both sides of it: move on to the middle of the gap
+    # Otsu returns the centre of a bin, and voxels of this bin lie on both sides of it. The bin's upper edge separates
+    # them, and the threshold is then the middle between the nearest values.
     bins = 256
     edge = threshold_otsu(clipped, nbins=bins) + (highest - lowest) / (2 * bins)
     below = clipped < edge
@@ -48,7 +49,7 @@ def _otsu(values: np.ndarray, floor: float | None) -> float:
 
 
 def _fill_slices(mask: np.ndarray, axis: int, filled: np.ndarray) -> None:
-    """Set in ``filled`` what the mask encloses in each slice across ``axis``: what does not reach the slice's edge."""
+    """Set the holes of each slice across ``axis`` in ``filled``: background that does not reach the slice's edge."""
     for own, out in zip(np.moveaxis(mask, axis, 0), np.moveaxis(filled, axis, 0), strict=True):
         labels, count = ndimage.label(~own)
         outside = np.zeros(count + 1, dtype=bool)
@@ -66,14 +67,14 @@ class BodyMask(Transform):
     which are open to the outside, stay empty. Here a hole is filled where it is enclosed within a slice of any of the
     three array directions. A gap between limbs that enclose it is filled too.
 
-    Otsu's threshold does not depend on an offset or a scale of the values. Of a CT (``meta["modality"] == "CT"``)
-    values below -1024 HU, the padding around a round field of view, count as air.
+    Otsu's threshold does not depend on an offset or a scale of the values. In a CT (``meta["modality"] == "CT"``),
+    values below -1024 HU count as air, because they are the padding around a round field of view.
 
     Args:
-        method: ``"otsu"``, or a number: the body is what is greater than it, in the units of the volume.
+        method: ``"otsu"``, or a threshold in the units of the volume: voxels above it are the body.
         fill_holes: fill holes, as described above.
-        keep_largest: keep only the largest connected part. By default all parts of at least ``min_part`` of the
-            largest one's voxels stay, so that a second leg does.
+        keep_largest: keep only the largest connected part. By default, every part stays that has at least ``min_part``
+            of the voxels of the largest part, for example a second leg.
         min_part: smallest part that stays, as a fraction (0 to 1) of the largest one.
 
     Raises:
@@ -111,11 +112,11 @@ class BodyMask(Transform):
         """Compute the mask.
 
         Args:
-            img: volume (C, X, Y, Z); of several channels the largest value counts.
+            img: volume (C, X, Y, Z). With several channels, the largest value of each voxel counts.
 
         Returns:
-            Boolean mask (1, X, Y, Z) with the metadata of the volume. A constant volume shows no body: with
-            ``"otsu"`` all of it is foreground.
+            Boolean mask (1, X, Y, Z) with the metadata of the volume. In a constant volume, no body is visible; with
+            ``"otsu"``, all voxels are foreground.
 
         Raises:
             InputError: NaN or infinite voxels, not four axes, or no voxel above the given threshold.
@@ -141,7 +142,7 @@ class BodyMask(Transform):
                     f"{describe(volume)} has no voxel above the foreground threshold {self.method}: its values run "
                     f"from {values.min():g} to {values.max():g}. Lower the threshold, or use method='otsu'."
                 )
-        # What lies outside the mask's box is background that reaches every slice's edge.
+        # Outside the box of the mask, all voxels are background and connected to the edges of the slices.
         box = box_of(mask)
         inner = self._without_specks(mask[box].copy())
         mask[box] = inner
@@ -173,7 +174,7 @@ class BodyMaskd(MapTransform):
         keep_largest: see :class:`BodyMask`.
         min_part: see :class:`BodyMask`.
         new_key_prefix: the mask of ``"image"`` goes to ``new_key_prefix + "image"``; ``None`` replaces the volume.
-        allow_missing_keys: do not raise where a key is missing.
+        allow_missing_keys: do not raise an error if a key is missing.
 
     Example:
         >>> import torch

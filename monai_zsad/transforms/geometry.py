@@ -43,17 +43,17 @@ __all__ = [
 
 
 class InPlaneSpacing(InvertibleTransform):
-    """Make the first two axes isotropic; the third one, across the slices, stays as it is.
+    """Make the pixels of each slice isotropic; the third axis, through the slices, does not change.
 
     MONAI's ``Spacing`` takes fixed spacings, moves the origin to a corner voxel and removes shear, which would move the
-    slices; here the target follows from the scan, the centre of the volume stays, and its ``SpatialResample`` does the
-    work. Where the pixels have the wanted size within 0.1 %, no voxel changes.
+    slices. Here the target spacing depends on the scan, and the centre of the volume does not move. MONAI's
+    ``SpatialResample`` does the resampling. If the pixels already have the target size within 0.1 %, no voxel changes.
 
-    The interpolation is linear, with the outermost voxel repeated at the border. A coarser spacing is sampled without
-    a low-pass filter.
+    The interpolation is linear. At the border, the outermost voxel is repeated. For a coarser spacing, there is no
+    low-pass filter.
 
     Args:
-        spacing_mm: pixel size in mm of both axes; ``None`` takes the finer of the two.
+        spacing_mm: pixel size in mm of both axes; ``None`` takes the smaller one of the scan's two pixel sizes.
         mode: interpolation of MONAI's ``SpatialResample``: ``"bilinear"`` (in three dimensions: trilinear) or
             ``"nearest"``.
 
@@ -73,11 +73,12 @@ class InPlaneSpacing(InvertibleTransform):
         if spacing_mm is not None and not (np.isfinite(spacing_mm) and spacing_mm > 0):
             raise ConfigurationError(f"spacing_mm={spacing_mm!r} must be a positive number of mm, or None.")
         self.spacing_mm = spacing_mm
-        # float32 halves the sampling grid, the largest array of a run; its coordinates are good to 1e-4 voxels
+        # The sampling grid is the largest array of a run. In float32 it needs half the memory, and its coordinates are
+        # accurate to 1e-4 voxels.
         self.resample = SpatialResample(mode=mode, padding_mode="border", dtype=torch.float32)
 
     def __call__(self, img: NdarrayOrTensor) -> MetaTensor:
-        """Resample the first two axes where they need it.
+        """Resample the first two axes if necessary.
 
         Args:
             img: volume (C, rows, columns, slices).
@@ -103,7 +104,7 @@ class InPlaneSpacing(InvertibleTransform):
         return self.resample(volume, dst_affine=torch.from_numpy(target), spatial_size=new_shape.tolist())
 
     def inverse(self, data: torch.Tensor) -> MetaTensor:
-        """Sample back onto the grid that was left."""
+        """Resample to the grid that the volume had before the transform."""
         return self.resample.inverse(data)
 
 
@@ -114,7 +115,7 @@ class InPlaneSpacingd(MapTransform, InvertibleTransform):
         keys: keys of the volumes.
         spacing_mm: see :class:`InPlaneSpacing`.
         mode: see :class:`InPlaneSpacing`.
-        allow_missing_keys: do not raise where a key is missing.
+        allow_missing_keys: do not raise an error if a key is missing.
 
     Example:
         >>> InPlaneSpacingd("image", spacing_mm=0.5)({"image": MetaTensor(torch.zeros(1, 4, 4, 4))})["image"].shape
@@ -141,7 +142,7 @@ class InPlaneSpacingd(MapTransform, InvertibleTransform):
         return d
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Sample every key back."""
+        """Resample every key to the grid that it had before the transform."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.spacing.inverse(d[key])
@@ -154,7 +155,7 @@ class SquarePad(SpatialPad):
     MONAI's ``SpatialPad`` was not enough: it needs the side length beforehand.
 
     Args:
-        value: what is padded; 0 is black after the intensities were scaled to [0, 1].
+        value: value of the padding; 0 is black if the intensities are in [0, 1].
 
     Example:
         >>> SquarePad()(torch.zeros(1, 10, 20, 4)).shape
@@ -165,7 +166,7 @@ class SquarePad(SpatialPad):
         super().__init__(spatial_size=-1, value=value)
 
     def compute_pad_width(self, spatial_shape: Sequence[int]) -> tuple[tuple[int, int]]:
-        """Padding of the channel and of each spatial axis, as MONAI's ``Pad`` asks for it."""
+        """Padding of the channel and of each spatial axis, in the form that MONAI's ``Pad`` needs."""
         side = max(spatial_shape[:2])
         return SpatialPad((side, side, *spatial_shape[2:])).compute_pad_width(spatial_shape)
 
@@ -176,7 +177,7 @@ class SquarePadd(Padd):
     Args:
         keys: keys of the volumes.
         value: see :class:`SquarePad`.
-        allow_missing_keys: do not raise where a key is missing.
+        allow_missing_keys: do not raise an error if a key is missing.
 
     Example:
         >>> SquarePadd("image")({"image": torch.zeros(1, 3, 2, 4)})["image"].shape
@@ -188,14 +189,15 @@ class SquarePadd(Padd):
 
 
 class BodyCrop(CropForeground):
-    """Crop to the body's box with a margin in mm; the box never leaves the volume.
+    """Crop to the bounding box of the body with a margin in mm; the box stays within the volume.
 
-    MONAI's ``CropForeground`` does the cropping and its inverse (0 outside); its margin is in voxels, the same for
-    every scan, and its foreground is a function of single voxels' values.
+    MONAI's ``CropForeground`` does the cropping and its inverse (0 outside the box). But its margin is in voxels, the
+    same number for every scan, and its foreground depends only on the value of each single voxel.
 
     Args:
         margin_mm: margin on all six sides in mm, rounded up to whole voxels of each axis.
-        foreground: maps the volume (C, X, Y, Z) to a mask (1, X, Y, Z); ``None`` is :class:`BodyMask` as it comes.
+        foreground: maps the volume (C, X, Y, Z) to a mask (1, X, Y, Z); ``None`` is :class:`BodyMask` with its
+            defaults.
 
     Raises:
         ConfigurationError: a margin that is negative or not finite.
@@ -228,7 +230,7 @@ class BodyCrop(CropForeground):
             img: volume (C, X, Y, Z).
 
         Raises:
-            InputError: what ``foreground`` cannot take, or an affine that is singular or not finite.
+            InputError: ``foreground`` refuses the volume, or the affine is singular or not finite.
         """
         volume = as_volume(img)
         spacing = affine_to_spacing(ras_affine(volume), 3)
@@ -249,9 +251,9 @@ class BodyCropd(CropForegroundd):
         source_key: key of the volume that shows the body; ``None`` is the first of ``keys``.
         margin_mm: see :class:`BodyCrop`.
         foreground: see :class:`BodyCrop`.
-        start_coord_key: key under which the first voxel of the box is kept; ``None`` for nowhere.
-        end_coord_key: key for one past the last voxel.
-        allow_missing_keys: do not raise where a key is missing.
+        start_coord_key: key under which the first voxel of the box is stored; ``None`` does not store it.
+        end_coord_key: key for the index after the last voxel; ``None`` does not store it.
+        allow_missing_keys: do not raise an error if a key is missing.
 
     Example:
         >>> scan = MetaTensor(torch.zeros(1, 9, 9, 9))

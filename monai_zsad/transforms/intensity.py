@@ -1,4 +1,4 @@
-"""Intensities to [0, 1]: robust percentiles inside the body, and the choice between them and CT windows."""
+"""Scaling of intensities to [0, 1]: robust percentiles inside the body, and the choice between them and CT windows."""
 
 from __future__ import annotations
 
@@ -30,22 +30,23 @@ __all__ = [
 
 
 def _record(img: torch.Tensor, applied: str) -> MetaTensor:
-    """The same voxels with ``applied`` in their own copy of the metadata."""
+    """The same voxels with a copy of the metadata that contains ``applied``."""
     if isinstance(img, MetaTensor):
         img.meta = {**img.meta, "intensity": applied}
     return img
 
 
 class ForegroundPercentileScale(Transform):
-    """Scale so that two percentiles of the body's voxels become 0 and 1; what lies outside is clipped.
+    """Scale so that two percentiles of the body's voxels become 0 and 1; values outside are clipped.
 
-    MONAI's ``ScaleIntensityRangePercentiles`` takes the percentiles of the whole volume, so the amount of air around
-    the patient decides the contrast. Here only the foreground counts. Each channel is scaled by itself.
+    MONAI's ``ScaleIntensityRangePercentiles`` takes the percentiles of the whole volume, so the contrast depends on the
+    amount of air around the patient. Here only the foreground counts. Each channel is scaled separately.
 
     Args:
         lower: percentile (0 to 100) of the foreground that becomes 0.
         upper: percentile (0 to 100) of the foreground that becomes 1.
-        foreground: maps the volume (C, X, Y, Z) to a mask (1, X, Y, Z); ``None`` is :class:`BodyMask` as it comes.
+        foreground: maps the volume (C, X, Y, Z) to a mask (1, X, Y, Z); ``None`` is :class:`BodyMask` with its
+            defaults.
 
     Raises:
         ConfigurationError: not 0 <= lower < upper <= 100.
@@ -82,7 +83,7 @@ class ForegroundPercentileScale(Transform):
             mask: foreground (1, X, Y, Z) or (C, X, Y, Z), non-zero inside; ``None`` computes it.
 
         Returns:
-            (C, X, Y, Z), float32 in [0, 1]. Its metadata say what was applied under ``"intensity"``.
+            (C, X, Y, Z), float32 in [0, 1]. Its metadata describe the scaling under ``"intensity"``.
 
         Raises:
             InputError: NaN or infinite voxels, not four axes, an empty or a constant foreground.
@@ -127,8 +128,8 @@ class ForegroundPercentileScaled(MapTransform):
         lower: see :class:`ForegroundPercentileScale`.
         upper: see :class:`ForegroundPercentileScale`.
         foreground: see :class:`ForegroundPercentileScale`.
-        mask_key: key of a mask that is used instead of ``foreground``, for example of :class:`BodyMaskd`.
-        allow_missing_keys: do not raise where a key is missing.
+        mask_key: key of a mask that is used instead of ``foreground``, for example from :class:`BodyMaskd`.
+        allow_missing_keys: do not raise an error if a key is missing.
 
     Example:
         >>> import torch
@@ -168,9 +169,8 @@ class ScanIntensity(Transform):
 
     Args:
         window: ``"auto"`` (a CT by its ``meta["modality"]`` gets ``ct_window``, everything else percentiles),
-            ``"percentile"``, a name of ``CT_WINDOWS``, [level, width] in HU, or a list of one or three of the last two.
-        ct_window: the window of ``"auto"``. The default suits any part of the body; a head is better seen in
-            ``"brain"``.
+            ``"percentile"``, a name of ``CT_WINDOWS``, [level, width] in HU, or a list of one or three names or pairs.
+        ct_window: the window of ``"auto"``. The default suits any part of the body; for a head, ``"brain"`` is better.
         lower: percentile that becomes 0.
         upper: percentile that becomes 1.
         foreground: see :class:`ForegroundPercentileScale`.
@@ -212,11 +212,11 @@ class ScanIntensity(Transform):
             img: volume (C, X, Y, Z), a CT in HU.
 
         Returns:
-            (C, X, Y, Z), or (3, X, Y, Z) of three windows; float32 in [0, 1]. Its metadata say what was applied
-            under ``"intensity"``.
+            (C, X, Y, Z), or (3, X, Y, Z) for three windows; float32 in [0, 1]. Its metadata describe the scaling under
+            ``"intensity"``.
 
         Raises:
-            InputError: what the chosen transform cannot take.
+            InputError: the chosen transform refuses the volume.
         """
         volume = as_volume(img)
         meta = volume.meta if isinstance(volume, MetaTensor) else {}
@@ -237,7 +237,7 @@ class ScanIntensityd(MapTransform):
         lower: see :class:`ScanIntensity`.
         upper: see :class:`ScanIntensity`.
         foreground: see :class:`ScanIntensity`.
-        allow_missing_keys: do not raise where a key is missing.
+        allow_missing_keys: do not raise an error if a key is missing.
 
     Example:
         >>> import torch

@@ -28,17 +28,18 @@ class LesionCandidate:
         mean_score: mean of the map.
         centroid_ras_mm: centre of gravity of its voxels, (x, y, z) in mm, RAS.
         centroid_lps_mm: the same point in LPS.
-        centroid_voxel: the same as indices of the array, fractional.
-        peak_ras_mm: centre of the voxel with the largest value, (x, y, z) in mm, RAS; of several equal ones that with
-            the smallest x, then y, then z.
+        centroid_voxel: the same point as fractional indices of the array.
+        peak_ras_mm: centre of the voxel with the largest value, (x, y, z) in mm, RAS. If several voxels have this
+            value, it is the voxel with the smallest x, then y, then z.
         peak_lps_mm: the same point in LPS.
-        peak_voxel: the same as indices of the array.
+        peak_voxel: the same point as indices of the array.
         bounding_box: (start, stop) along each axis of the array, stop not included.
         slice_range: first and last slice, both included, along the third axis of the array.
-        equivalent_diameter_mm: diameter of the ball of this volume.
-        elongation: longest by shortest principal axis of the ellipsoid with the same second moments, at least 1.
-        sphericity: surface of the ball of the same volume by its own, from the surface mesh; 1 for a ball, less for
-            what is long, flat or lobed.
+        equivalent_diameter_mm: diameter of a ball of the same volume.
+        elongation: longest divided by shortest principal axis of the ellipsoid with the same second moments, at least
+            1.
+        sphericity: surface of a ball of the same volume, divided by the surface of the region (from its mesh). It is 1
+            for a ball, and less for a long, flat or lobed region.
     """
 
     id: int
@@ -103,7 +104,7 @@ def measured(region: Any, values: np.ndarray, start: np.ndarray, affine: np.ndar
     """Measure a region.
 
     Args:
-        region: of scikit-image's ``regionprops``.
+        region: a region from scikit-image's ``regionprops``.
         values: anomaly map of the box that the regions were found in.
         start: first voxel of that box, (3,).
         affine: (4, 4), index of the whole array to mm, RAS.

@@ -44,8 +44,8 @@ _PLANE_OF_NORMAL = ("sagittal", "coronal", "axial")
 def acquisition_plane(affine: np.ndarray, shape: Sequence[int] | None = None) -> str:
     """The anatomical plane closest to the slices that were acquired.
 
-    The slice axis is the only one of a single voxel, or else the array axis of the largest voxel spacing; where the
-    largest is shared (within 0.1 %), it is the third axis.
+    If exactly one axis of the array has a single voxel, it is the slice axis. Otherwise it is the axis with the largest
+    voxel spacing. If several axes share the largest spacing (within 0.1 %), it is the third axis.
 
     Args:
         affine: 4 x 4 voxel-to-world matrix in mm, RAS.
@@ -78,7 +78,7 @@ class UprightOrientation(InvertibleTransform):
 
     MONAI's ``Orientation`` takes one fixed set of axis codes; the plane of acquisition depends on the scan. Its inverse
     reads the directions from the affine again, which is ambiguous for scans tilted by 45 degrees. Here the permutation
-    itself is kept. The permutation is done by the function behind ``Orientation``.
+    itself is stored. The same function as in ``Orientation`` does the permutation.
 
     Args:
         plane: ``"axial"``, ``"coronal"``, ``"sagittal"``, or ``"acquisition"`` (see :func:`acquisition_plane`). The
@@ -108,7 +108,7 @@ class UprightOrientation(InvertibleTransform):
         """Turn the volume upright.
 
         Args:
-            img: volume (C, X, Y, Z); its affine in mm, RAS. Without metadata the axes count as R, A, S.
+            img: volume (C, X, Y, Z); its affine in mm, RAS. Without metadata, the axes are taken as R, A, S.
 
         Returns:
             The volume (C, rows, columns, slices) with its affine.
@@ -148,7 +148,7 @@ class UprightOrientationd(MapTransform, InvertibleTransform):
     Args:
         keys: keys of the volumes.
         plane: see :class:`UprightOrientation`.
-        allow_missing_keys: do not raise where a key is missing.
+        allow_missing_keys: do not raise an error if a key is missing.
 
     Example:
         >>> import torch

@@ -28,12 +28,12 @@ def _is_radius(value: object) -> bool:
 
 
 def _window_counts(weights: np.ndarray, radius: int) -> np.ndarray:
-    """Sum of the weights in the window around each place; there are none beyond the ends."""
+    """Sum of the weights in the window around each position; beyond the ends, the weights are 0."""
     return ndimage.convolve1d(weights, np.ones(2 * radius + 1, dtype=np.float32), mode="constant")
 
 
 def _box_mean(values: np.ndarray, radii: Sequence[int], weights: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean over the box around each voxel, in place; values are 0 where the weights of an axis are, 0 or 1, are 0."""
+    """Mean over the box around each voxel, in place. Weights are 0 or 1; where they are 0, values must be 0, too."""
     for axis, (radius, weight) in enumerate(zip(radii, weights, strict=True)):
         if radius:
             counts = _window_counts(weight, radius)
@@ -44,7 +44,7 @@ def _box_mean(values: np.ndarray, radii: Sequence[int], weights: Sequence[np.nda
 
 
 def _filtered(values: np.ndarray, guide: np.ndarray, radii: Sequence[int], eps: float, seen: np.ndarray) -> np.ndarray:
-    """Guided filter (X, Y, Z) of values by a guide; ``seen`` (Z,) is 0 at the slices that count for nothing."""
+    """Guided filter (X, Y, Z) of values by a guide; slices where ``seen`` (Z,) is 0 are ignored."""
     weights = [np.ones(size, dtype=np.float32) for size in values.shape[:2]] + [seen]
     guide = guide * seen
     mean_guide = _box_mean(guide.copy(), radii, weights)
@@ -66,28 +66,29 @@ def _filtered(values: np.ndarray, guide: np.ndarray, radii: Sequence[int], eps: 
 class GuidedRefinement(Transform):
     """Sharpen an anomaly map along the edges of its scan, by a guided filter.
 
-    A network's map is as coarse as its tokens, several mm apart; the scan knows where a lesion ends. In every box the
-    filter takes the map for a linear function of the scan, found by least squares, and averages what the boxes around
-    a voxel say (He, Sun, Tang: Guided Image Filtering, TPAMI 2013, equations 5, 6 and 8).
+    The map of a network is as coarse as its tokens, which are several mm apart. The scan shows where a lesion ends. In
+    every box, the filter fits the map by a linear function of the scan (least squares). Each voxel gets the average of
+    the functions of all boxes around it (He, Sun, Tang: Guided Image Filtering, TPAMI 2013, equations 5, 6 and 8).
 
-    MONAI has bilateral filters only: ``BilateralFilter`` has no guide, ``TrainableJointBilateralFilter`` needs its
-    compiled extension, and the cost of both grows with the radius; ``MeanFilter`` counts zeros beyond the border.
+    MONAI has only bilateral filters: ``BilateralFilter`` has no guide, ``TrainableJointBilateralFilter`` needs a
+    compiled extension, and both become slower with a larger radius. ``MeanFilter`` includes zeros beyond the border.
     Neither scikit-image nor ITK has a guided filter.
 
-    The box is ``radius_mm`` wide to each side, rounded to whole voxels of each axis: where slices lie further apart
-    than twice the radius, each is filtered on its own, and where all voxels are larger, nothing changes. Boxes end at
-    the volume's border. Slices along the last axis where all channels of the result are 0 were skipped by the inferer:
-    they stay 0, and their neighbours do not take them for normal. What is 0 in map and scan, padding and air outside
-    the body, stays 0, too.
+    The box extends ``radius_mm`` to each side, rounded to whole voxels of each axis. If slices are further apart than
+    twice the radius, each slice is filtered separately. If this is true for all three axes, nothing changes. Boxes end
+    at the border of the volume. The inferer skipped those slices along the last axis in which all channels of the
+    result are 0. They stay 0, and the filter does not use them for their neighbours. Voxels that are 0 in both map and
+    scan (padding, and air outside the body) stay 0, too.
 
-    Float32 throughout, in slabs: besides the copy of the result, a call takes a byte per voxel and about 150 MB.
+    The filter computes in float32, slab by slab. Besides the copy of the result, a call needs one byte per voxel and
+    about 150 MB.
 
     Args:
-        radius_mm: half the side of the box in mm; ``None`` where ``radius`` is given.
-        eps: variance of the scan, whose values lie in [0, 1], above which an edge counts: far below, the map is
-            smoothed; far above, it follows the scan.
-        radius: the half side in voxels instead of mm: a number, or three.
-        spatial_dims: 3, or 2 for each slice along the last axis on its own.
+        radius_mm: half the side of the box in mm; ``None`` if ``radius`` is given.
+        eps: variance of the scan (values in [0, 1]) in a box that is the limit for an edge. If the variance is much
+            smaller, the map is smoothed; if it is much larger, the map follows the scan.
+        radius: half the side of the box in voxels instead of mm: one number, or one for each axis.
+        spatial_dims: 3; or 2 to filter each slice along the last axis separately.
 
     Raises:
         ConfigurationError: not exactly one radius, or a value out of range.
@@ -133,16 +134,17 @@ class GuidedRefinement(Transform):
         """Refine the map.
 
         Args:
-            img: result (C, X, Y, Z), channel 0 the anomaly map in [0, 1]; further channels (slice scores) are passed
-                on as they are. Not changed.
-            guide: scan (C', X, Y, Z) in [0, 1] on the same grid; of several channels the mean guides.
+            img: result (C, X, Y, Z), channel 0 the anomaly map in [0, 1]; further channels (slice scores) are returned
+                unchanged. The input itself is not changed.
+            guide: scan (C', X, Y, Z) in [0, 1] on the same grid; the mean of its channels is the guide.
 
         Returns:
-            (C, X, Y, Z), float32, channel 0 within [0, 1], with the metadata of ``img``. Voxel sizes are those of the
-            guide's affine, else of the map's; 1 mm where neither has one.
+            (C, X, Y, Z), float32, channel 0 within [0, 1], with the metadata of ``img``. Voxel sizes come from the
+            affine of the guide, or else of the map; without both, they are 1 mm.
 
         Raises:
-            InputError: non-finite values, not four axes, two grids, an unusable affine, or a guide outside [0, 1].
+            InputError: non-finite values, not four axes, different grids, an unusable affine, or guide values outside 0
+                to 1.
         """
         result, scan = as_volume(img), as_volume(guide)
         require_finite(scan)
@@ -189,7 +191,7 @@ class GuidedRefinement(Transform):
         return radii if self.spatial_dims == 3 else [*radii[:2], 0]
 
     def _refine(self, values: torch.Tensor, guide: torch.Tensor, radii: Sequence[int], seen: np.ndarray) -> None:
-        """Filter values (X, Y, Z) in place, slab by slab along the axis on which slabs share the fewest voxels."""
+        """Filter values (X, Y, Z) in place, slab by slab along the axis on which slabs overlap in the fewest voxels."""
         axis = min(range(3), key=lambda one: radii[one] * values.select(one, 0).numel())
         values, guide = values.movedim(axis, 0), guide.movedim(axis, 0)
         rows, margin = len(values), 2 * radii[axis]
@@ -222,7 +224,7 @@ class GuidedRefinementd(MapTransform):
         eps: see :class:`GuidedRefinement`.
         radius: see :class:`GuidedRefinement`.
         spatial_dims: see :class:`GuidedRefinement`.
-        allow_missing_keys: do not raise where a key is missing.
+        allow_missing_keys: do not raise an error if a key is missing.
 
     Example:
         >>> data = {"pred": torch.rand(2, 6, 6, 3), "image": torch.rand(1, 6, 6, 3)}
@@ -250,7 +252,7 @@ class GuidedRefinementd(MapTransform):
         """Refine every key; the other entries are passed on.
 
         Raises:
-            InputError: the guide is missing, or what :class:`GuidedRefinement` refuses.
+            InputError: the guide is missing, or :class:`GuidedRefinement` refuses the input.
         """
         d = dict(data)
         for key in self.key_iterator(d):

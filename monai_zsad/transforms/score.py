@@ -38,7 +38,7 @@ def _check(method: str, k: int | float | None, q: float) -> None:
 def volume_score(
     scores: Sequence[float] | np.ndarray, method: str = "top_k_mean", k: int | float = 3, q: float = 0.95
 ) -> float:
-    """Reduce the scores of a volume's slices to one.
+    """Combine the scores of a volume's slices into one score.
 
     The default is the mean of the k highest scores. A lesion spans several slices, so several scores are high. The
     maximum would follow a single wrong slice, and the mean would depend on the number of normal slices.
@@ -46,7 +46,7 @@ def volume_score(
     Args:
         scores: scores of the slices that were scored, in any order.
         method: ``"top_k_mean"``, ``"max"``, ``"quantile"`` or ``"mean"``.
-        k: number of slices, or a fraction of them (0 < k < 1, rounded up); never more than there are.
+        k: number of slices, or a fraction of them (0 < k < 1, rounded up). If there are fewer slices, all are used.
         q: quantile in [0, 1], interpolated linearly.
 
     Returns:
@@ -81,27 +81,27 @@ def volume_score(
 class VolumeScored(MapTransform):
     """Add the score of the volume and the list of its slices to the data; the volume itself stays as it is.
 
-    MONAI has no transform that reduces slice scores. It comes before ``Invertd``, while the third axis still counts the
-    slices that the network saw. It exists in the dictionary form only, as it adds entries; :func:`volume_score` is the
-    bare arithmetic.
+    MONAI has no transform that combines slice scores. This transform must stand before ``Invertd``, because there the
+    third axis still counts the slices that the network saw. It has only a dictionary form, because it adds entries;
+    :func:`volume_score` does the calculation.
 
-    Added are ``volume_score`` (float) and ``slice_scores``, one dictionary per slice in the order of the third axis:
-    ``slice`` (index along the source scan's own axis, the one whose direction is closest to the third axis here),
+    It adds ``volume_score`` (float) and ``slice_scores``, one dictionary per slice in the order of the third axis:
+    ``slice`` (index along the axis of the source scan whose direction is closest to the third axis here),
     ``position_mm`` ([x, y, z] in mm, RAS, of the centre of the slice as the network saw it), ``score`` (mean of channel
-    1 over the slice, which is the constant itself) and ``scored`` (False if both channels are 0
-    everywhere: the slice was skipped and does not count).
+    1 over the slice; this channel is constant in a slice) and ``scored`` (False if both channels are 0 everywhere: the
+    slice was skipped and does not count).
 
     Args:
         keys: key of the result (2, rows, columns, slices): channel 0 the anomaly map, channel 1 the slice score.
-        orig_keys: key of the scan whose metadata tell the geometry, as in ``Invertd``; ``None`` takes that of ``keys``.
+        orig_keys: key of the scan whose metadata contain the geometry, as in ``Invertd``; ``None`` uses ``keys``.
         method: see :func:`volume_score`.
-        k: see :func:`volume_score`. ``None`` takes as many slices as ``span_mm`` covers, at least one: a fixed count
-            would be 3 mm of a thin-slice scan and 15 mm of another, and a fraction would ask for a larger lesion in a
-            longer scan.
+        k: see :func:`volume_score`. ``None`` takes as many slices as ``span_mm`` covers, at least one. A fixed number
+            of slices would cover 3 mm in a thin-slice scan and 15 mm in another scan. A fraction would require a larger
+            lesion in a longer scan.
         q: see :func:`volume_score`.
-        span_mm: through-plane extent in mm of a lesion that shall count in full; 5 mm is about the distance between
-            two tokens of the network, below which lesions vanish in the plane as well.
-        allow_missing_keys: do not raise where the key is missing.
+        span_mm: through-plane extent in mm from which a lesion counts fully. 5 mm is about the distance between two
+            tokens of the network. Smaller lesions are hard to see in the plane, too.
+        allow_missing_keys: do not raise an error if the key is missing.
 
     Raises:
         ConfigurationError: several keys, an unknown method, or a value out of range.
