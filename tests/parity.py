@@ -2,10 +2,11 @@
 
 ``python -m tests.parity FILE.npz [FILE.npz ...] [--checkpoints DIR] [--device cuda]`` rebuilds weights, images and
 options from each file's ``meta``, runs the network and prints the largest error of every array relative to its largest
-magnitude. Exit status 0 if all are within the bound. ``seeded_clip.py``, which makes weights and images, is looked for
-beside the file and then in the development data (see ``tests/conftest.py``); it needs no network access.
+magnitude. Exit status 0 if all are within the bound. The module ``seeded_clip.py`` makes weights and images. It is
+searched beside the file and then in the development data (see ``tests/conftest.py``). No network access is needed.
 
-A method joins by one function in :data:`METHODS`: meta and context in, arrays by their golden names out.
+To add a method, add one function to :data:`METHODS`. It takes meta and context, and returns arrays by their names in
+the golden file.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Context:
-    """Where a golden file's weights and images come from, and where the network runs."""
+    """Sources of the weights and images of a golden file, and the device of the network."""
 
     seeded: ModuleType
     checkpoints: Path
@@ -72,7 +73,7 @@ class Context:
 
 
 class FixedPrior(torch.nn.Module):
-    """A dense prior that was drawn from a seed: the golden files' stand-in for DINOv2."""
+    """A dense prior with random features from a seed. The golden files use it instead of DINOv2."""
 
     similarity_offset = 1.2
 
@@ -128,7 +129,7 @@ def run_crane(meta: Mapping[str, Any], context: Context) -> Arrays:
         prediction = build_crane(meta, context).predict(context.images(meta))
     details = dict(prediction.details)
     if meta["method"] == "crane":
-        # The release returns its one dense feature once for every layer it was asked for.
+        # The release returns the same dense feature for every requested layer.
         for name in ("patch", "logits"):
             details[name] = details[name].expand(len(meta["features_list"]), -1, -1, -1)
     details |= {"amap_smooth": prediction.anomaly_map, "score": prediction.score}
@@ -259,14 +260,15 @@ METHODS: dict[str, Callable[[Mapping[str, Any], Context], Arrays]] = {
     "aaclip": run_aaclip,
     "anoclip": run_anoclip,
 }
-# Arrays with a bound of their own. After five steps of AdamW, whose first steps go by little more than the signs of
-# gradients of about 1e-7, the map has a bound of 2e-4 in the golden files' README; so has the adapter it comes from:
-# arithmetic in float64 misses it by 4.8e-5 in `anoclip_mini12`, float32 here by 5.1e-5.
+# Arrays with a bound of their own. The gradients are about 1e-7, and the first steps of AdamW depend on little more
+# than their signs. So the README of the golden files gives the map after five steps a bound of 2e-4. The adapter that
+# makes the map has the same bound: in `anoclip_mini12`, arithmetic in float64 differs by 4.8e-5, and float32 here by
+# 5.1e-5.
 BOUNDS: dict[str, float] = {"map_after_tta": 2e-4, "adapter_weight_after": 2e-4}
 
 
 def bound_of(array: str) -> float:
-    """Largest relative error at which an array agrees."""
+    """Largest relative error that is accepted for an array."""
     return BOUNDS.get(array, BOUND)
 
 

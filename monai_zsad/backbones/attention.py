@@ -30,7 +30,7 @@ def check_attention_kind(kind: str) -> AttentionKind:
     """Return ``kind`` if it is known.
 
     Raises:
-        ConfigurationError: if it is not.
+        ConfigurationError: if it is unknown.
     """
     if kind not in get_args(AttentionKind):
         raise ConfigurationError(f"attention={kind!r} is unknown: choose one of {', '.join(get_args(AttentionKind))}")

@@ -1,6 +1,6 @@
 """CLIP: architectures of open_clip, dense features by a second attention path, and text features.
 
-open_clip provides the parameters and their names. The forward passes are in this room, since the methods read
+open_clip provides the parameters and their names. The forward passes are in this package, since the methods read
 features inside the blocks.
 """
 

@@ -18,7 +18,7 @@ __all__ = ["DINOv2Prior", "DensePrior"]
 
 @runtime_checkable
 class DensePrior(Protocol):
-    """A dense prior as Crane+ needs it. Every module of this form fits.
+    """The interface of a dense prior for Crane+. Every module with this interface can be used.
 
     Attributes:
         similarity_offset: two patches are unrelated if their similarity is below the mean patch similarity times this

@@ -1,4 +1,4 @@
-"""Reproducible random weights, for tests of a pipeline. The results of such weights mean nothing."""
+"""Reproducible random weights, for tests of a pipeline. Results with random weights mean nothing."""
 
 from __future__ import annotations
 

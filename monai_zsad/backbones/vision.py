@@ -1,4 +1,4 @@
-"""One pass through CLIP's vision blocks that serves several readers: what each wants, and what it gets."""
+"""One pass through CLIP's vision blocks for several networks: the features that each one requests, and the results."""
 
 from __future__ import annotations
 

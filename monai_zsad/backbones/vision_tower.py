@@ -93,7 +93,7 @@ class VisionTower(nn.Module):
 
         Args:
             images: (B, 3, S, S), normalised with CLIP's mean and standard deviation.
-            attention: see :class:`VisionRequest`, like the next four arguments.
+            attention: see :class:`VisionRequest`, also for the next four arguments.
             first_block: block (from 1) at which the second path starts.
             path_layers: blocks after which y is returned.
             layers: blocks after which x is returned.

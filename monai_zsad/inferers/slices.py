@@ -78,7 +78,7 @@ class VolumeSliceInferer(Inferer):
         fusion: fusion of the planes' maps at each voxel: "mean" or "max".
         token_spacing_mm: distance in mm between the network's tokens, to find small lesions. It sets the size of the
             windows in which slices are run. It needs a network with ``image_size`` and ``patch_size``. Slices that fit
-            into one window are run without windows. Not with ``roi_size``.
+            into one window are run without windows. It excludes ``roi_size``.
         roi_size: size of the windows: one number or (rows, columns) in pixels of the slice (with ``planes``: after
             resampling). The score of a slice is the maximum over the slice of the blended window scores. Windows
             without foreground are skipped, unless ``min_foreground`` is 0.

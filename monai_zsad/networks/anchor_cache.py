@@ -18,7 +18,7 @@ from monai_zsad.backbones.weights import weights_folder
 __all__ = ["anchor_folder", "cached_text_features"]
 
 logger = logging.getLogger(__name__)
-# To be raised when the arithmetic of the text towers changes, so that older files are not used.
+# Increase this number when the arithmetic of the text towers changes, so that older files are not used.
 _VERSION = 1
 
 

@@ -99,7 +99,7 @@ def smoothing_matrix(size: int, weights: np.ndarray, border: Border) -> torch.Te
 
     The borders have numpy's names: ``symmetric`` repeats the edge sample (scipy's "reflect"), ``reflect`` does not,
     ``edge`` replicates it. A matrix product on either side of a map equals a separable filter with that border. Unlike
-    such a filter, it can be exported to every runtime.
+    a filter, it can be exported to every runtime.
 
     >>> smoothing_matrix(3, np.array([0.25, 0.5, 0.25]), "symmetric")
     tensor([[0.7500, 0.2500, 0.0000],

@@ -20,7 +20,7 @@ __all__ = ["FeatureNetwork", "SharedNetworks", "same_vision"]
 class FeatureNetwork(ZeroShotNetwork):
     """A network that reads CLIP's features but does not change CLIP's own stream.
 
-    So several networks can use the same pass through CLIP. AA-CLIP is not such a network: its adapters change the
+    So several networks can use the same pass through CLIP. AA-CLIP cannot do so, because its adapters change the
     stream.
     """
 

@@ -145,7 +145,7 @@ def anatomies(
 
     Args:
         records: one per scan: files by key, relative to ``folder``, and settings such as ``depth_mm`` or ``frequency``.
-        folder: of the files.
+        folder: folder of the files.
         preparation: transforms that end with :class:`PrepareAnatomyd`.
         heads: number of head phantoms without lesions, each with a random contrast.
         abdomens: number of abdomen phantoms, in the same way.

@@ -54,7 +54,7 @@ class LesionSlices(Dataset):
         windows: w, windows of each slice.
         window: side of a window in patches; T is its square.
         names: concepts; default: all.
-        seed: of all random draws.
+        seed: seed of all random draws.
         easy_items: see above.
         max_lesions: largest number of lesions in a slice.
         empty: fraction of slices without a lesion.
@@ -64,7 +64,7 @@ class LesionSlices(Dataset):
         flair: fraction of slices of several sequences that look like FLAIR, in addition to those of
             :func:`random_contrast` without it.
         lesions: appearance of the lesions.
-        slabs: settings of the cut.
+        slabs: settings of the slabs.
 
     Raises:
         ConfigurationError: if sizes do not fit, there is no volume, or ``names`` holds an unknown concept.

@@ -15,7 +15,7 @@ from monai_zsad.synthesis.lesions.shapes import waves
 
 __all__ = ["Slab", "SlabSettings", "cut_slab", "extract_slab"]
 
-# As a fraction of the largest area of places for lesions.
+# As a fraction of the largest area in which lesions may lie.
 _WIDE = 0.25
 # Shorter wavelengths would fold tissue over itself.
 _WARP_WAVELENGTH_MM = (50.0, 150.0)
@@ -69,7 +69,7 @@ class Slab(NamedTuple):
         images: (C, rows, columns, 3), float32: the slice in the middle, between its neighbours.
         masks: (M, rows, columns, 3), bool.
         spacing: mm between rows, columns, slices.
-        plane: its plane.
+        plane: anatomical plane of the slab.
     """
 
     images: np.ndarray
@@ -90,10 +90,10 @@ def cut_slab(
     Args:
         volume: (C + M, P, L, S), float32, axes towards posterior, left, superior: C images and M masks of 0 and 1. The
             first mask is the body; the second one, if there is one, the places for lesions.
-        masks: M.
+        masks: number M of the masks.
         spacing: mm between voxels along P, L, S.
         rng: random generator.
-        settings: see the class; default: its defaults.
+        settings: see :class:`SlabSettings`; ``None`` for its defaults.
 
     >>> slab = cut_slab(torch.ones(2, 20, 20, 9), 1, (2, 2, 5), np.random.default_rng(0), SlabSettings(size=16))
     >>> slab.images.shape, slab.masks.dtype

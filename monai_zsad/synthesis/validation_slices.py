@@ -21,19 +21,19 @@ _RADIUS_MM = (1.5, 9.0)
 
 
 class ValidationSlices(Dataset):
-    """Slices with smooth clusters of balls, brighter or darker than the tissue, in contrasts as they were acquired.
+    """Slices with smooth clusters of balls, brighter or darker than the tissue, in the scans' own contrasts.
 
-    They are for choosing the best epoch: a network that has only learned the traces of one generator fails on lesions
-    of another. The items are the same every time: ``image`` (3, S, S), ``label`` (1, S, S), float32. Every third slice
-    has no lesion, and also a slice without places for one.
+    They serve to choose the best epoch: a network that has only learned the artefacts of one generator fails on the
+    lesions of another generator. The items are the same every time: ``image`` (3, S, S), ``label`` (1, S, S), float32.
+    Every third slice has no lesion. A slice in which a lesion has no place has none, either.
 
     Args:
         volumes: items with ``anatomy`` that are not used for training, and optionally ``extracted``, see
             :class:`~monai_zsad.synthesis.lesion_slices.LesionSlices`.
         length: number of slices.
         image_size: S in pixels.
-        seed: of all random draws.
-        slabs: settings of the cut.
+        seed: seed of all random draws.
+        slabs: settings of the slabs.
 
     Raises:
         ConfigurationError: if there are no volumes.
@@ -91,7 +91,7 @@ def add_balls(
 
     Args:
         image: (rows, columns, slices) in [0, 1].
-        masks: of a slab: the body, the places for lesions, doubtful voxels.
+        masks: masks of a slab: the body, the places for lesions, doubtful voxels.
         spacing: mm along each axis.
         rng: random generator.
     """

@@ -1,4 +1,4 @@
-"""What holds on the CPU holds on a GPU; skipped where there is none."""
+"""The GPU gives the results of the CPU. These tests are skipped without a GPU."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def network(name: str) -> ZeroShotNetwork:
 
 @pytest.mark.parametrize("name", FILES or ["none"])
 def test_golden(shared: Path, name: str) -> None:
-    """The bounds are the CPU's: convolutions in TF32, PyTorch's default on a GPU, would miss them a hundredfold."""
+    """The bounds are those of the CPU. Convolutions in TF32, the GPU default of PyTorch, would exceed them by far."""
     file = shared_folder() / "golden" / name
     errors = compare(shared / "golden" / name, device="cuda")
     bounds = {array: bound_of(array) + uncertainty(file, array) for array in errors}
@@ -77,14 +77,14 @@ def test_half_precision(name: str, network: ZeroShotNetwork, how: str, dtype: to
             low.set_precision(dtype)
             found = low(batch)
     assert found.dtype == torch.float32
-    # AnoCLIP's temperature of 0.01 magnifies what the features' rounding leaves.
+    # AnoCLIP's temperature of 0.01 amplifies the rounding errors of the features.
     factor = 25 if name.startswith("anoclip") else 1
     assert 0 < (found - exact).abs().max() < factor * BFLOAT16_BOUND
 
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """A GPU that has 200 MiB more than what is held now: the allocator refuses in earnest beyond that."""
+    """A GPU with 200 MiB of free memory; the allocator really fails beyond this limit."""
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 200 * MIB) / total)
@@ -94,7 +94,7 @@ def little_memory() -> Iterator[None]:
 
 
 def hungry(batch: torch.Tensor) -> torch.Tensor:
-    """60 MiB a slice."""
+    """Use 60 MiB for each slice."""
     waste = torch.empty(len(batch), 60 * MIB, dtype=torch.uint8, device=batch.device)
     maps = batch[:, :1].sigmoid() + 0 * waste[0, 0]
     return torch.cat([maps, maps.amax((2, 3), keepdim=True).expand_as(maps)], dim=1)
@@ -173,11 +173,12 @@ def test_deterministic_runs_write_the_same_bits(tmp_path: Path, monkeypatch: pyt
     ids=["crane", "aaclip_text", "aaclip_image"],
 )
 def test_training(bundle: str, options: dict[str, Any], file: str, tmp_path: Path) -> None:
-    """A step on the GPU learns what a step on the CPU learns."""
+    """A training step on the GPU has the same result as a step on the CPU."""
     data = make_mvtec(tmp_path / "data", ("bolt",), 4)
     learned = []
     for device in ("cpu", "cuda"):
-        # Adam divides by the gradient's size: with its own eps, a gradient that is mere rounding makes a whole step.
+        # Adam divides by the size of the gradient. With its default eps, a gradient that is only a rounding error would
+        # cause a full step.
         settings = {"max_epochs": 1, "validation_fraction": 0.5, "eps": 1e-4, "device": device, **options}
         train(bundle, data, tmp_path / device, **settings)
         content = torch.load(tmp_path / device / file, map_location="cpu", weights_only=True)

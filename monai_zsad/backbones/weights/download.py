@@ -1,6 +1,6 @@
 """Download of weights files that are not on this machine.
 
-``torch.hub`` transfers the file. ``monai.apps.download_url`` does not serve: it cannot check the leading digits of a
+``torch.hub`` transfers the file. ``monai.apps.download_url`` was not enough: it cannot check the leading digits of a
 hash, moves a file into place across file systems, and ignores a folder that it cannot write to.
 """
 
@@ -119,7 +119,7 @@ def _remedy(entry: WeightsEntry, home: Path, reason: str) -> str:
 
 @contextlib.contextmanager
 def _network() -> Iterator[None]:
-    """Turn errors of the network into :class:`_UnreachableError`; errors of the disk pass."""
+    """Turn errors of the network into :class:`_UnreachableError`; errors of the disk are not changed."""
     try:
         yield
     except urllib.error.HTTPError as error:

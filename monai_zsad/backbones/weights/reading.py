@@ -89,7 +89,7 @@ def archive_activation(path: Path) -> Activation | None:
 
 
 def load_file_content(path: Path) -> Any:
-    """Content of a weights file, of whatever structure.
+    """Content of a weights file of any structure.
 
     Raises:
         WeightsError: if the file cannot be read, or could run code.
@@ -128,7 +128,7 @@ def refuse_pointer(path: Path) -> None:
     """Refuse a pointer file of Git LFS, which a checkout without Git LFS leaves in place of the weights.
 
     Raises:
-        WeightsError: if ``path`` is such a pointer; the message tells how to fetch the file.
+        WeightsError: if ``path`` is a pointer; the message tells how to fetch the file.
     """
     with file_errors(path), open(path, "rb") as file:
         if file.read(len(_LFS_POINTER)) == _LFS_POINTER:

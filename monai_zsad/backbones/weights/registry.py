@@ -34,7 +34,7 @@ class WeightsEntry:
     """One released weights file and its facts.
 
     Attributes:
-        name: unique name, which the user types.
+        name: unique name, which the user gives.
         kind: ``"clip"`` (both towers), ``"prior"`` (a dense prior of Crane+), ``"prompts"`` (learned prompts).
         architecture: open_clip's name, timm's name, or the method's name, by kind.
         description: a short text for a table.

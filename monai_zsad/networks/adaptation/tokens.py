@@ -11,8 +11,9 @@ from monai_zsad.networks.adaptation.settings import Adaptation, TestTimeAdaptati
 
 __all__ = ["TokenAdapter", "adapt_tokens"]
 
-_TINY = 1e-12  # the smallest length that divides, as in `torch.nn.functional.normalize`
-_DIRECTIONS, _PROMPT_DIRECTIONS = 8, 16  # of a matrix, multiplied exactly by `_Product`: of a step's, of all prompts'
+_TINY = 1e-12  # smallest divisor of a length, as in `torch.nn.functional.normalize`
+# Directions that `LowRankProduct` multiplies exactly, for a matrix of one step and for the matrix of the prompts.
+_DIRECTIONS, _PROMPT_DIRECTIONS = 8, 16
 
 
 def adapt_tokens(
@@ -28,7 +29,7 @@ def adapt_tokens(
 
     Args:
         tokens: (B, N, D), as projected, not normalised.
-        prompts: see :class:`TokenAdapter`, like the arguments that follow.
+        prompts: see :class:`TokenAdapter`, also for the following arguments.
         anchors: (2, D).
         settings: settings of the adaptation.
         start: initial weight and bias of the adapter.
@@ -62,8 +63,8 @@ class TokenAdapter:
         count: number N of tokens of a slice.
         start: initial weight W (n, D) and bias b (n,) of the adapter; ``None`` draws them.
         noise: (steps, N, D); ``None`` draws it.
-        rough: type of the products of small numbers. ``None`` for bfloat16 on a processor that multiplies it, which
-            halves the time; otherwise the type of all other products.
+        rough: type of the products of small numbers. ``None``: bfloat16 on a processor that can multiply it, which
+            halves the time; on other processors, the type of all other products.
 
     All other arithmetic is in float32, or in float64 if the prompts are in float64. `LowRankProduct` splits three
     matrices that are nearly of low rank: G, because the sentences are similar; the change of W by the steps; and the
@@ -108,7 +109,7 @@ class TokenAdapter:
         return LowRankProduct(matrix, self.probes[:directions], self.rough)
 
     def fits(self, prompts: torch.Tensor, anchors: torch.Tensor, settings: TestTimeAdaptation, count: int) -> bool:
-        """Whether a new adapter with these arguments alone would equal this one."""
+        """Whether a new adapter with only these arguments would equal this one."""
         return (
             (self.settings, self.noise.shape[1], self.prompts.device) == (settings, count, prompts.device)
             and torch.equal(self.prompts, prompts.to(self.prompts))

@@ -24,7 +24,7 @@ from monai_zsad.networks.base import ZeroShotNetwork
 __all__ = ["export_folder", "export_key", "exported_file"]
 
 logger = logging.getLogger(__name__)
-# To be raised when exports change although the package's sources do not.
+# Increase this number when exports change although the package's sources do not.
 _VERSION = 1
 _FILES = {"onnx": ("network.onnx", "network.onnx.data"), "openvino": ("network.xml", "network.bin")}
 _MAKERS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}

@@ -174,17 +174,17 @@ class RandLesiond(RandomizableTransform, MapTransform):
 
     Args:
         keys: keys of the images.
-        label_key: key of the label written, (1, X, Y[, Z]), uint8.
-        caption_key: key of the caption written, such as "small hyperintense lesion, calcified lesion"; empty without
-            lesions. None to leave it out.
-        lesions_key: key for the tuple of :class:`~monai_zsad.synthesis.lesions.Lesion`; None to leave it out.
+        label_key: key of the label that is written, (1, X, Y[, Z]), uint8.
+        caption_key: key of the caption that is written, such as "small hyperintense lesion, calcified lesion"; empty
+            without lesions. None: it is left out.
+        lesions_key: key for the tuple of :class:`~monai_zsad.synthesis.lesions.Lesion`; None: it is left out.
         mask_key: key of a mask of the tissue; None for the foreground of the first image, see
             :meth:`RandLesion.foreground`.
         prob: see :class:`RandLesion`.
         count: see :class:`RandLesion`.
         settings: see :class:`RandLesion`.
         spacing: see :class:`RandLesion`.
-        allow_missing_keys: do not raise where a key is missing.
+        allow_missing_keys: do not raise an error if a key is missing.
 
     Raises:
         ConfigurationError: if ``label_key`` is the key of an image, or a setting cannot be used.

@@ -26,11 +26,12 @@ def phantom_abdomen(
     lesion: str | None = "liver",
     contrast: str = "ct",
 ) -> Phantom:
-    """Make an upper abdomen with at most one lesion, as MR, CT or in a contrast of its own.
+    """Make an upper abdomen with at most one lesion, as MR, as CT or with a random contrast.
 
-    Sizes and places of the organs, the thickness of fat and muscle, the course of the bowel and a smooth deformation
-    are drawn from the seed. The same arguments give the same abdomen; another ``contrast`` gives the same anatomy and
-    lesion in other values. It is made to look plausible: it is no atlas of anatomy and no patient's data.
+    Sizes and positions of the organs, the thickness of fat and muscle, the course of the bowel and a smooth deformation
+    are drawn from the seed. The same arguments give the same abdomen. Another ``contrast`` gives the same anatomy and
+    lesion with other values. The abdomen looks plausible, but it is neither an atlas of anatomy nor the scan of a
+    patient.
 
     Args:
         shape: voxels along X, Y, Z.
@@ -38,8 +39,8 @@ def phantom_abdomen(
             middle of the grid, lies at the height of the kidneys' upper part. The grid's axes are those of RAS.
         seed: any whole number of 0 or more.
         lesion: ``"liver"``: a round lesion of 8 to 16 mm radius, dark in ``"ct"`` and ``"t1"``, bright in ``"t2"``;
-            ``"kidney"``: one of 7 to 12 mm, in ``"ct"`` like a cyst (10 HU) or a poorly enhancing mass (75 HU); None:
-            no lesion.
+            ``"kidney"``: a round lesion of 7 to 12 mm radius, in ``"ct"`` like a cyst (10 HU) or a poorly enhancing
+            mass (75 HU); None: no lesion.
         contrast: ``"ct"`` (HU, portal venous phase), ``"t1"``, ``"t2"``, or ``"random"`` as in :func:`phantom_head`.
 
     Returns:
@@ -81,7 +82,7 @@ def phantom_abdomen(
     place = np.random.default_rng([seed, 2])
     if lesion is not None:
         radius = float(place.uniform(*_RADIUS_MM[lesion]))
-        # Structures that were painted over the organ later are not a place for its lesion.
+        # The lesion must not lie in structures that were painted over the organ later.
         classes = (Tissue.LIVER,) if lesion == "liver" else (Tissue.KIDNEY_CORTEX, Tissue.KIDNEY_MEDULLA)
         depth = np.where(np.isin(canvas.tissue, classes), liver if lesion == "liver" else kidney, -1.0)
         center = draw_place(place, straight, depth, 0.9 * radius if lesion == "liver" else 4.0, lesion)

@@ -1,4 +1,4 @@
-"""Hollow organs of the abdominal phantom, and the pancreas: tubes along drawn courses."""
+"""Hollow organs of the abdominal phantom, and the pancreas: tubes along random courses."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _tube(grid: Grid, course: np.ndarray, radius: float | np.ndarray) -> _Tube |
 
 
 def _lines(grid: Grid) -> list[np.ndarray]:
-    """The coordinates along one line of each axis; the others differ by less than the margin of a box."""
+    """The coordinates along one line of each axis; other lines differ by less than the margin of a box."""
     return [grid[0][:, 0, 0], grid[1][0, :, 0], grid[2][0, 0, :]]
 
 

@@ -50,7 +50,7 @@ def smooth_noise(rng: np.random.Generator, size: Sequence[int], step: np.ndarray
 
 
 def _spline_matrix(n: int, coarse: int) -> np.ndarray:
-    """(n, coarse): cubic spline interpolation of ``coarse`` values at ``n`` places."""
+    """(n, coarse): cubic spline interpolation of ``coarse`` values at ``n`` positions."""
     from scipy.ndimage import zoom
 
     columns = [zoom(unit, n / coarse, order=3, mode="nearest", grid_mode=True) for unit in np.eye(coarse)]
@@ -74,9 +74,9 @@ class Canvas:
 
     Args:
         size: voxels along X, Y, Z.
-        contrast: gives the values.
+        contrast: contrast that gives the values.
         ground: tissue of the empty canvas.
-        dtype: of the values.
+        dtype: dtype of the values.
 
     Attributes:
         values: (X, Y, Z) in the contrast's unit.
@@ -118,7 +118,7 @@ class Canvas:
 def draw_place(
     rng: np.random.Generator, grid: Grid, depth: np.ndarray, wanted_mm: float, site: str
 ) -> tuple[float, float, float]:
-    """A random voxel at a depth of at least ``wanted_mm``, or near the deepest voxel if there is none.
+    """A random voxel at a depth of at least ``wanted_mm``, or near the deepest voxel if no voxel is so deep.
 
     Raises:
         ConfigurationError: if the grid does not show the site.
@@ -137,7 +137,7 @@ def draw_place(
 def acquire(
     rng: np.random.Generator, values: np.ndarray, size: Sequence[int], step: np.ndarray, contrast: Contrast
 ) -> np.ndarray:
-    """The scan of noise-free values: blur; for MR coil shading and Rician noise, scaled to about 1000; for CT noise.
+    """Blur noise-free values. MR also gets coil shading, Rician noise and values up to about 1000; CT gets noise.
 
     Returns:
         (X, Y, Z) float32, HU from -1024 for CT.

@@ -76,9 +76,9 @@ class Contrast:
 
     Attributes:
         means: (classes of :class:`Tissue`,) float64; HU for CT, else 0 to 1.
-        texture: the same shape and unit: standard deviation of each tissue's slow texture.
+        texture: standard deviation of the smooth texture of each tissue, in the same shape and unit.
         lesion: mean inside the lesion.
-        kind: what the lesion is against its surroundings, as in ``Phantom.lesion_kind``.
+        kind: appearance of the lesion relative to its surroundings, as in ``Phantom.lesion_kind``.
         hounsfield: whether the values are HU.
         shading: standard deviation of the logarithm of the bias field.
         noise: standard deviation of the noise, in the unit of the means.
@@ -99,8 +99,8 @@ def choose_contrast(anatomy: str, name: str, site: str, seed: int) -> Contrast:
     """The contrast of a phantom.
 
     ``"random"`` is domain randomisation in the manner of SynthSeg (Billot et al., Medical Image Analysis 86, 2023,
-    section 3.2): every tissue has a mean and a texture of its own, drawn without regard to any sequence; shading,
-    noise and blur are drawn too. The lesion is brighter or darker than its surroundings by 0.2 to 0.5.
+    section 3.2): mean and texture of every tissue are drawn at random, independently of any sequence. Shading, noise
+    and blur are drawn at random, too. The lesion is brighter or darker than its surroundings by 0.2 to 0.5.
 
     Args:
         anatomy: ``"head"`` or ``"abdomen"``.
@@ -109,7 +109,7 @@ def choose_contrast(anatomy: str, name: str, site: str, seed: int) -> Contrast:
         seed: decides what is drawn, independently of the phantom's anatomy.
 
     Raises:
-        ConfigurationError: if the anatomy has no such contrast.
+        ConfigurationError: if the anatomy does not have this contrast.
 
     Example:
         >>> choose_contrast("head", "t1", "white matter", seed=0).kind

@@ -23,21 +23,21 @@ def phantom_head(
     lesion: bool = True,
     contrast: str = "flair",
 ) -> Phantom:
-    """Make a head with one lesion, as MR, CT or in a contrast of its own.
+    """Make a head with one lesion, as MR, as CT or with a random contrast.
 
-    The same arguments give the same head; ``lesion=False`` gives the same head without the lesion, up to the noise of
-    its voxels; another ``contrast`` gives the same anatomy and the same lesion in other values. It is made to look
-    plausible: it is no atlas of anatomy and no patient's data.
+    The same arguments give the same head. With ``lesion=False``, the head is the same except for the lesion and the
+    noise in its voxels. Another ``contrast`` gives the same anatomy and the same lesion with other values. The head
+    looks plausible, but it is neither an atlas of anatomy nor the scan of a patient.
 
     Args:
         shape: voxels along X, Y, Z.
         spacing: mm along X, Y, Z. The head is about 150 x 190 x 170 mm and stands in the middle of the grid, whose
             axes are those of RAS.
-        seed: any whole number of 0 or more; another seed is another head with another lesion.
+        seed: any whole number of 0 or more; another seed gives another head with another lesion.
         lesion: put one round lesion of 7 to 11 mm radius into the white matter: bright in ``"flair"`` and ``"t2"``,
             dark in ``"t1"``, in ``"ct"`` like a hemorrhage (70 HU) or hypodense (12 HU), as the seed decides.
-        contrast: ``"flair"``, ``"t1"``, ``"t2"`` (coil shading, Rician noise), ``"ct"`` (HU), or ``"random"``: a mean
-            and a texture of every tissue drawn at random, so that nothing is tied to a sequence.
+        contrast: ``"flair"``, ``"t1"``, ``"t2"`` (coil shading, Rician noise), ``"ct"`` (HU), or ``"random"``: mean and
+            texture of every tissue are drawn at random, independently of any sequence.
 
     Returns:
         The image and its lesion, on one grid.
@@ -102,7 +102,7 @@ def _paint(
     folds = smooth_noise(rng, size, step, 13.0)
     below = depth - _SCALP_MM - _SKULL_MM
     pial = below - _CSF_MM
-    # Narrowing with depth, so that most of them end 14 mm below the surface.
+    # The sulci become narrower with depth, so that most of them end 14 mm below the surface.
     from_sulcus = np.minimum(pial, 7.0 * np.abs(folds) - 1.1 + 0.5 * np.maximum(pial - 11.0, 0.0))
     fissure = np.abs(x + 1.2 * smooth_noise(rng, size, step, 45.0)) - 1.3
     from_sulcus = np.minimum(from_sulcus, np.where((z > 12) | (pial < 24), fissure, np.inf))

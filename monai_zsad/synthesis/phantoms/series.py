@@ -44,7 +44,8 @@ def write_dicom_series(phantom: Phantom, folder: str | os.PathLike[str]) -> Path
 
     Args:
         phantom: what to write.
-        folder: of this series only; it is created if it does not exist, and replaced if it only holds such a series.
+        folder: folder for this series only. It is created if it does not exist, and replaced if it holds only a series
+            of a phantom.
 
     Returns:
         The folder.
@@ -67,7 +68,7 @@ def write_dicom_series(phantom: Phantom, folder: str | os.PathLike[str]) -> Path
         foreign = sorted(file.name for file in target.iterdir() if not file.match("slice_[0-9]*.dcm"))
         if foreign:
             raise OutputError(f"{target}: holds other files ({foreign[0]}); give an empty or new folder")
-    # Written beside and moved when complete, so that a series with missing slices cannot exist.
+    # The series is written to a temporary folder and moved when it is complete, so a series never lacks slices.
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")
     try:
         temporary.mkdir(parents=True)
@@ -116,7 +117,7 @@ def _as_displayed(image: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _series_header(phantom: Phantom, digest: str, stored: np.ndarray, lps: np.ndarray) -> Any:
-    """All that the slices share."""
+    """The attributes that all slices share."""
     from pydicom.dataset import Dataset
 
     ct = phantom.contrast == "ct"
@@ -143,7 +144,7 @@ def _series_header(phantom: Phantom, digest: str, stored: np.ndarray, lps: np.nd
     ds.PatientPosition = "HFS"
     ds.StudyInstanceUID = _uid("study", patient)
     ds.SeriesInstanceUID = _uid("series", patient, digest)
-    # A turned patient is not where the straight one was.
+    # A rotated patient lies in another position, so the frame of reference is another one.
     turn = (lps[:3, :3] / np.linalg.norm(lps[:3, :3], axis=0)).round(4) + 0.0
     ds.FrameOfReferenceUID = _uid("frame", patient, turn.tobytes().hex())
     ds.PositionReferenceIndicator = ""

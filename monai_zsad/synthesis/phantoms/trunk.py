@@ -25,7 +25,7 @@ class Body(NamedTuple):
         muscle: below the inner border of subcutaneous fat.
         inner: below the inner surface of the muscular wall.
         below_diaphragm: downwards from the diaphragm, negative above.
-        spine_y: front to back place of the vertebral bodies' middle.
+        spine_y: position of the middle of the vertebral bodies, from front to back.
         half_width: from the middle to the inner surface of the wall at the side.
         front_y: inner surface of the wall in front.
     """
@@ -44,7 +44,7 @@ def draw_body(rng: np.random.Generator, grid: Grid) -> Body:
     x, y, z = grid
     fat = float(rng.uniform(9.0, 24.0))
     wide, deep = float(rng.uniform(143.0, 160.0)) + 0.6 * fat, float(rng.uniform(102.0, 118.0)) + 0.5 * fat
-    # Lying on the back flattens it.
+    # The body is flatter behind, because the patient lies on the back.
     ahead = np.where(y > 0, y / deep, y / (0.94 * deep))
     radial = (np.abs(x / wide) ** 2.35 + np.abs(ahead) ** 2.35) ** (1.0 / 2.35)
     depth = (1.0 - radial) * np.hypot(x, y) / np.maximum(radial, 1e-3)
