@@ -1,4 +1,4 @@
-"""Loss for logits of several concepts, each with a rare foreground."""
+"""Loss for logits of several concepts with a rare foreground."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["ConceptLoss"]
 
 
 class ConceptLoss(nn.Module):
-    """Cross-entropy with a higher weight of wrong pixels, plus dice of each concept over the batch.
+    """Cross-entropy with a higher weight of wrong pixels, plus the Dice loss of each concept over the batch.
 
-    MONAI's ``DiceFocalLoss`` was not enough: its focal part takes neither weights of single voxels nor soft targets
-    (partial volume), and for a sample without foreground its dice consists of the smoothing only. Here dice is computed
-    over the batch, in which nearly every concept occurs.
+    MONAI's ``DiceFocalLoss`` does not suit: its focal part takes neither weights of single voxels nor soft targets
+    (partial volume). For a sample without foreground, its Dice depends on the smoothing term only. Here Dice is
+    computed over the batch, which contains nearly every concept.
 
     Args:
         positive_weight: weight of the foreground in the cross-entropy.
-        cross_entropy: factor of the cross-entropy. The cross-entropy is a mean over all pixels, so it needs a larger
-            factor if lesions cover a smaller part of them, for example in complete slices.
+        cross_entropy: factor of the cross-entropy. The cross-entropy is a mean over all pixels. It needs a larger
+            factor if lesions cover a smaller part of the pixels, for example in complete slices.
         auxiliary: factor of the auxiliary head's loss.
 
     >>> label = torch.zeros(1, 1, 4, 16, 2)
@@ -40,11 +40,12 @@ class ConceptLoss(nn.Module):
         self.auxiliary = auxiliary
 
     def forward(self, logits: Mapping[str, torch.Tensor], target: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """Loss of the logits ``words`` and, if its factor is not 0, of ``auxiliary``.
+        """Loss of the logits of the prompts and, if their factor is not 0, of the auxiliary head.
 
         Args:
-            logits: logits by name, each (..., concepts).
-            target: fraction of each concept in each pixel, in [0, 1], (..., concepts), and weights (..., 1).
+            logits: ``words`` (logits of the prompts) and ``auxiliary``, each (..., concepts).
+            target: labels (..., concepts) and weights (..., 1). A label is the fraction, in [0, 1], of the pixel that
+                the concept covers.
         """
         label, weight = target
         loss = self._loss(logits["words"], label, weight)

@@ -1,7 +1,7 @@
 """Training losses of Crane and AA-CLIP for the outputs of their training networks.
 
-MONAI's losses were not enough: they take logits and one-hot labels of one map. These methods combine several maps on
-the patch grid, the label of the image and the text anchors, as published.
+MONAI's losses take the logits and the one-hot labels of one map. The published losses of these methods combine several
+maps on the patch grid, the label of the image, and the text anchors.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["AACLIPImageLoss", "AACLIPTextLoss", "CraneLoss", "aaclip_loss"]
 
 
 class CraneLoss(nn.Module):
-    """Crane: sum of dice and focal loss over the layers' maps, plus cross-entropy of the pooled image feature.
+    """Crane: Dice and focal loss, summed over the maps of the layers, plus cross-entropy of the pooled image feature.
 
     Args:
-        dice_weight: weight of the dice loss of ``((1 - p_normal) + p_anomalous) / 2``.
+        dice_weight: weight of the Dice loss of ``((1 - p_normal) + p_anomalous) / 2``.
         focal_weight: weight of the focal loss.
         image_weight: weight of the cross-entropy.
-        layer_weight: weight of each layer's dice and focal loss. In the release, the four layers are one tensor, so it
-            adds the same loss four times. For a single map, 4 gives the same balance.
+        layer_weight: weight of each layer's Dice and focal loss. In the release, the four layers are one tensor, so the
+            release adds the same loss four times. With a single map, 4 gives the same balance.
 
     Example:
         >>> outputs = {"probabilities": torch.full((1, 2, 2, 4, 4), 0.5), "image_logits": torch.zeros(2, 2)}
@@ -69,8 +69,8 @@ class CraneLoss(nn.Module):
 class AACLIPTextLoss(nn.Module):
     """AA-CLIP, stage 1: mean segmentation loss over the levels, plus the orthogonality of the anchors.
 
-    In the release, each level overwrites the sum of the losses, so that only the last level is trained. This is the
-    form of the paper.
+    In the release, each level overwrites the sum of the losses, so only the last level is trained. Here all levels are
+    trained, as in the paper.
 
     Args:
         orthogonality_weight: weight of the squared mean cosine of the normal and the anomalous anchor.
@@ -102,7 +102,7 @@ class AACLIPImageLoss(nn.Module):
 
     Args:
         image_weight: weight of the cross-entropy.
-        align_corners: mode of the upsampling, true as in the release; false for a network with subpatches.
+        align_corners: mode of the upsampling. True as in the release; false for a network with subpatches.
 
     Example:
         >>> outputs = {"logits": torch.zeros(4, 1, 2, 2, 2), "image_logits": torch.zeros(1, 2)}
@@ -136,7 +136,7 @@ def aaclip_loss(stage: Literal[1, 2] = 1) -> AACLIPTextLoss | AACLIPImageLoss:
         The loss of the stage.
 
     Raises:
-        ConfigurationError: for another stage.
+        ConfigurationError: the stage is unknown.
     """
     if stage not in (1, 2):
         raise ConfigurationError(f"stage={stage!r}: choose 1 (text adapters) or 2 (image adapters)")
@@ -160,7 +160,7 @@ def level_losses(logits: torch.Tensor, mask: torch.Tensor, align_corners: bool =
 
 
 def image_labels(mask: torch.Tensor) -> torch.Tensor:
-    """Labels (B,) of masks (B, 1, H, W): 1 for an image with an anomalous pixel, otherwise 0.
+    """Image labels (B,) from masks (B, 1, H, W): 1 for an image with an anomalous pixel, otherwise 0.
 
     >>> image_labels(torch.tensor([[[[0.0, 1.0]]], [[[0.0, 0.0]]]]))
     tensor([1, 0])

@@ -1,7 +1,7 @@
-"""Segmentation losses of the anomaly methods for probabilities of normal and anomalous.
+"""Segmentation losses of the anomaly methods, for the probabilities of normal and anomalous.
 
 MONAI's ``FocalLoss`` and ``DiceLoss`` give other values: they take logits, do not clamp the one-hot target, and smooth
-the dice of each sample and channel. The published training of the methods needs the forms below.
+the Dice of each sample and channel. The published trainings use the losses below.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ _SMOOTH = 1e-5
 
 
 def anomaly_focal_loss(probabilities: torch.Tensor, mask: torch.Tensor, gamma: float = 2.0) -> torch.Tensor:
-    """Focal loss of two-class probabilities, mean over pixels.
+    """Focal loss of two-class probabilities, as a mean over the pixels.
 
     Args:
-        probabilities: (B, 2, H, W), normal first; they sum to one.
+        probabilities: (B, 2, H, W), normal first. The two probabilities of a pixel add up to 1.
         mask: (B, 1, H, W), 1 in anomalous pixels.
         gamma: focusing exponent.
 
@@ -34,11 +34,11 @@ def anomaly_focal_loss(probabilities: torch.Tensor, mask: torch.Tensor, gamma: f
 
 
 def anomaly_dice_loss(probability: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """One minus dice with a smoothing term of one, averaged over the batch.
+    """One minus Dice with a smoothing term of 1, averaged over the batch.
 
     Args:
         probability: (B, 1, H, W) or (B, H, W).
-        mask: the same number of values, 0 or 1.
+        mask: mask with the same number of values, 0 or 1.
 
     Returns:
         A single value, in [0, 1].
@@ -51,7 +51,7 @@ def anomaly_dice_loss(probability: torch.Tensor, mask: torch.Tensor) -> torch.Te
 
 
 def anomaly_segmentation_loss(probabilities: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Focal loss plus the dice losses of the normal and of the anomalous channel (AnomalyCLIP, AA-CLIP).
+    """Focal loss plus the Dice losses of the normal and of the anomalous channel (AnomalyCLIP, AA-CLIP).
 
     Args:
         probabilities: (B, 2, H, W), normal first.

@@ -1,6 +1,6 @@
 """Training of the methods and of the included model.
 
-Names are imported on first use, as torch is heavy.
+Names are imported when they are first used, because PyTorch takes long to import.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""AA-CLIP in training: the text adapters of stage 1, the image adapters of stage 2."""
+"""Training of AA-CLIP: text adapters in stage 1, image adapters in stage 2."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from monai_zsad.training.crane import Outputs, TrainingNetwork, to_grid
 
 __all__ = ["AACLIPImageTraining", "AACLIPTextTraining", "aaclip_training"]
 
-# The visual targets of stage 1 come from V-V attention in as many of the last blocks.
+# The visual targets of stage 1 come from V-V attention in this number of last blocks.
 _TARGET_BLOCKS = 19
 
 
 class _AACLIPStage(TrainingNetwork):
-    """Base of both stages: text anchors for the names of the images."""
+    """Base class of both stages. It computes text anchors for the names of the images."""
 
     def __init__(self, network: AACLIP, cache_dir: str | os.PathLike[str] | None = None) -> None:
         super().__init__(network, cache_dir)
         self._kept_anchors: dict[str, torch.Tensor] = {}
 
     def anchors(self, names: Sequence[str] | None) -> torch.Tensor:
-        """Anchors (1, 2, D), or (B, 2, D) for images with names, with gradients towards the text adapter."""
+        """Anchors (1, 2, D), or (B, 2, D) for images with names. Gradients reach the text adapter."""
         if names is None or self.network.prompts.name is None:
             return self._pair(self.network.prompts).unsqueeze(0)
         found = {name: self._pair(_renamed(self.network.prompts, name)) for name in dict.fromkeys(names)}
@@ -42,17 +42,17 @@ class _AACLIPStage(TrainingNetwork):
         return torch.stack([self.network.encode_prompts(texts) for texts in (prompts.normal, prompts.abnormal)])
 
     def fixed_anchors(self, names: Sequence[str] | None) -> torch.Tensor:
-        """As :meth:`anchors`, without gradients, each name's computed once until :meth:`update_anchors`."""
+        """As :meth:`anchors`, but without gradients. Each name is computed once until :meth:`update_anchors`."""
         if names is None or self.network.prompts.name is None:
             names = [""]
         with torch.no_grad():
             for name in set(names) - self._kept_anchors.keys():
                 self._kept_anchors[name] = self.anchors([name] if name else None)[0]
-        # They are kept from before the network went to its device.
+        # The anchors were computed before the network was moved to its device.
         return torch.stack([self._kept_anchors[name] for name in names]).to(self.network.text_anchors.device)
 
     def update_anchors(self) -> None:
-        """The anchors of the network's own sentences; those of names are computed when they are asked for."""
+        """Compute the anchors of the network's own prompts. Anchors of names are computed when they are needed."""
         self._kept_anchors = {}
         self.network.text_anchors = self.fixed_anchors(None).to(self.network.text_anchors)
 
@@ -68,13 +68,13 @@ class _AACLIPStage(TrainingNetwork):
 
 
 class AACLIPTextTraining(_AACLIPStage):
-    """AA-CLIP, stage 1: the text adapters, towards visual targets of the frozen CLIP.
+    """AA-CLIP, stage 1: train the text adapters towards visual targets of the frozen CLIP.
 
-    The targets are patch features of V-V attention plus CLIP's class feature, each l2-normalised. In the release that
-    attention runs along the batch instead of the patches; here it runs over the patches, as in the paper.
+    A target is the sum of a patch feature of V-V attention and CLIP's class feature, each l2-normalised. In the
+    release, this attention runs along the batch. Here it runs over the patches, as in the paper.
 
     Args:
-        network: AA-CLIP; its image adapter takes no part.
+        network: AA-CLIP. Its image adapter is not used.
         cache_dir: see :class:`TrainingNetwork`.
     """
 
@@ -90,7 +90,7 @@ class AACLIPTextTraining(_AACLIPStage):
         seed: int = 0,
         activation: Activation | None = None,
     ) -> None:
-        """Load CLIP; start the text adapter from ``seed``, or from a file."""
+        """Load CLIP. Initialise the text adapter with random values from ``seed``, or load it from a file."""
         self._load_clip(clip, activation)
         self._start(self.learned, seed)
         if text_adapter is not None:
@@ -105,7 +105,7 @@ class AACLIPTextTraining(_AACLIPStage):
         return {"logits": to_grid(logits), "anchors": anchors}
 
     def screen(self, images: torch.Tensor, names: Sequence[str] | None) -> torch.Tensor:
-        """Probability of anomalous, mean over levels, of the visual targets: there is no image adapter yet."""
+        """Anomaly probability of the visual targets, mean over the levels. Stage 1 has no image adapter yet."""
         frozen, anchors = self._frozen(images, self._encode), self.fixed_anchors(names).float()
         with without_autocast(images.device):
             logits = similarity_logits(frozen["targets"].transpose(0, 1), anchors, 1 / SIMILARITY_SCALE)
@@ -130,7 +130,7 @@ class AACLIPTextTraining(_AACLIPStage):
 
 
 class AACLIPImageTraining(_AACLIPStage):
-    """AA-CLIP, stage 2: the image adapters and projections, against the anchors of stage 1, which stay as they are.
+    """AA-CLIP, stage 2: train the image adapters and projections. The text anchors of stage 1 stay fixed.
 
     Args:
         network: AA-CLIP.
@@ -149,10 +149,10 @@ class AACLIPImageTraining(_AACLIPStage):
         seed: int = 0,
         activation: Activation | None = None,
     ) -> None:
-        """Load CLIP and the text adapter of stage 1; start the image adapter from ``seed``, or from a file.
+        """Load CLIP and the text adapter of stage 1. Initialise the image adapter from ``seed``, or load a file.
 
         Raises:
-            WeightsError: if there is no text adapter.
+            WeightsError: no text adapter is given.
         """
         if text_adapter is None:
             raise WeightsError(
@@ -176,7 +176,7 @@ class AACLIPImageTraining(_AACLIPStage):
         return {"logits": to_grid(logits), "image_logits": image_logits}
 
     def screen(self, images: torch.Tensor, names: Sequence[str] | None) -> torch.Tensor:
-        """As AA-CLIP's inference, with each image's own name in the sentences where names are given."""
+        """As AA-CLIP's inference. If names are given, the prompts of an image contain its name."""
         if names is None:
             return self.network(images)
         own = self.network.text_anchors
@@ -197,10 +197,10 @@ def aaclip_training(
     Args:
         network: AA-CLIP.
         stage: 1 for the text adapters, 2 for the image adapters.
-        cache_dir: see :class:`TrainingNetwork`; stage 1 only, since stage 2 adapts the features themselves.
+        cache_dir: see :class:`TrainingNetwork`. Only for stage 1, because stage 2 changes the features.
 
     Raises:
-        ConfigurationError: for another stage, or a cache for stage 2.
+        ConfigurationError: the stage is unknown, or stage 2 has a cache.
     """
     if stage == 1:
         return AACLIPTextTraining(network, cache_dir)

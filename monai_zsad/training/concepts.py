@@ -1,4 +1,4 @@
-"""Training of a small CLIP with AA-CLIP's heads from random weights: windows of slices against prompts of lesions."""
+"""Training of a small CLIP with AA-CLIP's heads from random weights, with windows of slices and lesion prompts."""
 
 from __future__ import annotations
 
@@ -23,35 +23,36 @@ __all__ = ["ConceptTraining", "parameter_groups", "prepare_windows"]
 
 
 class ConceptTraining(nn.Module):
-    """Logits of each concept in windows of patches, for training; the network inside is what is kept.
+    """Training network that gives logits of each concept in windows of patches. Inference uses ``network`` only.
 
-    AA-CLIP adapts a CLIP that was trained on images and captions. Here both towers are trained, on segmentation
-    alone: each pixel of the map is compared with sentences that ask for one concept ("a FLAIR image of a brain with a
-    small hyperintense lesion") and sentences that deny it. Wording, anatomy and modality are drawn again at every step.
+    AA-CLIP adapts a CLIP that was trained with images and captions. Here both towers are trained with segmentation
+    only. Each pixel of the map is compared with prompts that describe a concept ("a FLAIR image of a brain with a small
+    hyperintense lesion") and with prompts that deny it. Wording, anatomy and modality are drawn again at every step.
 
-    Only windows of a slice pass through the tower. They keep the position embeddings of their place, so the network
-    later runs on whole slices; a step costs a fraction, and lesions fill more of it. A window may be the whole slice,
-    which is what inference sees. A linear head beside the prompts (``auxiliary``) lets the vision tower learn before
-    the text tower has learned anything; it is not part of the network.
+    Only windows of a slice pass through the vision tower. A step is then cheaper, and lesions fill a larger part of the
+    input. Windows keep the position embeddings of their position in the slice, so the network can later run on complete
+    slices. A window can also be the complete slice, as in inference. With a linear head (``auxiliary``), the vision
+    tower learns before the text tower is useful. This head is not part of the network.
 
-    Batch normalisation takes the windows' own statistics at first. They are not those of whole slices: with the
-    running ones, which a network is used with, average precision on validation slices was a half to a quarter of that
-    with the batch's after 660 steps, and changed tenfold from epoch to epoch. So after ``settle`` steps training uses
-    the running statistics as they are then: what is trained is what will run.
+    At first, batch normalisation uses the statistics of the windows in the batch. Inference uses the running
+    statistics, which differ: after 660 steps they gave only a quarter to a half of the average precision on validation
+    slices, and the value changed tenfold between epochs. After ``settle`` steps, training therefore uses the running
+    statistics and no longer changes them. Training and inference then agree.
 
     Args:
-        network: is trained in place.
-        seed: of the starting values and of the sentences.
+        network: network to train; it is changed in place.
+        seed: random seed of the initial values and of the prompts.
         names: concepts; default: all of :func:`monai_zsad.prompts.concepts`.
-        sentences: per concept and kind; their mean feature is the anchor.
+        sentences: number of prompts per concept and kind. Their mean feature is the anchor.
         autocast: compute the blocks in bfloat16.
-        settle: steps after which the statistics of batch normalisation stay; 0 where ``start`` brings settled ones.
-        start: file of a trained model to go on from, as of :meth:`ScreeningCLIP.load_weights`; by default training
-            starts from nothing, whatever weights ``network`` has.
+        settle: number of steps after which the statistics of batch normalisation are fixed. Use 0 if ``start`` is a
+            model with useful statistics.
+        start: file of a trained model from which training starts, see :meth:`ScreeningCLIP.load_weights`. By default
+            training starts from random values, and the weights of ``network`` are overwritten.
 
     Raises:
-        ConfigurationError: for an unknown concept.
-        WeightsError: if ``start`` is missing, damaged or does not fit.
+        ConfigurationError: a concept is unknown.
+        WeightsError: ``start`` is missing, damaged or does not fit.
     """
 
     part = "network"
@@ -82,7 +83,7 @@ class ConceptTraining(nn.Module):
         self.auxiliary = nn.Linear(network.clip.embed_dim, len(self.concepts))
         nn.init.zeros_(self.auxiliary.weight)
         nn.init.constant_(self.auxiliary.bias, -3.0)
-        # A buffer, so that a training that goes on draws the sentences that it would have drawn.
+        # It is a buffer, so that a resumed training draws the same prompts as without interruption.
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.steps: torch.Tensor
         self._stale = True
@@ -91,14 +92,15 @@ class ConceptTraining(nn.Module):
             network.load_weights(model=start)
 
     def forward(self, slices: torch.Tensor, tokens: torch.Tensor | None = None) -> Any:
-        """In training mode logits by prompts and by the auxiliary head; in evaluation mode what the network gives.
+        """Logits of the prompts and of the auxiliary head in training mode; the network's output in evaluation mode.
 
         Args:
-            slices: (B, 3, S, S) in [0, 1]; for training at the network's own size.
-            tokens: (B, w, T), the patches of each window, row by row from 0; for training.
+            slices: (B, 3, S, S) in [0, 1]. In training mode, S is the network's own size.
+            tokens: (B, w, T), indices of the patches of each window, row by row from 0. Only for training mode.
 
         Returns:
-            ``words`` and ``auxiliary``, each (B, w, T, k k, concepts), float32; or map and score (B, 2, S, S).
+            In training mode, ``words`` (logits of the prompts) and ``auxiliary``, each (B, w, T, k k, concepts),
+            float32. In evaluation mode, map and score (B, 2, S, S).
         """
         if not self.training or tokens is None:
             if self._stale:
@@ -114,7 +116,7 @@ class ConceptTraining(nn.Module):
         return {"words": matched.unflatten(0, windows), "auxiliary": auxiliary.unflatten(0, windows)}
 
     def train(self, mode: bool = True) -> ConceptTraining:
-        """As of any module; batch normalisation stays as in evaluation once it has settled."""
+        """Set the mode. After ``settle`` steps, batch normalisation stays in evaluation mode."""
         super().train(mode)
         if mode and int(self.steps) >= self.settle:
             for module in self.network.modules():
@@ -130,7 +132,7 @@ class ConceptTraining(nn.Module):
         return self
 
     def _windows(self, slices: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Features (B w, T, k k, D) of windows, not normalised."""
+        """Features (B w, T, k k, D) of windows, without normalisation."""
         network, clip = self.network, self.network.clip
         window, patch = math.isqrt(tokens.shape[-1]), clip.patch_size
         first = tokens[..., 0]
@@ -152,14 +154,14 @@ class ConceptTraining(nn.Module):
         return parts.permute(0, 2, 4, 3, 5, 1).flatten(1, 2).flatten(2, 3)
 
     def anchors(self) -> torch.Tensor:
-        """Anchors (concepts, 2, D) of newly drawn sentences, normal first, l2-normalised, with gradients."""
+        """Anchors (concepts, 2, D) of newly drawn prompts: normal first, l2-normalised, with gradients."""
         rng = np.random.default_rng([self.seed, int(self.steps)])
         self.steps += 1
         drawn = [s for concept in self.concepts for kind in concept.sentences(self.sentences, rng) for s in kind]
         clip, adapter = self.network.clip, self.network.text_adapter[-1]
         ids = clip.tokenize(drawn)
         end = ids.argmax(-1)
-        # What comes after the longest sentence cannot be seen from its end.
+        # The text tower is causal, so tokens after the longest prompt do not change any feature.
         length = int(end.max()) + 1
         features = adapter(clip.text_tokens(clip.embed_tokens(ids[:, :length]), end)).float()
         grouped = l2_normalize(features).unflatten(0, (len(self.concepts), 2, self.sentences))
@@ -167,7 +169,7 @@ class ConceptTraining(nn.Module):
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters for an optimizer: matrices with weight decay, vectors (gains and biases) without."""
+    """Trainable parameters for an optimizer: matrices with weight decay, vectors (gains and biases) without it."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     return [
         {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},

@@ -1,4 +1,4 @@
-"""Training networks: one part is trained, the rest is frozen, and the output is what a loss needs. Crane's is here."""
+"""Base class of training networks, and the training of Crane. One part of a network is trained, the rest is frozen."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ Outputs = dict[str, torch.Tensor]
 
 
 class TrainingNetwork(nn.Module, ABC):
-    """A zero-shot network of which one part is trained; the rest is frozen and stays in evaluation mode.
+    """A zero-shot network in which one part is trained. The rest is frozen and stays in evaluation mode.
 
-    MONAI's trainers call one module for both phases. In training mode the result is what the method's loss takes; in
-    evaluation mode it is the map and score (B, 2, H, W) that the bundle's inference gives, so that validation sees
-    what users will. After training steps the text anchors are computed again at the next evaluation.
+    MONAI's trainers call one module for training and validation. In training mode, the output is the input of the
+    method's loss. In evaluation mode, the output is map and score (B, 2, H, W), as in the bundle's inference. After
+    training steps, the next evaluation first computes the text anchors again.
 
     Args:
-        network: is trained in place: its parameters are frozen, except for the trained part.
-        cache_dir: folder in which the frozen features are kept, by image and weights; only of use without random
-            augmentation. ``None`` for none.
+        network: network to train. It is changed in place: all parameters are frozen, except those of the trained part.
+        cache_dir: folder for the frozen features, stored by image and weights. It only helps without random
+            augmentation. ``None`` for no cache.
     """
 
     part: ClassVar[str]
-    """Name of the trained part, and its key in a checkpoint of the release."""
+    """Name of the trained part, and its key in the release's checkpoints."""
     files: ClassVar[tuple[str, ...]]
-    """File names that the release gives its checkpoints after each epoch; ``{epoch}`` counts from 1."""
+    """Names of the release's checkpoint files, written after each epoch; ``{epoch}`` counts from 1."""
     optimizer_key: ClassVar[str | None] = None
-    """Key under which the release keeps its optimizer beside the part."""
+    """Key of the optimizer in the release's checkpoints; ``None`` if they do not hold it."""
 
     def __init__(self, network: ZeroShotNetwork, cache_dir: str | os.PathLike[str] | None = None) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class TrainingNetwork(nn.Module, ABC):
         return self._cache_dir is not None
 
     def train(self, mode: bool = True) -> TrainingNetwork:
-        """Set the mode of the trained part; everything else stays in evaluation mode."""
+        """Set the mode of the trained part. Everything else stays in evaluation mode."""
         super().train(mode)
         self.network.eval()
         self.learned.train(mode)
@@ -78,10 +78,10 @@ class TrainingNetwork(nn.Module, ABC):
         return self
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """What the optimizer is given.
+        """Parameters for the optimizer.
 
         Raises:
-            ConfigurationError: if they are not in float32, in which small steps would be lost.
+            ConfigurationError: they are not in float32. A lower precision would lose small steps.
         """
         parameters = list(self.learned.parameters())
         if wrong := {str(p.dtype) for p in parameters} - {"torch.float32"}:
@@ -92,26 +92,26 @@ class TrainingNetwork(nn.Module, ABC):
 
     @abstractmethod
     def load_weights(self, *, clip: str | Path, seed: int = 0, activation: Activation | None = None) -> None:
-        """Load the frozen weights, and start the trained part from ``seed`` or from a source that is given."""
+        """Load the frozen weights. Initialise the trained part from ``seed``, or from a source if one is given."""
 
     @abstractmethod
     def loss_inputs(self, images: torch.Tensor, names: Sequence[str] | None) -> Outputs:
-        """What the method's loss takes, with gradients towards the trained part."""
+        """Input of the method's loss, with gradients for the trained part."""
 
     @abstractmethod
     def update_anchors(self) -> None:
-        """Compute the text anchors of the network from its present weights."""
+        """Compute the network's text anchors from its current weights."""
 
     @abstractmethod
     def screen(self, images: torch.Tensor, names: Sequence[str] | None) -> torch.Tensor:
         """Map and score (B, 2, H, W)."""
 
     def forward(self, images: torch.Tensor, names: Sequence[str] | None = None) -> Any:
-        """Losses' inputs in training mode, map and score (B, 2, H, W) in evaluation mode.
+        """Input of the loss in training mode; map and score (B, 2, H, W) in evaluation mode.
 
         Args:
             images: (B, C, H, W) in [0, 1], C of 1 or 3.
-            names: of what each image shows, for methods whose sentences have a place for it.
+            names: name of the object in each image, for methods whose prompts contain a name.
         """
         images = images.as_subclass(torch.Tensor)
         if self.training:
@@ -123,7 +123,7 @@ class TrainingNetwork(nn.Module, ABC):
             return self.screen(images, names)
 
     def _frozen(self, images: torch.Tensor, encode: Callable[[torch.Tensor], Outputs]) -> Outputs:
-        """Frozen features of slices in [0, 1], batch first, as ``encode`` gives them, or kept from another epoch."""
+        """Frozen features of images in [0, 1], batch first: computed by ``encode``, or read from the cache."""
         with torch.no_grad():
             if self._cache_dir is None:
                 return encode(images)
@@ -143,21 +143,21 @@ class TrainingNetwork(nn.Module, ABC):
 
 
 class CraneTraining(TrainingNetwork):
-    """Training of Crane's prompt learner; CLIP is frozen.
+    """Training of Crane's prompt learner. CLIP is frozen.
 
-    What is trained is what the network shows: one map of the last layer with ``dense_layers="released"``. The release
-    adds the losses of four layers, which aliasing makes four times the same map, so that its segmentation term weighs
-    four times as much beside the image term (``CraneLoss(layer_weight=4)``).
+    The loss uses the same maps as inference. With ``dense_layers="released"`` this is one map, of the last layer. The
+    release adds the losses of four layers, but its four layers are one tensor, so it adds the same loss four times. Its
+    segmentation term therefore weighs four times as much (``CraneLoss(layer_weight=4)``).
 
     Args:
         network: Crane or Crane+.
-        image_conditioned: give each image prompts of its own, as the release does in training (not in evaluation);
-            needs a CLIP whose joint space is as wide as its text tower.
+        image_conditioned: whether each image has its own prompts in training, as in the release. Evaluation uses the
+            same prompts for all images. This needs a CLIP whose joint space is as wide as its text tower.
         image_temperature: divisor of the cosine similarities of the pooled image feature.
         cache_dir: see :class:`TrainingNetwork`.
 
     Raises:
-        ConfigurationError: if the CLIP cannot have image-conditioned prompts.
+        ConfigurationError: ``image_conditioned`` is set, but the CLIP does not allow it.
 
     Example:
         >>> config = {"embed_dim": 32, "vision_cfg": {"image_size": 28, "layers": 2, "width": 64, "patch_size": 14},
@@ -197,7 +197,7 @@ class CraneTraining(TrainingNetwork):
         seed: int = 0,
         activation: Activation | None = None,
     ) -> None:
-        """Load CLIP; start the prompts from N(0, 0.02^2), or from a checkpoint where ``prompts`` is given."""
+        """Load CLIP. Draw the initial prompts from N(0, 0.02^2), or load the checkpoint ``prompts``."""
         self.network.clip.load_weights(clip, activation=activation)
         self.learned.reset_parameters(seed)
         if prompts is not None:
@@ -220,11 +220,11 @@ class CraneTraining(TrainingNetwork):
             return {"probabilities": to_grid(logits.softmax(-1)), "image_logits": image_logits}
 
     def update_anchors(self) -> None:
-        """The anchors of the prompts without an image, which the released evaluation uses."""
+        """Compute the anchors of the prompts without image condition. The released evaluation uses these."""
         self.network.update_text_anchors()
 
     def screen(self, images: torch.Tensor, names: Sequence[str] | None) -> torch.Tensor:
-        """As Crane's inference, from kept features where there are any."""
+        """As Crane's inference, with features from the cache if there is one."""
         del names
         frozen = self._frozen(images, self._encode)
         with without_autocast(images.device):
@@ -241,6 +241,6 @@ class CraneTraining(TrainingNetwork):
 
 
 def to_grid(values: torch.Tensor) -> torch.Tensor:
-    """Patch values (L, B, N, 2) on their square grid, (L, B, 2, g, g)."""
+    """Arrange patch values (L, B, N, 2) on their square grid, (L, B, 2, g, g)."""
     side = math.isqrt(values.shape[-2])
     return values.transpose(-1, -2).unflatten(-1, (side, side))

@@ -1,4 +1,4 @@
-"""Frozen features of training images kept on disk, so that later epochs skip the frozen tower."""
+"""Cache on disk for frozen features of training images, so that later epochs skip the frozen tower."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from monai_zsad.errors import OutputError
 
 __all__ = ["FeatureCache"]
 
-# Raised when the arithmetic of a frozen pass changes, so that older files are not taken for newer ones.
+# Increase it if the computation of frozen features changes, so that older files are not used.
 _VERSION = 1
 Features = dict[str, torch.Tensor]
 
 
 class FeatureCache:
-    """Features by image, one safetensors file each; the key is a hash of the image's values and of ``facts``.
+    """Cache with one safetensors file per image. The file name is a hash of the image's values and of ``facts``.
 
-    MONAI's ``PersistentDataset`` keeps what transforms make of an item, by its record; features depend on weights and
-    on the values that reach the network. Files are complete or absent, so that runs may share a folder.
+    MONAI's ``PersistentDataset`` stores the output of transforms by the record of an item. Features also depend on the
+    weights and on the values that reach the network. Files are complete or absent, so several runs can share a folder.
 
     Args:
-        folder: is made where it is missing. ViT-L/14 at 518 takes 4 MiB for each image and layer.
+        folder: folder of the cache. A missing folder is made. ViT-L/14 at 518 pixels takes 4 MiB per image and layer.
         facts: everything besides the image that the features depend on, as JSON values.
 
     Raises:
-        OutputError: if the folder cannot be made.
+        OutputError: the folder cannot be made.
 
     Example:
         >>> import tempfile
@@ -61,13 +61,13 @@ class FeatureCache:
 
         Args:
             images: (B, C, H, W).
-            compute: gives batch-first tensors by name for some of the images.
+            compute: function from images to batch-first tensors by name. It gets the new images only.
 
         Returns:
             Batch-first tensors by name, on the device of ``images``.
 
         Raises:
-            OutputError: if a file cannot be written.
+            OutputError: a file cannot be written.
         """
         files = [self.folder / f"{self._key(image)}.safetensors" for image in images]
         found = {index: kept for index, file in enumerate(files) if (kept := _read(file)) is not None}
@@ -97,7 +97,7 @@ def _read(file: Path) -> Features | None:
     try:
         return load_file(file)
     except (SafetensorError, OSError):
-        # Another program has damaged the file. It is made again.
+        # The file is damaged, so the features are computed again.
         return None
 
 

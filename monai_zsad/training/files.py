@@ -1,4 +1,4 @@
-"""Files of a training, and how it goes on after an interruption."""
+"""Files of a training, and how a training resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -28,34 +28,37 @@ _VERSION = 1
 
 
 class TrainingFiles:
-    """Handler that writes a training's files, and goes on with an interrupted one. First in a trainer's handlers.
+    """Handler that writes the files of a training and resumes an interrupted training.
 
-    MONAI's ``CheckpointSaver`` names files by iteration or metric, writes in place, and keeps neither the random
-    generators nor the place within an epoch. Here a file is complete or absent, and a training that was killed at any
-    moment goes on from the last state with the data that it would have seen: its weights are those of a training that
-    was not interrupted. It puts itself behind the other handlers of an iteration and an epoch when the run starts, and
-    before those of an exception, so that a user's error is not logged as a traceback. In ``output_dir``:
+    MONAI's ``CheckpointSaver`` names files by iteration or metric and can leave incomplete files. It stores neither the
+    random generators nor the position within an epoch. Here a file is complete or absent. A training that was killed
+    resumes from its last state with the remaining data, and ends with the same weights as without interruption.
 
-    - the release's files after each epoch, which the bundle's inference loads as they are: ``epoch_N.pth`` (Crane),
+    Put it first in the trainer's handlers. When the run starts, it moves behind the other handlers of an iteration and
+    of an epoch. It stays before the handlers of an exception, so that a user's error is not logged as a traceback.
+
+    Files in ``output_dir``:
+
+    - after each epoch, the files of the release, which the bundle's inference can load: ``epoch_N.pth`` (Crane),
       ``text_adapter.pth`` (AA-CLIP, stage 1), ``image_adapter.pth`` and ``image_adapter_N.pth`` (stage 2);
-    - ``best_PART.pth``, of the same form: the epoch with the best key metric on the validation data;
-    - ``resume_PART.pt``: everything needed to go on.
+    - ``best_PART.pth``, in the same form: the epoch with the best key metric on the validation data;
+    - ``resume_PART.pt``: the state from which the training resumes.
 
     Args:
-        output_dir: exists.
-        network: the training network (not its ``DistributedDataParallel`` wrapper).
-        optimizer: of the trainer.
+        output_dir: output folder; it must exist.
+        network: training network (not its ``DistributedDataParallel`` wrapper).
+        optimizer: optimizer of the trainer.
         sampler: a :class:`~monai_zsad.training.ResumableSampler`.
-        batch_size: items in a batch of this process.
-        lr_scheduler: its state is kept too.
-        validator: of the trainer's ``ValidationHandler``; its key metric chooses the best epoch.
-        every_iterations: how often the state is written within an epoch; 0 for epochs only.
-        settings: what may not change between the parts of a training; compared before going on.
-        write: whether this process writes; the first of several does.
+        batch_size: number of items in a batch of this process.
+        lr_scheduler: scheduler of the learning rate. Its state is stored too.
+        validator: evaluator of the trainer's ``ValidationHandler``. Its key metric chooses the best epoch.
+        every_iterations: number of iterations between two states within an epoch; 0 for the ends of epochs only.
+        settings: settings that must stay the same when a training resumes.
+        write: whether this process writes files. Only rank 0 does.
 
     Raises:
-        ConfigurationError: if a training is to go on with other settings, or its loss is no longer finite.
-        WeightsError: if the state cannot be read.
+        ConfigurationError: the settings differ from those of the training to resume, or the loss is not finite.
+        WeightsError: the state cannot be read.
     """
 
     def __init__(
@@ -85,12 +88,12 @@ class TrainingFiles:
 
     @property
     def state_file(self) -> Path:
-        """What a training goes on from."""
+        """File of the state from which a training resumes."""
         return self.folder / f"resume_{self.network.part}.pt"
 
     @property
     def best_file(self) -> Path:
-        """The best epoch's weights."""
+        """File of the weights of the best epoch."""
         return self.folder / f"best_{self.network.part}.pth"
 
     def attach(self, engine: Engine) -> None:
@@ -123,7 +126,8 @@ class TrainingFiles:
                 f"off; {self.folder} keeps the last state before"
             )
         within = iteration % length
-        # Gradients that are gathered over several iterations are in no file; an epoch's end has its own one.
+        # A state holds no accumulated gradients, so it is written only after a step of the optimizer. The end of an
+        # epoch has its own state.
         steps = within % getattr(engine, "accumulation_steps", 1) == 0
         if within and steps and self.every_iterations and within % self.every_iterations == 0:
             self._write_state(engine)
@@ -193,10 +197,10 @@ class TrainingFiles:
 
 
 def read_training_state(path: Path) -> dict[str, Any]:
-    """What a training wrote to go on from; only plain values and tensors, so that it runs no code.
+    """Read the state of a training. It may hold only plain values and tensors, so that loading runs no code.
 
     Raises:
-        WeightsError: if the file is damaged, holds other objects, or is no such state.
+        WeightsError: the file is damaged, holds other objects, or is not the state of a training.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -215,7 +219,7 @@ def _plain(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _random_state() -> dict[str, Any]:
-    # The global generators, since it is these that MONAI's set_determinism seeds.
+    # MONAI's set_determinism seeds the global generators.
     name, keys, *rest = np.random.get_state()  # noqa: NPY002
     return {
         "python": random.getstate(),

@@ -1,4 +1,4 @@
-"""Starting values for a small CLIP that is trained from nothing, on little data."""
+"""Initial values for a small CLIP that is trained from scratch with little data."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ __all__ = ["initialize_small_clip", "sine_positions"]
 
 
 def initialize_small_clip(network: ScreeningCLIP, seed: int) -> None:
-    """Give every parameter of a small network a value from which small sets of images are learned quickly.
+    """Initialise a small network so that it learns quickly from small sets of images.
 
-    A plain ViT takes long to find out that neighbouring patches belong together. Position embeddings start as sines of
-    the place, and attention starts by comparing tokens with themselves: ``W_q^T W_k`` near ``0.7 (Z + I)`` and the
-    product of value and output weights near ``0.4 (Z - I)``, Z random, so that a token looks at tokens of like content
-    and place, and what it finds is compared with what it is.
+    A plain ViT needs long to learn that neighbouring patches belong together. Position embeddings therefore start as
+    sines of the position. ``W_q^T W_k`` starts near ``0.7 (Z + I)``, with a random Z. Each token then attends to tokens
+    with similar content and position. The product of value and output weights starts near ``0.4 (Z - I)``. The output
+    of attention is then roughly compared with the token itself.
 
     Args:
-        network: its parameters are overwritten, and can be trained from then on.
-        seed: the same seed gives the same values.
+        network: network to initialise. All its parameters are overwritten, and can be trained afterwards, except for
+            the projections and the scale that stay fixed.
+        seed: random seed. The same seed gives the same values.
 
     References:
         Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers", ICML 2023, arXiv 2305.09828.
@@ -59,7 +60,7 @@ def initialize_small_clip(network: ScreeningCLIP, seed: int) -> None:
 
 
 def sine_positions(side: int, width: int) -> torch.Tensor:
-    """Sines and cosines of rows and columns, (side * side, width), wavelengths from 6 to 600 tokens.
+    """Sines and cosines of rows and columns, (side * side, width), with wavelengths from 6 to 600 tokens.
 
     >>> sine_positions(3, 8).shape
     torch.Size([9, 8])

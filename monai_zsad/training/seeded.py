@@ -1,4 +1,4 @@
-"""Random transforms and order that depend on seed, epoch and index alone, so that a training can go on anywhere."""
+"""Random transforms and sampling that depend only on seed, epoch and index, so that a training can be resumed."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ __all__ = ["ResumableSampler", "SeededDataset"]
 
 
 class SeededDataset(CacheDataset):
-    """MONAI's ``CacheDataset``, in which the random transforms of an item start from a seed of its own.
+    """MONAI's ``CacheDataset``, in which each item has its own random seed.
 
-    There, an item's random numbers follow from all that were drawn before in the same worker, so a training that goes
-    on after an interruption, or runs with other workers or processes, sees other data. Here they depend on ``seed``,
-    the epoch and the item alone. Indices are those of :class:`ResumableSampler`, or plain numbers, which count as
-    epoch 0: the same every time, as validation wants it.
+    In ``CacheDataset``, the random numbers of an item depend on all numbers drawn before in the same worker. A resumed
+    training, or one with another number of workers or processes, then gets other data. Here the random numbers depend
+    only on ``seed``, the epoch and the item. An index comes from :class:`ResumableSampler`, or is a plain number. A
+    plain number counts as epoch 0, so validation data are the same every time.
 
     Args:
         data: items, see :class:`monai.data.Dataset`.
         transform: a ``Compose`` that returns an item or a list of items.
-        seed: of all epochs.
-        cache_rate: share of the items of which the deterministic transforms' result is kept in memory, in [0, 1].
-        progress: show a progress bar while they are made.
+        seed: random seed of all epochs.
+        cache_rate: fraction of the items, in [0, 1], for which the output of the deterministic transforms is kept in
+            memory.
+        progress: show a progress bar while the cache is filled.
 
     Example:
         >>> from monai.transforms import Compose, RandScaleIntensityd
@@ -44,7 +45,7 @@ class SeededDataset(CacheDataset):
         super().__init__(data, transform, cache_rate=cache_rate, num_workers=None, progress=progress)
 
     def __getitem__(self, index: Any) -> Any:
-        """The item of ``index``, or of ``(epoch, index)``."""
+        """The item at ``index``, or at ``(epoch, index)``."""
         epoch, number = index if isinstance(index, tuple) else (0, index)
         if isinstance(self.transform, Randomizable):
             drawn = np.random.SeedSequence([self.seed, int(epoch), int(number)]).generate_state(1)
@@ -53,17 +54,17 @@ class SeededDataset(CacheDataset):
 
 
 class ResumableSampler(DistributedSampler):
-    """MONAI's ``DistributedSampler`` over ``(epoch, index)``, which can leave out what an interrupted epoch had done.
+    """MONAI's ``DistributedSampler`` that gives ``(epoch, index)`` and can skip the finished items of an epoch.
 
-    MONAI's engines tell it the epoch. Of two processes with batches of n each, both together see the batch of 2 n
-    that one process would see.
+    MONAI's engines set the epoch. Two processes with batches of n items together get the same items as one process with
+    batches of 2 n items.
 
     Args:
         dataset: a :class:`SeededDataset`.
         shuffle: draw a new order for each epoch.
-        seed: of the order.
+        seed: random seed of the order.
         num_replicas: number of processes.
-        rank: of this process.
+        rank: rank of this process.
 
     Example:
         >>> sampler = ResumableSampler(range(4), shuffle=False)
@@ -76,9 +77,9 @@ class ResumableSampler(DistributedSampler):
     def __init__(self, dataset: Any, shuffle: bool = True, seed: int = 0, num_replicas: int = 1, rank: int = 0) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=shuffle, seed=seed)
         self.skip = 0
-        """Items that the next pass leaves out; 0 after it."""
+        """Number of items that the next pass skips. It is 0 again after that pass."""
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """``(epoch, index)`` of this process' items."""
+        """``(epoch, index)`` of the items of this process."""
         skip, self.skip = self.skip, 0
         return iter([(self.epoch, index) for index in islice(super().__iter__(), skip, None)])

@@ -1,4 +1,4 @@
-"""Training of the included model: the parts that MONAI's trainer lacks."""
+"""Parts for the training of the included model that MONAI's trainer does not have."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["ClipGradients", "export_model"]
 
 
 class ClipGradients:
-    """Handler that bounds the norm of all gradients before an optimizer's step; MONAI's trainers have no such option.
+    """Handler that clips the norm of all gradients before a step of the optimizer. MONAI's trainers cannot do this.
 
     Args:
-        network: whose gradients.
-        norm: largest norm.
+        network: the network that is trained.
+        norm: largest norm of its gradients.
     """
 
     def __init__(self, network: torch.nn.Module, norm: float) -> None:
@@ -38,7 +38,7 @@ class ClipGradients:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Bound the gradients."""
+        """Clip the gradients."""
         del engine
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)
 
@@ -51,18 +51,18 @@ def export_model(
     average: bool = False,
     name: str = "tiny_screening",
 ) -> Path:
-    """Write the best epoch as a file that the bundle's inference loads, with its description beside it.
+    """Write the weights of the best epoch for the bundle's inference, with a description beside them.
 
-    Parameters are kept in half precision: half the size, and maps that differ by less than they do between machines.
-    With ``average`` they are the means of the best epoch's and the last ones', as in model soups (Wortsman et al., ICML
-    2022): random errors of the two partly cancel.
+    Parameters are stored in half precision. This halves the file and changes maps less than another machine does.
+    With ``average``, parameters are the mean of the best and the last epoch, as in model soups (Wortsman et al., ICML
+    2022). Random errors of the two epochs then partly cancel out.
 
     Args:
-        training: the network that was trained, with its last weights; takes over those that are written.
-        output_dir: of the training.
+        training: the trained network with the weights of the last epoch. It gets the weights that are written.
+        output_dir: output folder of the training.
         target: file to write.
-        average: see above.
-        name: of the weights, in reports.
+        average: whether to average the best and the last epoch.
+        name: name of the weights in reports.
 
     Raises:
         WeightsError: the training has no best epoch, or its file is damaged.

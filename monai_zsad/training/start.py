@@ -1,4 +1,4 @@
-"""Start of a bundle's training: its data, its weights, and checks of its options."""
+"""Start of a bundle's training: find its data, load its weights, and check its options."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ def labelled_cases(
     validation_fraction: float = 0.1,
     seed: int = 0,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Training and validation data of a bundle: two folders, or one that is split.
+    """Training and validation data of a bundle, from two folders or from one folder that is split.
 
     Args:
         dataset_dir: see :func:`~monai_zsad.data.find_labelled`.
-        validation_dir: data to choose the best model by; never those that it is tested on. ``None`` splits
+        validation_dir: data from which the best model is chosen. Never use test data here. ``None`` splits
             ``dataset_dir``.
-        layout: of both folders.
-        parts: of both data sets.
-        validation_fraction: share of each class for validation, without ``validation_dir``.
-        seed: of the split.
+        layout: layout of both folders, see :func:`~monai_zsad.data.find_labelled`.
+        parts: parts of both data sets, see :func:`~monai_zsad.data.find_labelled`.
+        validation_fraction: fraction of each class for validation, without ``validation_dir``.
+        seed: random seed of the split.
 
     Returns:
-        Records under ``training`` and ``validation``.
+        Lists of records under ``training`` and ``validation``.
 
     Raises:
-        InputError: if a folder has no labelled data, or validation no anomalous image.
+        InputError: a folder has no labelled data, or the training or validation data have no anomalous image.
     """
     records = find_labelled(dataset_dir, layout, parts)
     if validation_dir is None:
@@ -79,18 +79,19 @@ def check_training(
     *,
     augmented: bool | str = False,
 ) -> None:
-    """Make the output folder; refuse to overwrite an earlier training, and options that contradict each other.
+    """Make the output folder. Refuse to overwrite an earlier training, and refuse contradictory options.
 
     Args:
-        output_dir: of the training.
-        network: its training network.
-        resume: go on where an earlier run in the folder stopped.
-        overwrite: without ``resume``, let its files be replaced.
-        augmented: whether the images are changed at random.
+        output_dir: output folder of the training.
+        network: training network.
+        resume: continue an earlier training in the folder where it stopped.
+        overwrite: without ``resume``, allow to replace the files of an earlier training.
+        augmented: whether random augmentation changes the images.
 
     Raises:
-        ConfigurationError: if features of augmented images were to be kept.
-        OutputError: if the folder cannot be made, or holds a training that is neither resumed nor to be replaced.
+        ConfigurationError: features of augmented images would be kept.
+        OutputError: the folder cannot be made, or it holds an earlier training and neither ``resume`` nor
+            ``overwrite`` is set.
     """
     if network.caches and parse_flag("augment", augmented):
         raise ConfigurationError(
@@ -120,22 +121,22 @@ def start_training(
     seed: int = 0,
     activation: str | None = None,
 ) -> None:
-    """Load the frozen weights and start the trained part.
+    """Load the frozen weights and initialise the trained part.
 
-    The trained part starts from random values, or from the file that ``weights`` names for it. Stage 2 of AA-CLIP
-    takes its text adapter from ``output_dir``, where stage 1 has left it, if none is named.
+    The trained part starts from random values, or from the file that ``weights`` names for it. Stage 2 of AA-CLIP needs
+    the text adapter of stage 1. If ``weights`` does not name one, it is read from ``output_dir``.
 
     Args:
-        network: the training network.
-        weights: a source for each part, ``None`` where the user gave none.
-        released: the parts that the method has; only CLIP is taken from it.
-        output_dir: of the training.
-        seed: of the start.
-        activation: what CLIP weights from a file were trained with, where the file does not tell.
+        network: training network.
+        weights: source of the weights by part; ``None`` if the user gave no source.
+        released: released weights by part of the method. Only those of CLIP are used.
+        output_dir: output folder of the training.
+        seed: random seed of the initial values.
+        activation: activation of CLIP weights from a file, if the file does not state it.
 
     Raises:
-        ConfigurationError: if ``weights`` names a part that the method does not have.
-        WeightsError: if weights are unknown, missing, damaged or do not fit.
+        ConfigurationError: ``weights`` names a part that the method does not have.
+        WeightsError: weights are unknown, missing, damaged or do not fit.
     """
     check_parts(weights, released, activation)
     sources: dict[str, Any] = {part: source for part, source in weights.items() if source is not None}
