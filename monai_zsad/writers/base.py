@@ -1,4 +1,4 @@
-"""What all transforms that write files of a case have in common."""
+"""Common base of all transforms that write files of a case."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ __all__ = ["CaseWriter", "RunSettings"]
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The settings of a run, as they stand in the files of a case.
+    """The settings of a run that are written into the files of a case.
 
     Attributes:
-        findings: settings that decide the findings, by name. They stand in ``findings.json`` and in the report.
-        files: settings that decide any of the files. Their hash stands in the manifest: a resumed run must have the
-            same settings.
+        findings: settings that change the findings, by name. They are written into ``findings.json`` and into the
+            report.
+        files: settings that change any of the files. The manifest contains their hash: a resumed run must have the same
+            settings.
 
     Example:
         >>> RunSettings(findings={"threshold": 0.5}, files={"threshold": 0.5, "output_ext": ".nii.gz"}).findings
@@ -36,15 +37,15 @@ class RunSettings:
 class CaseWriter(MapTransform):
     """Base class of every transform that writes files of a case; the data pass through unchanged.
 
-    MONAI has no common class of transforms that write. With this one, a program finds the writers of a bundle by
+    MONAI has no common class of transforms that write. With this class, a program finds the writers of a bundle by
     ``isinstance(step, CaseWriter)``, for instance to leave them out or to measure their time.
 
     A subclass implements :meth:`write`.
 
     Args:
-        keys: keys of the anomaly map, or of what else the writer saves.
-        meta: the bundle's description of its model. A function is called when a case is written: by then the weights
-            are loaded, however early the transform was made.
+        keys: keys of the anomaly map, or of other data that the writer saves.
+        meta: the bundle's description of its model. A function is called when a case is written. At that time, the
+            weights are loaded, even if the transform was made earlier.
         allow_missing_keys: skip keys that are not in the data.
 
     Example:
@@ -68,7 +69,7 @@ class CaseWriter(MapTransform):
         """Write the files for every key.
 
         Args:
-            data: of one case.
+            data: data of one case.
 
         Returns:
             A copy of the dictionary with the same values.
@@ -83,7 +84,7 @@ class CaseWriter(MapTransform):
         """Write the files for one key.
 
         Args:
-            data: of one case.
+            data: data of one case.
             key: a key of ``data``.
 
         Raises:

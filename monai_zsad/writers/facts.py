@@ -27,8 +27,8 @@ SEEDED_WARNING = "made with seeded random weights: the values mean nothing"
 def is_seeded(model: Mapping[str, Any] | None) -> bool:
     """Whether a bundle's description of its model says that weights are random.
 
-    It says so by a true ``seeded``, by a ``seed`` that is not None (as in the weight records of the backbones), or by
-    a weights source ``"seed:N"``, at any depth.
+    This is so if the description contains, at any depth, a true ``seeded``, a ``seed`` that is not None (as in the
+    weight records of the backbones), or a weights source ``"seed:N"``.
 
     Args:
         model: the description, as in scores and findings; None if there is no description.
@@ -116,7 +116,7 @@ def without_paths(text: str, files: Sequence[str], name: str) -> str:
     Args:
         text: for example a warning of the reader.
         files: paths of the scan's files.
-        name: stands for the scan in the result. If there are several files, a file gets its number in ``files``.
+        name: replacement for the name of the scan. If there are several files, a file gets its number in ``files``.
 
     Returns:
         The sentence.
@@ -133,7 +133,7 @@ def without_paths(text: str, files: Sequence[str], name: str) -> str:
     for number, file in enumerate(files, start=1):
         stands_for[file] = name if len(files) == 1 else f"{name}, file {number} of {len(files)}"
         base = os.path.basename(file)
-        # A name of digits alone looks like any number in the sentence, and identifies nobody.
+        # A name that has only digits looks like any other number in the sentence, and does not identify a patient.
         if any(letter.isalpha() for letter in base):
             stands_for.setdefault(base, name if len(files) == 1 else f"file {number}")
     patterns = [rf"(?<![\w.-]){re.escape(known)}(?![\w-])" for known in sorted(stands_for, key=len, reverse=True)]

@@ -23,8 +23,8 @@ class CaseLayout(FolderLayoutBase):
 
     Args:
         output_dir: folder of the run.
-        postfix: what the file is, such as ``"anomaly"``.
-        extension: with its dot.
+        postfix: content of the file, such as ``"anomaly"``.
+        extension: extension with its dot.
         makedirs: make the case's folder.
 
     Raises:
@@ -123,7 +123,7 @@ def clean_temporaries(output_dir: str | os.PathLike[str]) -> list[Path]:
         for parent in parents if folder.is_dir() else []:
             for path in sorted(parent.iterdir()):
                 name = final_name(path.name)
-                # In a case's folder, only what this package names so.
+                # In the folder of a case, only files with the temporary names of this package are removed.
                 ours = name and (parent == folder or name.startswith(f"{parent.name}_"))
                 if ours and path.is_file() and not path.is_symlink():
                     path.unlink(missing_ok=True)

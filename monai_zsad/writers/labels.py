@@ -42,8 +42,8 @@ def save_segmentation(
     Args:
         labels: (X, Y, Z) or (1, X, Y, Z) of whole numbers, 0 outside of the candidates.
         candidates: ``LesionCandidate`` of every label.
-        path: ends in ``.seg.nrrd``; its folder exists.
-        affine: (4, 4), index to mm in RAS; by default that of ``labels``, if that is a ``MetaTensor``.
+        path: path that ends in ``.seg.nrrd``; its folder exists.
+        affine: (4, 4), index to mm in RAS; by default the affine of ``labels``, if this is a ``MetaTensor``.
 
     Returns:
         ``path``.
@@ -125,7 +125,7 @@ def _segments(values: np.ndarray, candidates: Sequence[Any]) -> dict[str, str]:
 
 
 def _label_array(labels: NdarrayOrTensor, name: str) -> np.ndarray:
-    """(X, Y, Z) in the smallest of uint8 and uint16 that holds all labels."""
+    """(X, Y, Z) in uint8, or in uint16 if a label is above 255."""
     array = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
     array = array[0] if array.ndim == 4 and array.shape[0] == 1 else array
     if array.ndim != 3:
@@ -151,12 +151,12 @@ class SaveLabelsd(CaseWriter):
         output_dir: folder of the run.
         candidates_key: key of the candidates; needed for ``seg_nrrd``.
         seg_nrrd: also write the segmentation for 3D Slicer, by :func:`save_segmentation`.
-        output_postfix: of both files.
-        output_ext: of the label map, ``.nii.gz`` or ``.nii``.
+        output_postfix: end of both file names, before the extension.
+        output_ext: extension of the label map, ``.nii.gz`` or ``.nii``.
         allow_missing_keys: skip keys that are not in the data.
 
     Raises:
-        ConfigurationError: if the extension is not one of NIfTI.
+        ConfigurationError: if the extension is not a NIfTI extension.
 
     Example:
         >>> import tempfile

@@ -70,8 +70,8 @@ class SaveCase(Transform):
 
     Args:
         output_dir: folder of the run.
-        output_postfix: part of the file name that says what the file is.
-        output_ext: with its dot.
+        output_postfix: part of the file name that names the content of the file.
+        output_ext: extension with its dot.
         output_dtype: type of the stored values.
         writer: a ``monai.data.ImageWriter``.
 
@@ -102,7 +102,7 @@ class SaveCase(Transform):
         self.writer = writer
 
     def __call__(self, img: NdarrayOrTensor, case: str) -> NdarrayOrTensor:
-        """Save and pass on.
+        """Save the volume and return it.
 
         Args:
             img: (C, X, Y, Z), as a rule a ``MetaTensor`` whose affine is that of the file; one channel is written as
@@ -157,8 +157,8 @@ class SaveCased(CaseWriter):
     Args:
         keys: volumes to save.
         output_dir: folder of the run.
-        output_postfix: one for all keys, or one for each.
-        output_ext: with its dot.
+        output_postfix: one postfix for all keys, or one for each key.
+        output_ext: extension with its dot.
         output_dtype: type of the stored values.
         writer: a ``monai.data.ImageWriter``.
         case_key: key of the case id.

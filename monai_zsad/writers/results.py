@@ -27,11 +27,11 @@ __all__ = ["SaveResultsD", "SaveResultsDict", "SaveResultsd"]
 class SaveResultsd(CaseWriter):
     """Write all files of a case: map, preview, label map, DICOM objects, report, findings, scores and manifest.
 
-    A ``Compose`` of the single writers does the same, but the folder, the model and the settings then stand in each of
-    them, and a wrong order goes unnoticed. Findings name the files that exist when they are written, and the manifest
-    declares the case complete. Here the manifest is always the last.
+    A ``Compose`` of the single writers does the same. But then each writer needs the folder, the model and the settings
+    again, and a wrong order of the writers causes no error. The order matters: the findings name the files that exist
+    at that time, and the manifest marks the case as complete. Here the manifest is always written last.
 
-    The transform stands behind ``LesionCandidatesd`` (and ``CalibratedCandidatesd``), whose keys ``<key>_labels`` and
+    The transform comes after ``LesionCandidatesd`` (and ``CalibratedCandidatesd``), whose keys ``<key>_labels`` and
     ``<key>_candidates`` it reads. To add a writer, add it to ``writers`` below, and its file to
     :mod:`monai_zsad.result_files`.
 
@@ -39,7 +39,7 @@ class SaveResultsd(CaseWriter):
         keys: key of the anomaly map (1, X, Y, Z) on the scan's grid; one key only.
         output_dir: folder of the run. Each case has a folder in it.
         meta: the bundle's description of its model, or a function that returns it. A function is called when a case is
-            written, so that it knows the loaded weights.
+            written, because the weights are loaded then.
         settings: the settings of the run.
         output_ext: extension of the map, ``.nii.gz`` or ``.nii``.
         output_dtype: type of the values in the map's file.
@@ -49,7 +49,7 @@ class SaveResultsd(CaseWriter):
         seg_nrrd: write the candidates for 3D Slicer, too; a bool, or ``"true"`` or ``"false"``.
         dicom: DICOM objects to write, such as ``("seg", "pm", "sr", "sc")``; for scans that were read from DICOM.
         image_key: key of the scan (C, X, Y, Z) as it was read.
-        allow_missing_keys: do nothing where the data have no such key.
+        allow_missing_keys: do nothing if the data do not have the key.
 
     Raises:
         ConfigurationError: if there is more than one key, or one of the writers refuses its arguments.
@@ -98,7 +98,7 @@ class SaveResultsd(CaseWriter):
         common: dict[str, Any] = {"output_dir": output_dir}
         described: dict[str, Any] = {"keys": key, "output_dir": output_dir, "meta": meta}
         scanned: dict[str, Any] = {**described, "image_key": image_key}
-        # The manifest is the last one: with it, the case is complete.
+        # The manifest is written last, because it marks the case as complete.
         self.writers: list[CaseWriter] = [
             SaveCased(key, output_ext=output_ext, output_dtype=output_dtype, **common),
             SavePreviewd(plane=None if plane == "acquisition" else plane, labels_key=f"{key}_labels", **scanned),

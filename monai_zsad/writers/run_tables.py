@@ -1,4 +1,4 @@
-"""Files of a run beside its cases: ``summary.json``, the tables of rows and the index page; and the printed table."""
+"""Files about all cases of a run: ``summary.json``, the tables of rows, the index page; and the printed table."""
 
 from __future__ import annotations
 

@@ -41,12 +41,12 @@ class StatusRow:
     Attributes:
         case: its id.
         status: one of :data:`STATES`.
-        codes: of warnings (:data:`monai_zsad.data.REPAIRS`), or of the refusal (:data:`monai_zsad.data.REFUSALS`);
-            ``"out-of-memory"`` and ``"worker-lost"`` of failures.
+        codes: codes of warnings (:data:`monai_zsad.data.REPAIRS`), or of the refusal
+            (:data:`monai_zsad.data.REFUSALS`); ``"out-of-memory"`` and ``"worker-lost"`` for failures.
         reason: one sentence for a refused or failed case.
         volume_score: volume score of a finished case, in [0, 1].
         seconds: time from the end of the previous case to the end of this case.
-        parts: seconds of its parts, see :class:`~monai_zsad.workflow.profiling.StudyProfiler`.
+        parts: seconds of each step, see :class:`~monai_zsad.workflow.profiling.StudyProfiler`.
         run: name of the run that wrote the row.
     """
 
@@ -156,7 +156,7 @@ def write_tables(output_dir: str | os.PathLike[str], rows: Sequence[StatusRow]) 
 
     Args:
         output_dir: folder of the run.
-        rows: in the order of the table.
+        rows: rows in the order of the table.
 
     Returns:
         The files.
@@ -194,7 +194,7 @@ def _line(row: StatusRow, parts: Iterable[str]) -> list[Any]:
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
         return " ".join(value)
-    # A spreadsheet would take such a text for a formula.
+    # A spreadsheet would read this text as a formula.
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
 
 

@@ -31,7 +31,7 @@ def dicom_capture(
     """The preview as an RGB Secondary Capture of the source's study, for viewers that show neither SEG nor map.
 
     The figure contains no name, id or date; patient and study are in the header, as in the other objects. It shows
-    several slices side by side, so the header has no orientation and no spacing: letters in the figure tell the sides.
+    several slices side by side, so the header has no orientation and no spacing: letters in the figure show the sides.
 
     Args:
         scan: (C, X, Y, Z) on the map's grid.

@@ -66,7 +66,7 @@ def anomaly_score() -> Code:
 
 
 def p_value() -> Code:
-    """Code of the p-value by normal reference scans; DICOM has only a code of the level of significance."""
+    """Code of the p-value from normal reference scans; DICOM has only a code for the level of significance."""
     return _own("conformal-p-value", "Conformal p-value among reference scans")
 
 
@@ -90,7 +90,7 @@ def identity(source: SourceSeries, model: Mapping[str, Any], kind: str) -> dict[
     """Arguments of highdicom's constructors that identify an object and its maker, with new UIDs.
 
     Args:
-        source: the series that it was made from; the series number of the object follows from its number.
+        source: the series that the object was made from. Its series number determines the series number of the object.
         model: the bundle's description of its model.
         kind: ``"seg"``, ``"pm"``, ``"sr"`` or ``"sc"``.
     """

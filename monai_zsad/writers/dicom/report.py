@@ -41,13 +41,13 @@ def dicom_report(
     preliminary and unverified.
 
     Args:
-        candidates: in the order of the segments.
+        candidates: candidates in the order of the segments.
         source: see :func:`read_source`.
         model: the bundle's description of its model.
-        segmentation: of :func:`dicom_segmentation`; needed if there are candidates.
-        parametric_map: of :func:`dicom_parametric_map`.
-        p_values: of the candidates, in [0, 1]; ``None`` without a calibration.
-        volume_p_value: of the scan's score, in [0, 1]; ``None`` without a calibration.
+        segmentation: result of :func:`dicom_segmentation`; needed if there are candidates.
+        parametric_map: result of :func:`dicom_parametric_map`.
+        p_values: p-values of the candidates, in [0, 1]; ``None`` without a calibration.
+        volume_p_value: p-value of the scan's score, in [0, 1]; ``None`` without a calibration.
 
     Returns:
         highdicom's ``Comprehensive3DSR``, not yet written.

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SourceSeries", "read_source", "header_errors"]
 
-# Shares of a pixel and of the slice distance; the scan's reader allows slices to jitter by 5 % of their distance.
+# Tolerances, as fractions of a pixel and of the slice distance. The reader accepts slice positions that vary by 5 % of
+# the slice distance.
 _IN_PLANE, _ALONG = 0.1, 0.25
 _SET_ASIDE = ("PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime")
 _NEEDED = ("PatientID", "AccessionNumber", "StudyID", "ReferringPhysicianName")
@@ -54,7 +55,7 @@ class SourceSeries:
     def identify(self, result: Dataset) -> None:
         """Copy the values of patient and study into a result."""
         for keyword, value in self.identity.items():
-            # Results share elements with the header, so that a value set in place would change the header, too.
+            # Results share elements with the header, so setting a value in place would change the header, too.
             if keyword in result:
                 delattr(result, keyword)
             setattr(result, keyword, value)

@@ -47,9 +47,10 @@ class SaveDicom(Transform):
     MONAI does not write DICOM: ``SaveImage`` has writers for NIfTI, NRRD and 2D images only. highdicom makes the
     objects: a binary Segmentation with one segment per lesion candidate, a Parametric Map of the score, a Comprehensive
     3D SR (TID 1500) with the measurements of the candidates and, on request, a Secondary Capture of key slices. All but
-    the capture use the source's frame of reference and refer to its images. Patient and study are copied from the
-    source, as the standard requires, but not hospital and machine. Each object is a series of its own, with new UIDs at
-    every write. Each says that it is not for clinical use and, if weights are random, that its values mean nothing.
+    the capture use the source's frame of reference and refer to its images. As the standard requires, data of patient
+    and study are copied from the source; data of hospital and machine are not. Each object is a separate series, with
+    new UIDs at every write. Each object states that it is not for clinical use and, if weights are random, that its
+    values mean nothing.
 
     A scan without candidates gets no segmentation, because that needs at least one segment. The report then says that
     no candidate was found, and the segmentation of an earlier run is removed.
@@ -62,7 +63,7 @@ class SaveDicom(Transform):
         strict: raise an error for a scan that was not read from DICOM; otherwise write nothing and log it.
 
     Raises:
-        ConfigurationError: if a kind or type is unknown, or ``"sr"`` stands without ``"seg"``.
+        ConfigurationError: if a kind or type is unknown, or ``"sr"`` is given without ``"seg"``.
 
     Example:
         >>> save = SaveDicom("out", kinds=("pm",))
@@ -108,7 +109,7 @@ class SaveDicom(Transform):
             candidates: see :class:`~monai_zsad.writers.dicom.segmentation.Candidate`, most suspicious first.
             source_files: all files that the scan was read from.
             case: id of the case.
-            scan: (C, X, Y, Z), for ``"sc"``; brought to the map's grid by its affine.
+            scan: (C, X, Y, Z), for ``"sc"``; it is resampled to the map's grid by its affine.
             scores: ``p_values`` of the candidates, ``volume_p_value`` and ``volume_score``, if they exist.
 
         Returns:
@@ -116,8 +117,8 @@ class SaveDicom(Transform):
 
         Raises:
             OutputError: if a value is not finite, label map and map differ in shape, the map is not on the grid of the
-                files, the source's header cannot be used, a file cannot be written, or, where ``strict``, the scan
-                was not read from DICOM.
+                files, the source's header cannot be used, a file cannot be written, or, if ``strict``, the scan was not
+                read from DICOM.
         """
         values = _values(img, case)
         affine = img.affine.cpu().numpy() if isinstance(img, MetaTensor) else None
@@ -131,7 +132,7 @@ class SaveDicom(Transform):
             _logger.warning("%s", reason)
             return img
         model = described(self.meta)
-        # All objects are made before the first is written, so that a report and its segments are of one run.
+        # All objects are made before the first is written, so that a report and its segments are from the same run.
         results: dict[str, Dataset | None] = {}
         if "pm" in self.layouts:
             results["pm"] = dicom_parametric_map(values, source, model, self.map_dtype)
@@ -168,15 +169,15 @@ class SaveDicomd(CaseWriter):
     ``source_files``.
 
     Args:
-        keys: the anomaly map, on the scan's grid. One key, as a case has one file of each kind.
+        keys: key of the anomaly map, on the scan's grid. Only one key, because a case has one file of each kind.
         output_dir: see :class:`SaveDicom`.
         kinds: see :class:`SaveDicom`.
         meta: see :class:`SaveDicom`.
         map_dtype: see :class:`SaveDicom`.
         strict: see :class:`SaveDicom`.
-        image_key: the scan. Its meta data name the files if those of the map do not; ``"sc"`` shows it.
+        image_key: key of the scan. Its meta data name the files if the meta data of the map do not. ``"sc"`` shows it.
         case_key: key of the case id.
-        allow_missing_keys: do nothing where the data have no such key.
+        allow_missing_keys: do nothing if the data do not have the key.
 
     Example:
         >>> import tempfile
@@ -235,7 +236,7 @@ class SaveDicomd(CaseWriter):
         )
 
     def _resampled(self, data: Mapping[Hashable, Any], key: Hashable) -> str:
-        """Codes of repairs that made slices which are in no file."""
+        """Codes of repairs that created slices which do not exist in the files."""
         found: set[str] = set()
         for name in (key, self.image_key):
             if isinstance(data.get(name), MetaTensor):

@@ -51,16 +51,16 @@ def comparison_figure(
 
     Args:
         scan: (X, Y, Z) or (C, X, Y, Z); the first channel is shown.
-        maps: by method, on the same grid; the first channel is shown.
-        index: of the slice, along the grid's third axis.
+        maps: map of each method, on the same grid; the first channel is shown.
+        index: index of the slice along the grid's third axis.
         affine: (4, 4), index to mm in RAS; by default that of ``scan``, if that is a ``MetaTensor``.
         scores: short text under the name of each method.
-        title: the case.
+        title: name of the case.
         limits: map values where the colours begin and end, the same for all methods.
         banner: text in a red box above the slices.
 
     Returns:
-        A figure without a window: notebooks show it, ``savefig`` writes it.
+        A figure that is not shown in a window: notebooks show it, and ``savefig`` writes it.
 
     Raises:
         ConfigurationError: if there is no map, the grids differ, no affine is known, the index is outside or the
@@ -125,8 +125,8 @@ def save_comparison_figure(figure: Figure, path: str | os.PathLike[str]) -> Path
     """Write a figure of :func:`comparison_figure` as a PNG; a failed write leaves no incomplete file.
 
     Args:
-        figure: of matplotlib.
-        path: of the PNG file.
+        figure: matplotlib figure.
+        path: path of the PNG file.
 
     Returns:
         The path.
@@ -147,7 +147,7 @@ def suspicious_slices(maps: Mapping[str, np.ndarray], count: int, spacing_mm: fl
     largest values would decide alone.
 
     Args:
-        maps: (X, Y, Z), by method, on one grid.
+        maps: map (X, Y, Z) of each method, on one grid.
         count: maximum number of slices.
         spacing_mm: distance between slices, along the third axis.
 

@@ -46,7 +46,7 @@ def grey_range(scan: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
     """Values that become black and white, and a rough mask of the body.
 
     Args:
-        scan: of any shape.
+        scan: array of any shape.
 
     Returns:
         The two values in the scan's own unit, and the mask, of the scan's shape.
@@ -85,7 +85,7 @@ def map_range(heat: np.ndarray, body: np.ndarray) -> tuple[float, float]:
 
     Args:
         heat: map of any shape.
-        body: mask of the same shape, as of :func:`grey_range`.
+        body: mask of the same shape, from :func:`grey_range`.
 
     Returns:
         The two values.
@@ -105,9 +105,9 @@ def draw_slice(
     """Draw a slice with the letters of its sides.
 
     Args:
-        axes: of matplotlib.
-        view: of :func:`make_view`.
-        index: of the slice.
+        axes: matplotlib axes.
+        view: view from :func:`make_view`.
+        index: index of the slice.
         grey: values that become black and white.
         heat_range: values where the map's colours begin and end; None leaves the map out.
 
@@ -151,10 +151,10 @@ def draw_contours(axes: Any, view: View, index: int, colours: Mapping[int, Any],
     """Draw the outlines of the view's labels over a slice.
 
     Args:
-        axes: of :func:`draw_slice`.
-        view: of :func:`make_view`, with labels; without any, nothing is drawn.
-        index: of the slice.
-        colours: of matplotlib, by label; white for labels without a colour.
+        axes: the axes given to :func:`draw_slice`.
+        view: view from :func:`make_view`, with labels; without labels, nothing is drawn.
+        index: index of the slice.
+        colours: matplotlib colour of each label; white for labels without a colour.
         numbers: whether to write each label beside its outline.
     """
     from matplotlib.patheffects import withStroke
@@ -192,8 +192,8 @@ def slice_label(view: View, index: int) -> str:
     """The position of a slice: its index in the file of the scan, and its centre on the axis through the slices.
 
     Args:
-        view: of :func:`make_view`.
-        index: of the slice in the view.
+        view: view from :func:`make_view`.
+        index: index of the slice in the view.
 
     Returns:
         The text.
@@ -217,10 +217,10 @@ def colour_bar(figure: Any, grid: Any, heat_range: tuple[float, float], width: f
     """Draw the map's scale beside the last row of slices.
 
     Args:
-        figure: of matplotlib.
-        grid: of axes, (rows, columns).
+        figure: matplotlib figure.
+        grid: axes of the figure, (rows, columns).
         heat_range: values where the colours begin and end.
-        width: of the figure in inches.
+        width: width of the figure in inches.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize

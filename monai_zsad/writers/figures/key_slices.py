@@ -33,7 +33,7 @@ class KeySlices:
     """Figures of key slices, with the ranges of grey values and colours.
 
     Attributes:
-        pictures: caption (number and position of the slice) and PNG, most suspicious first.
+        pictures: caption (number and position of the slice) and PNG of each slice, most suspicious first.
         candidates: ids of the candidates whose peaks are in each slice.
         grey: values of the shown scan that are black and white.
         limits: map values where the colours begin and end.
@@ -51,10 +51,10 @@ def key_slices(
     """Draw the slices through the peaks of the first candidates; without a candidate, the most suspicious slices.
 
     Args:
-        view: of scan, map and labels.
-        candidates: of the findings, most suspicious first.
+        view: scan, map and labels, from :func:`make_view`.
+        candidates: candidates of the findings, most suspicious first.
         count: maximum number of slices; candidates in the same slice share a figure.
-        limits: map values where the colours begin and end; None as for the preview.
+        limits: map values where the colours begin and end; None: the same as in the preview.
     """
     grey, body = grey_range(view.scan)
     heat_range = limits or map_range(view.heat, body)
@@ -82,7 +82,7 @@ def key_slices(
 def _picture(
     view: View, index: int, grey: tuple[float, float], limits: tuple[float, float], colours: Mapping[int, Any]
 ) -> bytes:
-    """PNG of a slice: the scan with the outlines in the colours of suspicion, beside it the map with white ones."""
+    """PNG of a slice: the scan with outlines in the candidates' colours, and beside it the map with white ones."""
     from matplotlib.figure import Figure
 
     extents = [length * n for length, n in zip(view.spacing, view.scan.shape, strict=True)]

@@ -57,12 +57,12 @@ def save_preview(
         scan: (X, Y, Z) or (C, X, Y, Z); the first channel is shown. Grey values go from the 1st to the 99.5th
             percentile inside the body.
         anomaly_map: (X, Y, Z) or (C, X, Y, Z), the map in its first channel, on the same grid.
-        path: of the PNG; its folder exists.
+        path: path of the PNG; its folder exists.
         affine: (4, 4), index to mm in RAS; by default that of ``scan``, if that is a ``MetaTensor``.
-        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None is the plane nearest to the first two axes of the
-            grid; after the preprocessing of this package, that is the plane that the network saw.
+        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None: the plane nearest to the first two axes of the grid;
+            after the preprocessing of this package, that is the plane that the network saw.
         slices: maximum number of slices; see :func:`most_suspicious` for the distance between them.
-        title: the case.
+        title: name of the case.
         volume_score: shown after the title.
         limits: map values where the colours begin and end. Default: the median inside the body, and the largest
             value; the colour bar shows them.
@@ -160,24 +160,25 @@ def most_suspicious(anomaly_map: np.ndarray, axis: int, count: int, spacing_mm: 
 class SavePreviewd(CaseWriter):
     """Write ``<output_dir>/<case>/<case>_preview.png`` by :func:`save_preview`.
 
-    MONAI's ``blend_images`` and ``matshow3d`` show arrays: not upright, not in proportion, without sides or scale.
+    MONAI's ``blend_images`` and ``matshow3d`` show arrays: they are not upright, have wrong proportions, and lack
+    letters of the sides and a scale.
 
     It can stand before ``Invertd``: then ``image`` is the input of the network, and ``pred`` is on the same grid. It
     can also stand after ``Invertd``: then ``image`` is resampled to the grid of ``pred``, and candidates can be
     outlined. Positions come from the affine, so that both figures show the same positions in mm.
 
     Args:
-        keys: the anomaly map; of several channels the first.
-        image_key: the scan.
+        keys: key of the anomaly map; the first channel is shown.
+        image_key: key of the scan.
         output_dir: folder of the run.
         meta: the bundle's description of its model, as for :class:`~monai_zsad.writers.SaveScoresd`; random weights get
             a red warning.
         plane: see :func:`save_preview`.
         slices: see :func:`save_preview`.
         limits: see :func:`save_preview`.
-        output_postfix: of the PNG.
-        labels_key: of the candidates' label map, on the grid of the map; None draws no outlines.
-        allow_missing_keys: do nothing where the data have no such key.
+        output_postfix: end of the PNG's name, before the extension.
+        labels_key: key of the candidates' label map, on the grid of the map; None draws no outlines.
+        allow_missing_keys: do nothing if the data do not have the key.
 
     Example:
         >>> import tempfile
@@ -212,7 +213,7 @@ class SavePreviewd(CaseWriter):
         self.labels_key = labels_key
 
     def write(self, data: Mapping[Hashable, Any], key: str) -> None:
-        """Write the image for one key."""
+        """Write the PNG for one key."""
         case, volume_score = str(data["case"]), data.get("volume_score")
         save_preview(
             on_grid(data[self.image_key], data[key]),

@@ -73,7 +73,7 @@ def on_grid(volume: NdarrayOrTensor, like: NdarrayOrTensor) -> NdarrayOrTensor:
 
     Args:
         volume: (C, X, Y, Z); without an affine, it is returned as it is.
-        like: (C, X, Y, Z) on the wanted grid.
+        like: (C, X, Y, Z) on the grid of the result.
 
     Returns:
         (1, X, Y, Z) on that grid, or ``volume`` itself if it is on that grid already.
@@ -106,7 +106,7 @@ def make_view(
     Args:
         scan: (X, Y, Z) or (C, X, Y, Z), the first channel is shown.
         heat: map of the same size; give the scan again to draw no map.
-        affine: (4, 4), index to mm in RAS; None takes that of the scan.
+        affine: (4, 4), index to mm in RAS; None takes the affine of the scan.
         plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None: that of the scan's third axis.
         labels: whole numbers of the same size, for :func:`draw_contours`.
 
@@ -160,9 +160,9 @@ def upright(volume: np.ndarray, axis: int, index: int) -> np.ndarray:
     """A slice as a radiologist sees it: superior or anterior on top, the patient's right or anterior on the left.
 
     Args:
-        volume: (X, Y, Z) with axes nearest to R, A, S, as of a :class:`View`.
+        volume: (X, Y, Z) with axes nearest to R, A, S, as in a :class:`View`.
         axis: axis through the plane.
-        index: of the slice.
+        index: index of the slice.
 
     Returns:
         (rows, columns), a view of the volume's memory.

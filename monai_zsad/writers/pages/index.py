@@ -20,7 +20,7 @@ __all__ = ["write_index"]
 
 
 class _Column(NamedTuple):
-    """A column that can be sorted by."""
+    """A column by which the table can be sorted."""
 
     name: str
     largest_first: bool = False
@@ -58,19 +58,19 @@ def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screen
     """Write ``<output_dir>/index.html`` from every ``<case>/<case>_findings.json`` in the folder.
 
     The cases are sorted by volume score, the most suspicious first; a click on a header sorts by that column. Links are
-    relative and only to files that exist. The page loads nothing from elsewhere. If there is a ``status.csv`` or a
-    ``summary.json``, refused and failed cases are listed with their codes and reasons. Findings that cannot be read
-    are listed, too.
+    relative and only to files that exist. The page loads no other files. If there is a ``status.csv`` or a
+    ``summary.json``, refused and failed cases are listed with their codes and reasons. Findings that cannot be read are
+    listed, too.
 
     Args:
         output_dir: folder of a run.
-        title: of the page.
+        title: title of the page.
 
     Returns:
         Path of the page.
 
     Raises:
-        OutputError: if there is no such folder, or the page cannot be written.
+        OutputError: if the folder does not exist, or the page cannot be written.
 
     Example:
         >>> import tempfile
@@ -121,7 +121,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _states(folder: Path) -> dict[str, _State]:
-    """The status of each case; ``summary.json`` gives refused cases as failed, ``status.csv`` as refused."""
+    """The status of each case; refused cases are failed in ``summary.json``, and refused in ``status.csv``."""
     try:
         cases = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))["cases"]
         found = [_State(str(own["case"]), str(own["status"]), "", str(own.get("reason", ""))) for own in cases]
@@ -130,7 +130,7 @@ def _states(folder: Path) -> dict[str, _State]:
     try:
         with (folder / STATUS_TABLES[0]).open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
-        # An apostrophe keeps a spreadsheet from taking a text for a formula.
+        # The apostrophe prevents a spreadsheet from reading a text as a formula.
         texts = [[row[name].removeprefix(_FORMULA) for name in _State._fields] for row in rows]
         found += [_State(*text) for text in texts]
     except (OSError, ValueError, KeyError, AttributeError, csv.Error):

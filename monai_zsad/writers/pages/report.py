@@ -35,17 +35,17 @@ def report(
     pictures: int = 6,
     limits: tuple[float, float] | None = None,
 ) -> str:
-    """The report of a case as one HTML page, which loads nothing: style and figures (PNG) are part of it.
+    """The report of a case as one HTML page, which loads no other files: style and figures (PNG) are part of it.
 
     Args:
         data: with the scan, the map and the candidates' labels under ``<key>_labels``.
-        content: of :func:`~monai_zsad.writers.findings` for the same data.
+        content: result of :func:`~monai_zsad.writers.findings` for the same data.
         key: the anomaly map (1, X, Y, Z), affine in RAS, mm.
         image_key: the scan (C, X, Y, Z), the first channel is shown. If it is on another grid, as after the
             preprocessing, it is resampled to the grid of the map.
-        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None is that of the scan's own slices.
+        plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None: the plane of the scan's own slices.
         pictures: maximum number of key slices.
-        limits: map values where the colours begin and end; None as for :func:`~monai_zsad.writers.save_preview`.
+        limits: map values where the colours begin and end; None: as in :func:`~monai_zsad.writers.save_preview`.
 
     Returns:
         The page's HTML.
@@ -72,8 +72,9 @@ def report(
 class SaveReportd(CaseWriter):
     """Write ``<output_dir>/<case>/<case>_report.html``, by :func:`findings` and :func:`report`.
 
-    MONAI writes no documents; its ``blend_images`` and ``matshow3d`` make images without sides, scale or numbers.
-    The transform stands after ``LesionCandidatesd`` and before :class:`~monai_zsad.writers.SaveFindingsd`.
+    MONAI does not write documents. Its ``blend_images`` and ``matshow3d`` make images without letters of the sides,
+    scale or numbers. The transform comes after ``LesionCandidatesd`` and before
+    :class:`~monai_zsad.writers.SaveFindingsd`.
 
     Args:
         keys: the anomaly map, on the scan's grid.
@@ -85,8 +86,8 @@ class SaveReportd(CaseWriter):
         plane: see :func:`report`.
         pictures: see :func:`report`.
         limits: see :func:`report`.
-        output_postfix: of the page.
-        allow_missing_keys: do nothing where the data have no such key.
+        output_postfix: end of the page's file name, before the extension.
+        allow_missing_keys: do nothing if the data do not have the key.
 
     Raises:
         ConfigurationError: an unknown plane, or ``pictures`` below 1.
@@ -166,7 +167,7 @@ def _page(content: Mapping[str, Any], slices: KeySlices) -> str:
 
 
 def _tiles(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Values that a reader sees first, with their names."""
+    """The values at the top of the page, with their names."""
     candidates = content["candidates"]
     method, p_value = content["volume_score_method"], content["volume_p_value"]
     volume = sum(found["volume_mm3"] for found in candidates) / 1000

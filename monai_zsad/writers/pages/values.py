@@ -1,4 +1,4 @@
-"""HTML pages from templates, and values as the text that stands in them."""
+"""HTML pages from templates, and the text form of values in them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _HOME = "monai_zsad.writers.pages"
 
 
 def render(template: str, values: Mapping[str, Any], package: str = _HOME) -> str:
-    """A page that loads nothing from elsewhere: style, script and images are part of it.
+    """A page that loads no other files: style, script and images are part of it.
 
     All values are escaped, so that no text of a scan or a file becomes HTML.
 
     Args:
         template: file name in the folder ``templates`` of the package.
-        values: by the names that the template uses.
+        values: values by the names that the template uses.
         package: dotted name of the package; the templates of this package can be extended by those of others.
 
     Returns:
@@ -62,8 +62,8 @@ def nested(values: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
     """Names and values in one list; the names of nested values are joined by dots.
 
     Args:
-        values: by name; values may be dictionaries again.
-        above: what stands before each name.
+        values: values by name. A value may itself be a dictionary.
+        above: prefix of each name.
 
     Returns:
         Pairs of name and value.
@@ -85,7 +85,7 @@ def shown(value: Any) -> str:
     """A value as text: numbers with six digits, lists with commas, a dash for an empty value.
 
     Args:
-        value: of any type.
+        value: value of any type.
 
     Returns:
         The text, not yet escaped.

@@ -43,7 +43,7 @@ FINDINGS_SCHEMA_VERSION = 1
 
 _SETTINGS = ("threshold", "method", "low", "min_volume_mm3", "border_mm", "max_candidates")
 
-# Columns of the CSV by their field; a field that is a list has several columns.
+# Columns of the CSV for each field; a field that is a list has several columns.
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id",),
     "p_value": ("p_value",),
@@ -96,11 +96,10 @@ def findings(
         data: with ``case``, ``volume_score``, the map under ``key`` on the scan's grid, and the candidates under
             ``<key>_candidates`` as ``LesionCandidatesd`` adds them, most suspicious first. Optional keys are
             those of ``CalibratedCandidatesd`` (``<key>_p_values``, ``volume_p_value``, ``calibration``),
-            ``volume_score_method``, ``modality``, ``intensity`` and ``warnings``. Nothing else of the data or of
-            their meta data is used.
+            ``volume_score_method``, ``modality``, ``intensity`` and ``warnings``. No other data or meta data are used.
         key: the anomaly map (1, X, Y, Z); its affine (RAS, mm) and shape describe the scan.
         model: the bundle's description of the network; see :func:`~monai_zsad.writers.is_seeded`.
-        settings: of the search for candidates, by the arguments of ``LesionCandidates``.
+        settings: settings of the search for candidates, by the names of the arguments of ``LesionCandidates``.
         calibration: description of the calibration; None takes ``calibration`` of the data.
 
     Returns:
@@ -154,7 +153,7 @@ def findings_rows(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per candidate with the columns :data:`FINDINGS_COLUMNS`, from the content of :func:`findings`.
 
     Args:
-        content: of :func:`findings`.
+        content: result of :func:`findings`.
 
     Returns:
         The rows, most suspicious first.
@@ -187,14 +186,14 @@ class SaveFindingsd(CaseWriter):
     This writer comes after the writers of the other files: ``files`` in the JSON names those that exist.
 
     Args:
-        keys: the anomaly map, on the scan's grid. One key, as a case has one JSON.
+        keys: key of the anomaly map, on the scan's grid. Only one key, because a case has one JSON.
         output_dir: folder of the run.
         meta: the bundle's description of its model, as for :class:`~monai_zsad.writers.SaveScoresd`.
         settings: see :func:`findings`.
-        output_postfix: of JSON and CSV.
+        output_postfix: end of the names of JSON and CSV, before the extension.
         files: more files for ``files`` in the JSON: kind and file name after ``<case>_``, such as
-            ``{"slices": "slices.json"}``; None instead of a file name leaves a usual file out.
-        allow_missing_keys: do nothing where the data have no such key.
+            ``{"slices": "slices.json"}``; with None instead of a file name, a standard file is left out.
+        allow_missing_keys: do nothing if the data do not have the key.
 
     Example:
         >>> import tempfile

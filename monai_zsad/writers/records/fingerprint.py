@@ -1,4 +1,4 @@
-"""The fingerprint of a case: hashes of what decides its result."""
+"""The fingerprint of a case: hashes of all inputs that determine its result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Hashes of all that decides the result of a case. Cases with equal fingerprints have equal results.
+    """Hashes of all inputs that determine the result of a case. Cases with equal fingerprints have equal results.
 
     Attributes:
         model: SHA-256 of the model's description.
@@ -45,7 +45,7 @@ def fingerprint(
 
     Args:
         model: the bundle's description of its model, or a function that returns it, once its weights are loaded.
-        settings: all other options that decide the result (plane, window, thresholds and others), but no folders.
+        settings: all other options that change the result (plane, window, thresholds and others), without folders.
         source_files: paths of the files that the scan is read from, as a list or joined by line breaks.
 
     Returns:

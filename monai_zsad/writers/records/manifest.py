@@ -39,18 +39,18 @@ _GRAIN_NS = 2_000_000_000
 class SaveManifestd(CaseWriter):
     """Write ``<output_dir>/<case>/<case>_manifest.json``, after all other writers of a case.
 
-    MONAI's writers record at most the names of their files. So a later run cannot see whether a case is complete, or
+    MONAI's writers record at most the names of their files. So a later run does not know whether a case is complete, or
     whether it was made with other settings. The manifest names every file in the folder of the case that was written
     since this transform was made, with size and SHA-256, and the :class:`Fingerprint`. It contains descriptions and
     paths only as hashes, and no date: equal runs write equal manifests.
 
     Args:
-        keys: the anomaly map. One key, as a case has one manifest.
+        keys: key of the anomaly map. Only one key, because a case has one manifest.
         output_dir: folder of the run.
         meta: the bundle's description of its model, or a function that returns it, as for :class:`SaveScoresd`.
         settings: see :func:`fingerprint`.
-        image_key: the scan, whose meta data name its files under ``source_files``, joined by line breaks.
-        allow_missing_keys: do nothing where the data have no such key.
+        image_key: key of the scan. Its meta data name its files under ``source_files``, joined by line breaks.
+        allow_missing_keys: do nothing if the data do not have the key.
 
     Example:
         >>> import tempfile
@@ -122,7 +122,7 @@ def verify_manifest(output_dir: str | os.PathLike[str], case: str) -> list[str]:
         case: its id.
 
     Returns:
-        One sentence for each fault; an empty list if there is none.
+        One sentence for each fault; an empty list if there is no fault.
 
     Example:
         >>> import tempfile
@@ -140,7 +140,7 @@ def is_complete(output_dir: str | os.PathLike[str], case: str, fingerprint: Fing
     Args:
         output_dir: folder of the run.
         case: its id.
-        fingerprint: of the case as it would be run now.
+        fingerprint: fingerprint of the case as it would be run now.
 
     Returns:
         True if the case is complete.

@@ -68,19 +68,19 @@ class SaveScoresd(CaseWriter):
 
     MONAI's ``ClassificationSaver`` and ``SaveClassificationd`` write one CSV row per case at the end of a run. Slice
     scores and the description of the model have no column there, and a run that is killed leaves nothing. This writer
-    stands after :class:`~monai_zsad.writers.SaveCased`: it adds to the content of :func:`scores` the field
-    ``anomaly_map``, the name of the map's file where that exists. Whether a case is complete is not decided by this
-    file, but by the manifest (:class:`~monai_zsad.writers.SaveManifestd`).
+    comes after :class:`~monai_zsad.writers.SaveCased`, because it adds the field ``anomaly_map`` to the content of
+    :func:`scores`: the name of the map's file, if this file exists. The JSON does not show that a case is complete; the
+    manifest does (:class:`~monai_zsad.writers.SaveManifestd`).
 
     Args:
-        keys: the anomaly map, on the scan's grid. One key, as a case has one JSON.
+        keys: key of the anomaly map, on the scan's grid. Only one key, because a case has one JSON.
         output_dir: folder of the run.
-        meta: the bundle's description of its model, stored as ``model``. A function is called when a case is written:
-            by then the weights are loaded.
-        output_postfix: of the JSON.
-        map_postfix: of the map's file, as given to :class:`SaveCased`.
-        map_ext: of the map's file.
-        allow_missing_keys: do nothing where the data have no such key.
+        meta: the bundle's description of its model, stored as ``model``. A function is called when a case is written,
+            because the weights are loaded then.
+        output_postfix: end of the JSON's name, before the extension.
+        map_postfix: postfix of the map's file, as given to :class:`SaveCased`.
+        map_ext: extension of the map's file.
+        allow_missing_keys: do nothing if the data do not have the key.
 
     Example:
         >>> import tempfile
