@@ -260,10 +260,9 @@ METHODS: dict[str, Callable[[Mapping[str, Any], Context], Arrays]] = {
     "aaclip": run_aaclip,
     "anoclip": run_anoclip,
 }
-# Arrays with a bound of their own. The gradients are about 1e-7, and the first steps of AdamW depend on little more
-# than their signs. So the README of the golden files gives the map after five steps a bound of 2e-4. The adapter that
-# makes the map has the same bound: in `anoclip_mini12`, arithmetic in float64 differs by 4.8e-5, and float32 here by
-# 5.1e-5.
+# Arrays with a different bound. The gradients are about 1e-7, and the first steps of AdamW depend on little more than
+# their signs. So the README of the golden files gives the map after five steps a bound of 2e-4. The adapter that makes
+# the map has the same bound: in `anoclip_mini12`, arithmetic in float64 differs by 4.8e-5, and float32 here by 5.1e-5.
 BOUNDS: dict[str, float] = {"map_after_tta": 2e-4, "adapter_weight_after": 2e-4}
 
 

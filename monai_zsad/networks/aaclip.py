@@ -221,7 +221,7 @@ class AACLIP(ZeroShotNetwork):
         with without_autocast(images.device):
             text = self.text_anchors.float()[0]
             # The difference of the anchors comes first: similarities near 40 would leave rounding errors in it.
-            # It stands on the left: otherwise D is not the innermost axis in memory, which is 20 times slower.
+            # It is the left factor: otherwise D is not the innermost axis in memory, which is 20 times slower.
             logits = SIMILARITY_SCALE * ((text[1] - text[0]) @ seg.transpose(-1, -2))
             side = self.clip.grid_size * self.subpatches
             grids = ((logits + 1) / 2).unflatten(-1, (side, side))

@@ -33,7 +33,7 @@ class AnomalyCLIP(FeatureNetwork, LearnedPromptNetwork):
     Args:
         architecture: CLIP of the release is ``"ViT-L-14-336"``.
         image_size: side S of the input in pixels.
-        path_blocks: number of last blocks that the V-V path spans (all blocks of a CLIP that has fewer).
+        path_blocks: number of last blocks that the V-V path spans (all blocks if CLIP has fewer).
         dense_layers: blocks of the path whose features are compared with the prompts; ``None`` for the quarters of the
             depth (6, 12, 18 and 24 in the release).
         temperature: divisor of the cosine similarities.

@@ -66,8 +66,8 @@ class ZeroShotNetwork(nn.Module, ABC):
         self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("text_anchors", torch.full((1, 2, self.clip.embed_dim), torch.nan))
         self._restored: dict[str, WeightsRecord] = {}
-        # Set by other runtimes than PyTorch, whose precision the parameters do not show. An exported file of the user
-        # may have fixed text anchors.
+        # Other runtimes than PyTorch set this, because the parameters do not show their precision. An exported file of
+        # the user may have fixed text anchors.
         self.runtime = "torch"
         self.runtime_precision: str | None = None
         self.runtime_file: str | None = None
@@ -77,7 +77,8 @@ class ZeroShotNetwork(nn.Module, ABC):
         self.std: torch.Tensor
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ZeroShotNetwork:
-        # ``.to(bfloat16)`` must not round anchors and filters, since similarities are divided by down to 0.01.
+        # ``.to(bfloat16)`` must not round anchors and filters, because similarities are divided by temperatures as
+        # small as 0.01.
         exact = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
         for name, buffer in exact.items():
@@ -245,7 +246,7 @@ class ZeroShotNetwork(nn.Module, ABC):
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Switch autocast off: similarities over a temperature of 0.07 and the smoothing of maps need float32."""
+    """Switch autocast off: similarities divided by a temperature of 0.07 and the smoothing of maps need float32."""
     if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()

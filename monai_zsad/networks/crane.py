@@ -52,8 +52,8 @@ class Crane(FeatureNetwork, LearnedPromptNetwork):
         architecture: CLIP of the release is ``"ViT-L-14-336"``.
         image_size: side S of the input in pixels.
         attention: kind of the second path.
-        path_blocks: number of last blocks that the second path spans (19 of 24 blocks in the release; all blocks of a
-            CLIP that has fewer).
+        path_blocks: number of last blocks that the second path spans (19 of 24 blocks in the release; all blocks if
+            CLIP has fewer).
         dense_layers: ``"released"`` for the second path after the last block, as in the release (its four layers are
             views of one tensor), or block numbers such as ``(6, 12, 18, 24)``, as in the paper.
         average: average over the layers: ``"probabilities"`` after the softmax, or ``"logits"`` before it.

@@ -177,7 +177,7 @@ def _download(url: str, target: Path, expected: str, size: int | None, progress:
         received = part.stat().st_size
         if size is not None and received < size:
             raise _UnreachableError(f"the transfer ended after {received} of {size} bytes; try again")
-        # Not torch's own check: its error does not tell a transfer that broke off from another file.
+        # Torch's own check is not used, because its error is the same for an interrupted transfer and a wrong file.
         found = sha256_of(part)
         if not found.startswith(expected):
             raise WeightsError(

@@ -1,6 +1,6 @@
 """The registry of released weights: source, hash, licence, and how they were trained.
 
-These facts stand in ``registry.yaml``. MONAI's ``large_files.yml`` was not enough: it lists a URL and a hash for one
+These facts are in ``registry.yaml``. MONAI's ``large_files.yml`` was not enough: it lists a URL and a hash for one
 bundle, but neither the licence nor the activation and the normalisation that a network must know.
 """
 
@@ -190,7 +190,7 @@ def _from_open_clip(architecture: str, tag: str, config: dict[str, Any]) -> Weig
         hf_repo=repo or None,
         hf_filename=(file or _HF_SAFE) if repo else None,
         sha256=stated,
-        # The tag, not the architecture's file, tells what the weights were trained with: open_clip compares the two
+        # The tag, not the architecture's file, states what the weights were trained with: open_clip compares the two
         # and only warns.
         activation="quick_gelu" if config.get("quick_gelu") else "gelu",
         mean=tuple(config["mean"]),

@@ -141,7 +141,7 @@ def adapter_state_dict(source: str | Path, part: str) -> tuple[dict[str, torch.T
 
 
 def _locate(source: str | Path, kind: WeightsKind, download: bool) -> tuple[Path, WeightsEntry | None, WeightsRecord]:
-    """File, registry entry (if there is one) and record of the weights that a name or a path stands for."""
+    """File, registry entry (if there is one) and record of the weights with a given name or path."""
     path = Path(source).expanduser()
     entry = None
     if isinstance(source, str) and not path.is_file() and not _looks_like_path(source):

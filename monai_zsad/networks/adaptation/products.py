@@ -44,6 +44,6 @@ class LowRankProduct:
 
 
 def rough_type(like: torch.Tensor) -> torch.dtype:
-    """bfloat16 for float32 on a processor that multiplies it, otherwise the type of ``like``."""
+    """bfloat16 for float32 on a processor that can multiply it, otherwise the type of ``like``."""
     bfloat16 = _HAS_BFLOAT16 and like.device.type == "cpu" and like.dtype == torch.float32
     return torch.bfloat16 if bfloat16 else like.dtype

@@ -31,7 +31,8 @@ def paint_lesions(
     """Paint lesions into tissue.
 
     A lesion changes the image only inside its own box, which holds the lesion, the tissue that it displaces, and its
-    fading border. Its mask holds the voxels of the tissue in which its share is at least half of its largest share.
+    fading border. Its mask holds the tissue voxels in which the lesion's share of the voxel is at least half of the
+    largest share.
 
     Args:
         image: 2D or 3D, any units; not changed.

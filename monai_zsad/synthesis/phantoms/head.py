@@ -31,7 +31,7 @@ def phantom_head(
 
     Args:
         shape: voxels along X, Y, Z.
-        spacing: mm along X, Y, Z. The head is about 150 x 190 x 170 mm and stands in the middle of the grid, whose
+        spacing: mm along X, Y, Z. The head is about 150 x 190 x 170 mm and lies in the middle of the grid. The grid's
             axes are those of RAS.
         seed: any whole number of 0 or more; another seed gives another head with another lesion.
         lesion: put one round lesion of 7 to 11 mm radius into the white matter: bright in ``"flair"`` and ``"t2"``,
