@@ -1,7 +1,7 @@
-"""Metrics of anomaly detection that MONAI lacks, or has in forms that do not suit large data sets.
+"""Metrics of anomaly detection that MONAI does not have, or that it computes in ways that do not suit large data sets.
 
-Plain functions are exact. Classes are MONAI's ``CumulativeIterationMetric``. They gather over processes, which may hold
-different numbers of samples. Classes that sum histograms also return bounds of the exact value.
+Functions are exact. Classes are MONAI's ``CumulativeIterationMetric``. They gather the samples of all processes, which
+may have different numbers of samples. Classes that sum histograms also return bounds of the exact value.
 """
 
 from monai_zsad.metrics.calibration import (

@@ -1,4 +1,4 @@
-"""Expected calibration error over a set: how well scores are probabilities."""
+"""Expected calibration error over a set: how well the scores agree with probabilities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monai_zsad.metrics.values import Images, not_finite, scored, whole_pairs, w
 
 __all__ = ["CalibrationTable", "ScoreCalibrationMetric", "expected_calibration_error"]
 
-# MONAI's function adds up in float32.
+# MONAI's function adds up in float32, so it gets only this number of values at a time.
 _PIECE = 65536
 
 
@@ -23,10 +23,10 @@ class CalibrationTable(NamedTuple):
     """Mean score and observed frequency in bins of the score, for a reliability diagram.
 
     Attributes:
-        score: (bins,), mean score; NaN where a bin is empty.
-        frequency: (bins,), fraction that is anomalous; NaN where a bin is empty.
+        score: (bins,), mean score; NaN if a bin is empty.
+        frequency: (bins,), fraction of anomalous values; NaN if a bin is empty.
         counts: (bins,), number of values.
-        undefined: why all values are NaN, such as scores that are not finite; empty otherwise.
+        undefined: reason why all values are NaN, for example scores that are not finite; empty otherwise.
     """
 
     score: np.ndarray
@@ -37,7 +37,7 @@ class CalibrationTable(NamedTuple):
     def error(self) -> float:
         """Expected calibration error: the mean distance between score and frequency over all values.
 
-        NaN with a warning if there are no values, or scores are not finite.
+        It is NaN, with a warning, if there are no values or a score is not finite.
         """
         if self.undefined or not self.counts.sum():
             why = "expected calibration error needs values; it is NaN here"
@@ -51,10 +51,10 @@ class CalibrationTable(NamedTuple):
 
 
 def expected_calibration_error(scores: Images, truth: Images, bins: int = 15) -> float:
-    """Expected calibration error of the scores of images or pixels, taken as probabilities of being anomalous.
+    """Expected calibration error of the scores of images or pixels, read as probabilities of an anomaly.
 
-    MONAI's ``CalibrationErrorMetric`` takes the error of each image and then their mean; an image's score alone has no
-    such error. Here all values count together.
+    MONAI's ``CalibrationErrorMetric`` computes the error of each image and then their mean. A single image score has no
+    calibration error. Here all values are taken together.
 
     References:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
@@ -65,7 +65,7 @@ def expected_calibration_error(scores: Images, truth: Images, bins: int = 15) ->
         bins: number of bins of equal width over [0, 1].
 
     Returns:
-        Within [0, 1]; NaN with a warning if there are no values, or scores are not finite. Truth may be all normal or
+        Within [0, 1]. NaN, with a warning, if there are no values or a score is not finite. Truth may be all normal or
         all anomalous.
 
     Raises:
@@ -87,15 +87,16 @@ def expected_calibration_error(scores: Images, truth: Images, bins: int = 15) ->
 class ScoreCalibrationMetric(GatheredMetric):
     """Expected calibration error, updated batch by batch. It keeps three sums for each bin, so memory does not grow.
 
-    MONAI's ``CalibrationErrorMetric`` takes the error of each image and then their mean. Processes are summed.
+    MONAI's ``CalibrationErrorMetric`` computes the error of each image and then their mean. Here the sums of all
+    processes are added up.
 
-    Takes scores (B, ...) within [0, 1] and truths of the same shape, above 0 where anomalous: image scores or maps.
+    The inputs are image scores or maps (B, ...) within [0, 1], and truths of the same shape, above 0 where anomalous.
 
     Args:
         bins: number of bins of equal width over [0, 1].
 
     Raises:
-        ConfigurationError: there are no bins; later, as :func:`expected_calibration_error`.
+        ConfigurationError: there are no bins. When the metric is called: see :func:`expected_calibration_error`.
 
     Example:
         >>> metric = ScoreCalibrationMetric()
@@ -122,7 +123,7 @@ class ScoreCalibrationMetric(GatheredMetric):
         return _table(self.gathered().reshape(3, self.bins), self.undefined())
 
     def aggregate(self) -> float:
-        """Expected calibration error over all images; NaN, with a warning, if scores are not finite."""
+        """Expected calibration error over all images; NaN, with a warning, if a score is not finite."""
         return self.table().error()
 
 

@@ -1,4 +1,4 @@
-"""Split conformal p-values: how unusual a score is, judged by the scores of reference scans taken as normal."""
+"""Split conformal p-values: how unusual a score is, compared with the scores of normal reference scans."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["conformal_p_values", "conformal_threshold", "smallest_reference_coun
 def conformal_p_values(reference: Sequence[float] | np.ndarray, scores: Sequence[float] | np.ndarray) -> np.ndarray:
     """P-value of each score: (1 + number of reference scores that are at least as high) / (n + 1).
 
-    If a scan is normal, that is, exchangeable with the n reference scans, its p-value is at most alpha with a
-    probability of at most alpha, whatever the distribution of the scores and however small n. The probability is
-    marginal: over the drawing of the reference scans as well as of the scan. With given reference scans the rate
-    varies about it; for scores without ties it follows a beta distribution with the parameters k and n + 1 - k, where
-    k = floor((n + 1) alpha). Ties count against the score, which can only lower the rate. No p-value is below
-    1 / (n + 1).
+    A normal scan is exchangeable with the n reference scans. Its p-value is at most alpha with a probability of at most
+    alpha. This holds for any distribution of the scores and for any n. The probability is marginal: it is over the
+    drawing of the reference scans and of the scan. For fixed reference scans, the rate of false positives varies
+    around alpha. Without ties it follows a beta distribution with the parameters k and n + 1 - k, where
+    k = floor((n + 1) alpha). A tie makes the p-value larger, so ties can only lower the rate. The smallest possible
+    p-value is 1 / (n + 1).
 
     References:
         Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World, 2005. Papadopoulos et al., Inductive Confidence
@@ -29,14 +29,14 @@ def conformal_p_values(reference: Sequence[float] | np.ndarray, scores: Sequence
         Introduction, 2023. Bates et al., Testing for Outliers with Conformal p-values, Annals of Statistics 2023.
 
     Args:
-        reference: (n,) scores of the reference scans, one per scan; minus infinity where a scan has none.
-        scores: (m,) scores of the same kind, higher is more suspicious.
+        reference: (n,), one score per reference scan; minus infinity if a scan has no score.
+        scores: (m,), scores of the same kind; higher is more suspicious.
 
     Returns:
         (m,) float64, within [1 / (n + 1), 1].
 
     Raises:
-        ConfigurationError: no reference scores, NaN or plus infinity.
+        ConfigurationError: there are no reference scores, or a score is NaN or plus infinity.
 
     Example:
         >>> conformal_p_values([0.1, 0.2, 0.3, 0.4], [0.5, 0.3, 0.0]).tolist()
@@ -49,21 +49,21 @@ def conformal_p_values(reference: Sequence[float] | np.ndarray, scores: Sequence
 
 
 def conformal_threshold(reference: Sequence[float] | np.ndarray, alpha: float) -> float:
-    """The score above which a normal scan lies with a probability of at most ``alpha``.
+    """Threshold that the score of a normal scan exceeds with a probability of at most ``alpha``.
 
-    It is the ceil((n + 1) (1 - alpha))-th smallest reference score. A score is above it exactly where its p-value is at
-    most ``alpha``; the guarantee is that of :func:`conformal_p_values`.
+    It is the ceil((n + 1) (1 - alpha))-th smallest reference score. A score is above the threshold if and only if its
+    p-value is at most ``alpha``, so the guarantee of :func:`conformal_p_values` holds.
 
     Args:
         reference: (n,), see :func:`conformal_p_values`.
         alpha: rate of false positives, within (0, 1).
 
     Returns:
-        The threshold; minus infinity where so many reference scans have no score that any score is above it.
+        The threshold. It is minus infinity if too many reference scans have no score; then any score is above it.
 
     Raises:
-        ConfigurationError: alpha is out of range, or there are too few reference scores for it; says how many are
-            needed.
+        ConfigurationError: alpha is out of range, or there are too few reference scores for it. The message states how
+            many are needed.
 
     Example:
         >>> conformal_threshold(range(19), 0.05)
@@ -83,7 +83,7 @@ def conformal_threshold(reference: Sequence[float] | np.ndarray, alpha: float) -
 
 
 def smallest_reference_count(alpha: float) -> int:
-    """Number of reference scans that a rate of false positives needs: the smallest n with 1 / (n + 1) <= alpha.
+    """Smallest number of reference scans for a rate of false positives: the smallest n with 1 / (n + 1) <= alpha.
 
     Args:
         alpha: rate of false positives, within (0, 1).
@@ -102,7 +102,7 @@ def smallest_reference_count(alpha: float) -> int:
 
 
 def _exact(alpha: float) -> Fraction:
-    """The intended number, such as 1/3 or 0.05: in floating point, (n + 1) (1 - alpha) may pass an integer."""
+    """Alpha as an exact fraction, for example 1/20 for 0.05. Floating-point rounding could change the rank."""
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
         raise ConfigurationError(f"alpha={alpha!r}: give a rate of false positives between 0 and 1, such as 0.05.")
     simple = Fraction(float(alpha)).limit_denominator(1_000_000)

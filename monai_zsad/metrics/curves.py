@@ -1,4 +1,4 @@
-"""The curve of a ranking, from which AUROC, average precision, F1-max and AUPRO are read."""
+"""The curve of a ranking. It gives AUROC, average precision, F1-max and AUPRO."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class BestThreshold(NamedTuple):
     """The best value over all thresholds, and its threshold.
 
     Attributes:
-        value: within [0, 1]; NaN where it is not defined.
-        threshold: scores at or above it count as anomalous; on the scale of the scores.
+        value: within [0, 1]; NaN if it is undefined.
+        threshold: threshold on the scale of the scores. Scores at or above it count as anomalous.
     """
 
     value: float
@@ -30,21 +30,21 @@ class BestThreshold(NamedTuple):
 
 
 class RankingCurve(NamedTuple):
-    """Anomalous and normal values at or above each threshold, from the highest threshold down.
+    """Numbers of anomalous and normal values at or above each threshold, from the highest threshold down.
 
-    Thresholds are the distinct scores of anomalous values, or the lower edges of bins that hold such scores: no metric
-    changes its form at another threshold. Equal scores, or scores of one bin, are not ranked among each other.
+    Thresholds are the distinct scores of anomalous values, or the lower edges of bins with anomalous values. No metric
+    needs other thresholds. Equal scores, or scores in one bin, have no order among each other.
 
     Attributes:
-        thresholds: (T,), falling.
+        thresholds: (T,), in falling order.
         found: (T,), number of anomalous values at or above the threshold.
-        passed_before: (T,), number of normal values above it.
-        passed: (T,), number of normal values at or above it.
-        overlap: (T,), for each region of the truth the fraction that lies at or above it, summed over the regions.
+        passed_before: (T,), number of normal values above the threshold.
+        passed: (T,), number of normal values at or above the threshold.
+        overlap: (T,), fraction of each region of the truth at or above the threshold, summed over the regions.
         positives: number of anomalous values.
         negatives: number of normal values.
         regions: number of regions; 0 if they were not counted.
-        undefined: why all metrics are NaN, such as scores that are not finite; empty otherwise.
+        undefined: reason why all metrics are NaN, for example scores that are not finite; empty otherwise.
     """
 
     thresholds: np.ndarray
@@ -59,10 +59,10 @@ class RankingCurve(NamedTuple):
 
     @classmethod
     def nowhere(cls, undefined: str, positives: float, negatives: float) -> RankingCurve:
-        """The curve of scores that cannot be ranked: NaN throughout.
+        """A curve for scores that cannot be ranked. Its values are NaN.
 
         Args:
-            undefined: why, in a sentence for the warnings of the metrics.
+            undefined: the reason, as a sentence for the warnings of the metrics.
             positives: number of anomalous values.
             negatives: number of normal values.
 
@@ -78,25 +78,25 @@ class RankingCurve(NamedTuple):
 
     @property
     def defined(self) -> bool:
-        """Whether metrics are defined: all scores are finite, some are anomalous and some normal."""
+        """Whether the metrics are defined: all scores are finite, and there are anomalous and normal values."""
         return bool(self.positives and self.negatives and not self.undefined)
 
     def auroc(self) -> float:
-        """Chance that an anomalous value scores above a normal one; equal ones count half.
+        """Probability that an anomalous value has a higher score than a normal one. Equal scores count half.
 
-        NaN with a warning without anomalous or without normal values, or with scores that are not finite, as all
-        metrics here.
+        As for all metrics here, the value is NaN, with a warning, if there are no anomalous values, no normal values,
+        or scores that are not finite.
         """
         return self._auroc((self.passed + self.passed_before) / 2)
 
     def average_precision(self) -> float:
-        """Mean precision over the anomalous values, without interpolation, as scikit-learn and torchmetrics take it."""
+        """Mean precision over the anomalous values, without interpolation, as in scikit-learn and torchmetrics."""
         if self._lacks("average precision"):
             return _NAN
         return float((self._new() * self.found / (self.found + self.passed)).sum() / self.positives)
 
     def f1_max(self) -> BestThreshold:
-        """Largest F1, which is the Dice of all values together, and the threshold that gives it."""
+        """Largest F1 and its threshold. F1 is the Dice of all values together."""
         if self._lacks("F1-max"):
             return BestThreshold(_NAN, _NAN)
         f1 = self._f1(self.passed)
@@ -104,10 +104,12 @@ class RankingCurve(NamedTuple):
         return BestThreshold(float(f1[best]), float(self.thresholds[best]))
 
     def aupro(self, limit: float = 0.3) -> float:
-        """Area under per-region overlap over the false positive rate up to ``limit``, divided by it; see :func:`aupro`.
+        """Area under the per-region overlap up to the false positive rate ``limit``, divided by ``limit``.
+
+        The function ``aupro`` of this package explains the metric.
 
         Args:
-            limit: false positive rate, within (0, 1].
+            limit: largest false positive rate, within (0, 1].
 
         Returns:
             The area, in [0, 1].
@@ -118,7 +120,7 @@ class RankingCurve(NamedTuple):
         return self._area(limit, lambda before, after, part: before + (after - before) * part / 2)
 
     def value(self, metric: RankingName, limit: float = 0.3) -> float:
-        """The metric of that name; ``limit`` is for ``"aupro"``.
+        """The value of a metric by its name.
 
         Args:
             metric: name of the metric.
@@ -128,7 +130,7 @@ class RankingCurve(NamedTuple):
             The value, in [0, 1].
 
         Raises:
-            ConfigurationError: for another name.
+            ConfigurationError: the name is unknown.
         """
         check_ranking_name(metric)
         if metric == "f1_max":
@@ -136,11 +138,11 @@ class RankingCurve(NamedTuple):
         return self.aupro(limit) if metric == "aupro" else float(getattr(self, metric)())
 
     def bounds(self, metric: RankingName, limit: float = 0.3) -> tuple[float, float]:
-        """Least and largest value that the metric can have for any order among equal scores, or scores of one bin.
+        """Least and largest value of the metric for any order among equal scores, or among scores of one bin.
 
-        The exact value of the scores in a histogram lies between them. Both come from the most and the
-        least favourable order within every bin; for average precision the lower one is below that by the gap between a
-        concave function and its chord.
+        The exact value of the scores in a histogram lies between them. They come from the least and the most favourable
+        order within each bin. For average precision, the lower bound is slightly below the least favourable order,
+        because a concave function is replaced by its chord.
 
         Args:
             metric: name of the metric.
@@ -150,7 +152,7 @@ class RankingCurve(NamedTuple):
             The least and the largest value.
 
         Raises:
-            ConfigurationError: for an unknown name or limit.
+            ConfigurationError: the name is unknown, or the limit is out of range.
         """
         check_ranking_name(metric)
         if metric == "aupro":
@@ -164,20 +166,20 @@ class RankingCurve(NamedTuple):
             return float(self._f1(self.passed).max()), float(self._f1(self.passed_before).max())
         new = self._new()
         first = self.found - new + 1
-        # Precision of the k-th anomalous value behind all normal ones of its bin is concave in k.
+        # If all normal values of a bin come first, the precision at its k-th anomalous value is concave in k.
         low_each = (first / (first + self.passed) + self.found / (self.found + self.passed)) / 2
         high_each = self.found / (self.found + self.passed_before)
         return float((new * low_each).sum() / self.positives), float((new * high_each).sum() / self.positives)
 
     def roc(self) -> tuple[np.ndarray, np.ndarray]:
-        """False and true positive rates (2T + 2,), rising from 0 to 1, for a plot."""
+        """False and true positive rates (2T + 2,) for a plot. Both rise from 0 to 1."""
         before = self.found - self._new()
         false = np.stack([self.passed_before, self.passed], axis=1).ravel() / max(self.negatives, 1)
         true = np.stack([before, self.found], axis=1).ravel() / max(self.positives, 1)
         return np.concatenate([[0.0], false, [1.0]]), np.concatenate([[0.0], true, [1.0]])
 
     def precision_recall(self) -> tuple[np.ndarray, np.ndarray]:
-        """Precision and recall (T,) at the thresholds, for a plot; recall rises."""
+        """Precision and recall (T,) at the thresholds, for a plot. Recall rises."""
         return self.found / (self.found + self.passed), self.found / max(self.positives, 1)
 
     def _new(self) -> np.ndarray:
@@ -192,7 +194,7 @@ class RankingCurve(NamedTuple):
         return float((self._new() * (self.negatives - above)).sum() / (self.positives * self.negatives))
 
     def _area(self, limit: float, height: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> float:
-        """Area under the overlap, whose mean ``height`` over a tie follows from its ends and the part within limit."""
+        """Area under the overlap. ``height`` gives its mean over a tie from both ends and the part within ``limit``."""
         check_limit(limit)
         if self._lacks("AUPRO"):
             return _NAN
@@ -216,7 +218,7 @@ class RankingCurve(NamedTuple):
 
 
 def check_limit(limit: float) -> None:
-    """Refuse a value that is not a false positive rate up to which to integrate.
+    """Check that a false positive rate is a valid limit of integration.
 
     Raises:
         ConfigurationError: it is not within (0, 1].
@@ -226,10 +228,10 @@ def check_limit(limit: float) -> None:
 
 
 def check_ranking_name(metric: str, among: tuple[str, ...] = RANKING_METRICS) -> None:
-    """Refuse a name that is not in ``among``.
+    """Check that a name is in ``among``.
 
     Raises:
-        ConfigurationError: names the accepted ones.
+        ConfigurationError: the name is unknown. The message lists the known names.
     """
     if metric not in among:
         raise ConfigurationError(f"metric={metric!r} is unknown: choose {', '.join(among[:-1])} or {among[-1]}")

@@ -1,4 +1,4 @@
-"""The best mean Dice that one threshold for all volumes gives."""
+"""Dice-max: the best mean Dice with one threshold for all volumes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["DiceMaxMetric", "dice_max"]
 
 
 def dice_max(maps: Images, masks: Images) -> BestThreshold:
-    """Largest mean Dice over the images or volumes of one threshold for all of them, exactly.
+    """Largest mean Dice over the images or volumes, with one threshold for all of them. The value is exact.
 
-    MONAI's ``DiceMetric`` takes masks, that is, one threshold. Those without anything anomalous are left out, as their
-    Dice is either 0 or not defined. The best Dice of all voxels together, in which large lesions count more, is
-    :func:`f1_max`.
+    MONAI's ``DiceMetric`` takes masks, so it evaluates one threshold. Images without anomalous pixels are left out,
+    because their Dice is 0 or undefined. For the best Dice of all voxels together, see :func:`f1_max`. In that value,
+    large lesions count more.
 
     Args:
-        maps: images (H, W) or volumes (X, Y, Z), by the first axis or in a sequence; any scale.
+        maps: images (H, W) or volumes (X, Y, Z), along the first axis or in a sequence; any scale.
         masks: the same shapes, above 0 where anomalous.
 
     Returns:
-        Value and threshold; NaN with a warning if nothing is anomalous, or a score of any image is not finite.
+        Value and threshold. They are NaN, with a warning, if no pixel is anomalous or a score is not finite.
 
     Raises:
         ConfigurationError: shapes do not fit.
@@ -49,7 +49,7 @@ def dice_max(maps: Images, masks: Images) -> BestThreshold:
         changes.append(np.diff(dice, prepend=0))
     if broken or not levels:
         return _undefined(why_undefined(broken))
-    # Between its own scores the Dice of an image stays as it is, so that the changes of all add up to the mean.
+    # The Dice of an image changes only at its own scores. The sum of the changes of all images gives the mean.
     thresholds = np.concatenate(levels)
     order = np.argsort(thresholds)[::-1]
     ranked = thresholds[order]
@@ -60,19 +60,20 @@ def dice_max(maps: Images, masks: Images) -> BestThreshold:
 
 
 class DiceMaxMetric(GatheredMetric):
-    """Dice-max from histograms, in memory that does not grow with the data; processes are summed.
+    """Dice-max from histograms. Its memory does not grow with the data, and the values of all processes are summed.
 
-    MONAI's ``DiceMetric`` takes masks, that is, one threshold. Thresholds here are the lower edges of the bins, so the
-    value is reached by one of them; :meth:`bounds` says how much more another threshold might give.
+    MONAI's ``DiceMetric`` takes masks, so it evaluates one threshold. Here the thresholds are the lower edges of the
+    bins, and one of them gives the value. :meth:`bounds` says how much more another threshold could give.
 
-    Takes maps (B, 1, H, W) or (B, 1, X, Y, Z) and masks of the same shape, or lists of them without the first axis.
+    The inputs are maps (B, 1, H, W) or (B, 1, X, Y, Z) and masks of the same shape, or lists of maps and masks without
+    the first axis.
 
     Args:
         bins: number of bins over ``score_range``.
-        score_range: ends of the bins; scores beyond count in the outermost.
+        score_range: lower and upper end of the bins. Scores outside count in the outermost bins.
 
     Raises:
-        ConfigurationError: bins or range are empty; later, for maps that do not fit.
+        ConfigurationError: bins or range are empty. When the metric is called: shapes of maps and masks do not fit.
 
     Example:
         >>> import torch
@@ -88,7 +89,7 @@ class DiceMaxMetric(GatheredMetric):
         self.score_range = score_range
 
     def rows_of(self, scores: np.ndarray, truth: np.ndarray, **_: np.ndarray) -> np.ndarray:
-        """Dice at each edge, the most that it may be down to there, 1 if there is anything anomalous, and 1."""
+        """Dice at each edge, its upper bound within that bin, 1 if a pixel is anomalous (else 0), and 1."""
         values, anomalous = scored(*items_of(scores, truth, (2, 3)))
         bins = self.edges.size
         if not anomalous.any():
@@ -99,7 +100,7 @@ class DiceMaxMetric(GatheredMetric):
         return np.concatenate([dice, most, [1.0, 1.0]])[None]
 
     def best(self) -> BestThreshold:
-        """Largest mean Dice and its threshold; NaN, with a warning, if nothing is anomalous or scores are not finite.
+        """Largest mean Dice and its threshold. NaN, with a warning, if no pixel is anomalous or a score is not finite.
 
         Raises:
             ConfigurationError: no image was given.
@@ -111,11 +112,11 @@ class DiceMaxMetric(GatheredMetric):
         return BestThreshold(float(dice[best] / count), float(self.edges[best]))
 
     def aggregate(self) -> float:
-        """Largest mean Dice; NaN, with a warning, as of :meth:`best`."""
+        """Largest mean Dice; NaN, with a warning, in the same cases as :meth:`best`."""
         return self.best().value
 
     def bounds(self) -> tuple[float, float]:
-        """The exact :func:`dice_max` lies between these; NaN, with a warning, as of :meth:`best`."""
+        """Bounds of the exact :func:`dice_max`; NaN, with a warning, in the same cases as :meth:`best`."""
         _, most, (count, _) = np.split(self.gathered(), [self.edges.size, 2 * self.edges.size])
         low = self.aggregate()
         return low, float("nan") if np.isnan(low) else float(most.max() / count)

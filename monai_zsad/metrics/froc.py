@@ -1,4 +1,4 @@
-"""Lesions found over a set of volumes, updated batch by batch."""
+"""FROC over a set of volumes, updated batch by batch."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ __all__ = ["FrocMetric"]
 
 
 class FrocMetric(GatheredMetric):
-    """Mean sensitivity of lesions at given false positives per volume.
+    """Mean sensitivity for lesions at given numbers of false positives per volume.
 
-    MONAI's FROC functions take lists of points, of one process; the rule that makes candidates of a map and matches
-    them with lesions is that of :func:`lesion_froc`. Counts at each threshold are added up, so memory does not grow
-    with the data, and processes that share the work are summed. Volumes without lesions count by their false
-    candidates. The values are exact for the thresholds; more thresholds can only raise them.
+    MONAI's FROC functions take lists of points in one process. Here :func:`lesion_froc` makes candidates from a map and
+    matches them with lesions. The counts at each threshold are added up over volumes and processes, so memory does not
+    grow with the data. Volumes without lesions contribute their false candidates. The values are exact for the given
+    thresholds. With more thresholds they can only rise.
 
-    Takes maps (B, 1, X, Y, Z), masks of the same shape, above 0 where there is a lesion, and optionally
-    ``body`` of the same shape, above 0 where candidates count; or lists of them without the first axis.
+    The inputs are maps (B, 1, X, Y, Z), masks of the same shape, above 0 where there is a lesion, and optionally
+    ``body`` of the same shape, above 0 where candidates count. Lists of them without the first axis work too.
 
     Args:
-        thresholds: on the map's scale; default: 50 evenly from 0.02 to 1.
-        rates: false positives per volume over which :meth:`aggregate` takes the mean; one is enough.
+        thresholds: thresholds on the map's scale; default: 50 evenly spaced values from 0.02 to 1.
+        rates: numbers of false positives per volume over which :meth:`aggregate` takes the mean. One is enough.
         min_voxels: see :func:`lesion_froc`.
         min_overlap: see :func:`lesion_froc`.
         min_lesion: see :func:`lesion_froc`.
 
     Raises:
-        ConfigurationError: there are no rates or thresholds; later, for maps that do not fit.
+        ConfigurationError: there are no rates or thresholds. When the metric is called: shapes of the maps do not fit.
 
     Example:
         >>> import torch
@@ -66,7 +66,7 @@ class FrocMetric(GatheredMetric):
         self.rule: dict[str, Any] = {"min_voxels": min_voxels, "min_overlap": min_overlap, "min_lesion": min_lesion}
 
     def rows_of(self, scores: np.ndarray, truth: np.ndarray, **others: np.ndarray) -> np.ndarray:
-        """Lesions found and false candidates at each threshold, lesions, and 1: (1, 2T + 2)."""
+        """Found lesions and false candidates at each threshold, number of lesions, and 1: (1, 2T + 2)."""
         anomaly, lesion = items_of(scores, truth, (3,))
         body = others.get("body")
         with warnings.catch_warnings():
@@ -94,5 +94,5 @@ class FrocMetric(GatheredMetric):
         return LesionFroc(self.thresholds, sensitivity, false / volumes, int(lesions), int(volumes), undefined)
 
     def aggregate(self) -> float:
-        """Mean sensitivity over the rates; NaN, with a warning, if there are no lesions, or a map is not finite."""
+        """Mean sensitivity over the rates; NaN, with a warning, if there are no lesions or a map is not finite."""
         return self.curve().mean_sensitivity(self.rates)

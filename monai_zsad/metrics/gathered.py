@@ -1,4 +1,4 @@
-"""Rows of values that every process collects, and that are gathered when the metric is aggregated."""
+"""Base class of the metrics. Every process collects rows of values, which are gathered for the final value."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["GatheredMetric", "items_of"]
 
 
 class GatheredMetric(CumulativeIterationMetric):
-    """Base of the metrics here: rows of float64 in main memory, kept one by one or as their sum.
+    """Base class of the metrics. It keeps rows of float64 in main memory, or only their sum.
 
-    MONAI's ``Cumulative`` keeps a tensor for each sample, of equal shape, so memory grows with the data and samples of
-    different numbers of values cannot be kept. It also leaves a process without data out of the exchange, on which the
-    others then wait for ever; and a list of predictions is cut to the length of the list of truths. Here:
+    MONAI's ``Cumulative`` keeps one tensor per sample, and all must have the same shape. Its memory grows with the
+    data. A process without data does not take part in the exchange, and the other processes then wait for ever. A list
+    of predictions is cut to the length of the list of truths. Here:
 
-    - a subclass makes rows (n, k) of a batch; with ``summed`` only their sum is kept;
-    - scores that are not finite are counted by sample, and the metric is undefined from then on, see :meth:`undefined`;
-    - every process takes part in the exchange, also one that was given nothing.
+    - a subclass makes rows (n, k) from a batch, and with ``summed`` only their sum is kept;
+    - scores that are not finite are counted by sample, and make the metric undefined, see :meth:`undefined`;
+    - every process takes part in the exchange, even if it has no data.
 
     Args:
         columns: length k of a row.
-        summed: keep the sum of all rows in place of the rows.
+        summed: whether to keep the sum of all rows instead of the rows.
     """
 
     _buffers: list[list[torch.Tensor]] | None
@@ -41,7 +41,7 @@ class GatheredMetric(CumulativeIterationMetric):
         self.summed = summed
 
     def reset(self) -> None:
-        """Forget all that was given."""
+        """Remove all data."""
         super().reset()
         self._given = 0
         self._broken: list[tuple[int, int]] = []
@@ -49,15 +49,15 @@ class GatheredMetric(CumulativeIterationMetric):
 
     @abstractmethod
     def rows_of(self, scores: np.ndarray, truth: np.ndarray, **others: np.ndarray) -> np.ndarray:
-        """Rows (n, k) of one sample (C, ...) and its truth, which has the same or another shape.
+        """Make the rows of one sample.
 
         Args:
-            scores: of the sample, (C, ...).
-            truth: of the sample.
-            **others: other values that were given for the sample, by name.
+            scores: scores of the sample, (C, ...).
+            truth: truth of the sample. Its shape may differ from that of the scores.
+            **others: other values of the sample, by name.
 
         Returns:
-            (n, k).
+            Rows (n, k).
         """
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **others: Any) -> torch.Tensor:
@@ -67,7 +67,7 @@ class GatheredMetric(CumulativeIterationMetric):
         return self._rows(y_pred, y, others)
 
     def _rows(self, y_pred: Any, y: Any, others: dict[str, Any]) -> torch.Tensor:
-        """Rows (n, k) of a batch, or of a list of samples, with the other values given for each."""
+        """Rows (n, k) of a batch or of a list of samples."""
         beside = {name: value for name, value in others.items() if value is not None}
         for name, value in {"truth": y, **beside}.items():
             if value is None or len(value) != len(y_pred):
@@ -113,9 +113,9 @@ class GatheredMetric(CumulativeIterationMetric):
         self._synced = True
 
     def undefined(self) -> str:
-        """Why the metric is undefined: scores of any process that are not finite, by sample; empty if all are finite.
+        """Reason why the metric is undefined: scores that are not finite, by sample. Empty if all scores are finite.
 
-        Samples count from 0 in the order in which a process was given them.
+        The scores of all processes are checked. Each process counts its samples from 0.
         """
         self._sync()
         several = idist.get_world_size() > 1
@@ -130,7 +130,7 @@ class GatheredMetric(CumulativeIterationMetric):
         """Rows (n, k) of all processes, or their sum (k,).
 
         Raises:
-            ConfigurationError: nothing was given to any process.
+            ConfigurationError: no process has data.
         """
         rows = self.get_buffer()
         if not len(rows):
@@ -139,15 +139,16 @@ class GatheredMetric(CumulativeIterationMetric):
 
 
 def _no_broken() -> torch.Tensor:
-    """Rows of process, index of the sample, and number of its scores that are not finite."""
+    """An empty table: rank of the process, index of the sample, and number of its scores that are not finite."""
     return torch.zeros(0, 3, dtype=torch.int64)
 
 
 def items_of(scores: np.ndarray, truth: np.ndarray, dimensions: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """A map (1, ...) and its mask without their channel.
+    """A map (1, ...) and its mask, both without the channel axis.
 
     Raises:
-        ConfigurationError: shapes differ, there is not one channel, or not so many axes behind it.
+        ConfigurationError: shapes differ, there is more than one channel, or the number of other axes is not in
+            ``dimensions``.
     """
     if scores.shape != truth.shape or scores.ndim - 1 not in dimensions or scores.shape[0] != 1:
         wanted = {2: "(1, H, W)", 3: "(1, X, Y, Z)"}

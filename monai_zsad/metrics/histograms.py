@@ -1,4 +1,4 @@
-"""Scores in bins, for images that are too many to keep."""
+"""Histograms of scores, for sets with too many pixels to keep in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["bin_edges", "histogram_curve", "histogram_rows", "score_histograms"]
 
 
 def bin_edges(bins: int, score_range: tuple[float, float]) -> np.ndarray:
-    """Lower edges (bins,) of the bins, rising.
+    """Lower edges (bins,) of the bins, in rising order.
 
     Raises:
         ConfigurationError: there are no bins, or the range is empty.
@@ -30,23 +30,23 @@ def bin_edges(bins: int, score_range: tuple[float, float]) -> np.ndarray:
 def histogram_rows(
     scores: np.ndarray, anomalous: np.ndarray, bins: int, score_range: tuple[float, float], *, regions: bool
 ) -> np.ndarray:
-    """Histograms (3, bins) of normal and of anomalous pixels, and of the latters' shares of their regions.
+    """Histograms (3, bins) of normal pixels, of anomalous pixels, and of :func:`region_shares` of anomalous pixels.
 
-    NaN throughout if a score is not finite, so that every sum with them is NaN.
+    If a score is not finite, all values are NaN. Every sum with them is then NaN too.
 
     Args:
-        scores: beyond the range they count in the outermost bins.
-        anomalous: the same shape, bool.
+        scores: scores of one image. Scores outside the range count in the outermost bins.
+        anomalous: mask of the same shape, bool.
         bins: number of bins.
-        score_range: ends of the range.
-        regions: False leaves the last row at 0.
+        score_range: lower and upper end of the range.
+        regions: whether to compute the last row. Otherwise it is 0.
     """
     edges = bin_edges(bins, score_range)
     if not_finite(scores):
         return np.full((3, bins), np.nan)
     low, high = score_range
     places = ((scores.astype(np.float64) - low) * (bins / (high - low))).clip(0, bins - 1).astype(np.intp)
-    # Rounding must not separate a score from the edge that becomes its threshold.
+    # Rounding must not put a score on the wrong side of an edge, because edges become thresholds.
     places -= (scores < edges[places]) & (places > 0)
     places += (places < bins - 1) & (scores >= edges[np.minimum(places + 1, bins - 1)])
     hits = places[anomalous]
@@ -57,17 +57,17 @@ def histogram_rows(
 def score_histograms(
     maps: Images, masks: Images, bins: int = 8192, score_range: tuple[float, float] = (0.0, 1.0)
 ) -> np.ndarray:
-    """Histograms of each image. Any sum of them gives a curve: for resampling, or to keep beside a prediction.
+    """Histograms of each image. The sum of any of them gives a curve, for example for resampling.
 
     Args:
-        maps: images (H, W) or volumes (X, Y, Z), by the first axis or in a sequence.
+        maps: images (H, W) or volumes (X, Y, Z), along the first axis or in a sequence.
         masks: the same shapes, above 0 where anomalous.
-        bins: number of bins over ``score_range``; scores beyond it count in the outermost bins.
-        score_range: see ``bins``.
+        bins: number of bins over ``score_range``. Scores outside count in the outermost bins.
+        score_range: lower and upper end of the bins.
 
     Returns:
-        (N, 3, bins) float64: normal pixels, anomalous pixels, and the latters' shares of their regions, see
-        :func:`region_shares`. Those of an image with scores that are not finite are NaN, with a warning.
+        (N, 3, bins) float64: normal pixels, anomalous pixels, and :func:`region_shares` of the anomalous pixels. The
+        histograms of an image are NaN, with a warning, if one of its scores is not finite.
 
     Raises:
         ConfigurationError: shapes do not fit, or there are no bins.
@@ -92,15 +92,15 @@ def score_histograms(
 def histogram_curve(
     histograms: np.ndarray, score_range: tuple[float, float] = (0.0, 1.0), undefined: str = ""
 ) -> RankingCurve:
-    """The curve of histograms (3, bins); its :meth:`RankingCurve.bounds` hold the exact values.
+    """The curve of histograms (3, bins). The exact values lie within its :meth:`RankingCurve.bounds`.
 
     Args:
-        histograms: (3, bins), of :func:`score_histograms` or added up.
+        histograms: (3, bins), from one image of :func:`score_histograms` or the sum of several.
         score_range: first and last edge of the bins.
-        undefined: why there is no curve, if that is known already. Histograms that are NaN are also found here.
+        undefined: reason why there is no curve, if it is known. Histograms that are NaN are also found here.
 
     Returns:
-        The curve; its metrics are NaN, with a warning, if the histograms are.
+        The curve. If the histograms are NaN, its metrics are NaN, with a warning.
     """
     if undefined or np.isnan(histograms).any():
         undefined = undefined or "histograms are of scores that are not finite"
@@ -108,7 +108,7 @@ def histogram_curve(
     normal, found, shares = histograms[:, ::-1]
     edges = bin_edges(found.size, score_range)[::-1]
     passed, overlap = np.cumsum(normal), np.cumsum(shares)
-    # Elsewhere the curve is flat.
+    # Bins without anomalous pixels do not change the curve.
     kept = found > 0
     return RankingCurve(
         thresholds=edges[kept],

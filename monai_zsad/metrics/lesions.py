@@ -1,4 +1,4 @@
-"""How well an anomaly map finds lesions, in one volume or in many."""
+"""FROC: how well anomaly maps find lesions, in one volume or in several volumes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from monai_zsad.metrics.values import TOUCHING, not_finite, scored, why_undefine
 __all__ = ["FROC_RATES", "LesionFroc", "lesion_froc", "pooled_froc"]
 
 FROC_RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False positives per volume over which sensitivities are averaged; those of CAMELYON16, as in MONAI."""
+"""Sensitivities are averaged over these false positives per volume. CAMELYON16 and MONAI use the same values."""
 
 
 class LesionFroc(NamedTuple):
-    """Lesions found and false candidates at falling thresholds.
+    """Found lesions and false candidates at each threshold.
 
     Attributes:
-        thresholds: (T,), from the highest down.
-        sensitivity: (T,), fraction of the lesions that are found; NaN if there are none.
+        thresholds: (T,), from the highest to the lowest.
+        sensitivity: (T,), fraction of the lesions that are found; NaN if there are no lesions.
         false_positives: (T,), number of false candidates, mean over the volumes.
         lesions: number of lesions.
         volumes: number of volumes.
-        undefined: why all values are NaN, such as a map that is not finite; empty otherwise.
+        undefined: reason why all values are NaN, for example a map that is not finite; empty otherwise.
     """
 
     thresholds: np.ndarray
@@ -38,12 +38,12 @@ class LesionFroc(NamedTuple):
     undefined: str = ""
 
     def at(self, false_positives: float) -> float:
-        """Largest sensitivity of a threshold with at most so many false candidates per volume; 0 if there is none.
+        """Largest sensitivity of all thresholds with at most this number of false candidates per volume.
 
-        NaN with a warning if there are no lesions, or a map was not finite.
+        It is 0 if no threshold has so few. It is NaN, with a warning, if there are no lesions or a map is not finite.
 
         Args:
-            false_positives: per volume.
+            false_positives: largest number of false candidates per volume.
 
         Returns:
             Sensitivity in [0, 1].
@@ -56,13 +56,13 @@ class LesionFroc(NamedTuple):
         return float(allowed.max()) if allowed.size else 0.0
 
     def mean_sensitivity(self, rates: Sequence[float] = FROC_RATES) -> float:
-        """Mean of :meth:`at` over the ``rates``, the usual summary of the curve.
+        """Mean of :meth:`at` over the ``rates``. This is the usual summary of the curve.
 
-        MONAI's ``compute_froc_score`` draws lines between points, which needs false positives that rise as thresholds
-        fall; those of regions also fall, as regions grow together.
+        MONAI's ``compute_froc_score`` interpolates between points. This needs false positives that rise when the
+        threshold falls. Here their number can also fall, because regions merge.
 
         Args:
-            rates: false candidates per volume.
+            rates: numbers of false candidates per volume.
 
         Returns:
             Sensitivity in [0, 1].
@@ -83,40 +83,41 @@ def lesion_froc(
     min_overlap: float = 0.1,
     min_lesion: int = 1,
 ) -> LesionFroc:
-    """Free-response curve of one volume, with connected regions as candidates.
+    """Free-response curve of one volume. The candidates are connected regions.
 
-    MONAI's FROC functions take points with scores, each a detection; an anomaly map has regions, whose extent changes
-    with the threshold. Here, at each of a series of thresholds:
+    MONAI's FROC functions take points with scores, each a detection. An anomaly map gives regions, and their extent
+    changes with the threshold. These rules apply at each threshold. Voxels that touch at a corner are connected.
 
-    - candidates are the connected regions (by corners too) of the body where the map is at least the threshold, of at
-      least ``min_voxels``;
-    - a candidate is right if it overlaps a lesion and at least ``min_overlap`` of it lies in lesions. Without this rule
-      one region over the entire body would find all lesions without a false positive. Every other candidate is a
-      false positive;
-    - a lesion is a connected region (by corners too) of the truth inside the body; it is found if a right candidate
-      overlaps it. Smaller ones than ``min_lesion`` voxels need not be found, and a candidate over them is not false.
+    - A candidate is a connected region of the body where the map is at least the threshold. It has at least
+      ``min_voxels`` voxels.
+    - A candidate is right if it overlaps a lesion and at least the fraction ``min_overlap`` of it lies in lesions. All
+      other candidates are false positives. Without this rule, one region over the entire body would find all lesions
+      without a false positive.
+    - A lesion is a connected region of the truth inside the body. It is found if a right candidate overlaps it. A
+      lesion with fewer than ``min_lesion`` voxels need not be found, and a candidate over it is not false.
 
-    Thresholds are quantiles of the map inside the body, so that a monotone change of the map changes nothing. For
-    :func:`pooled_froc` give the same ``thresholds`` for every volume.
+    By default, thresholds are quantiles of the map inside the body, so the curve does not change if the map is
+    transformed monotonically. For :func:`pooled_froc`, give the same ``thresholds`` for every volume.
 
     Args:
-        anomaly: (X, Y, Z).
+        anomaly: anomaly map (X, Y, Z).
         truth: (X, Y, Z), above 0 where there is a lesion.
         body: (X, Y, Z), above 0 where candidates count; None: everywhere.
-        fractions: of the body that lies above each threshold; default: 48 from 1e-5 to 0.2, evenly on a logarithmic
-            scale.
-        thresholds: in place of ``fractions``, in any order, on the map's scale.
+        fractions: fraction of the body above each threshold; default: 48 values from 1e-5 to 0.2, evenly spaced on a
+            logarithmic scale.
+        thresholds: thresholds on the map's scale, in any order, in place of ``fractions``.
         min_voxels: see above.
         min_overlap: see above.
         min_lesion: see above.
 
     Returns:
-        The curve; its sensitivity is NaN, with a warning, if no lesion of that size lies inside the body, or the map is
-        not finite there or elsewhere: then so are the false positives, and thresholds that are quantiles.
+        The curve. Its sensitivity is NaN, with a warning, if no lesion of that size lies inside the body. If the map
+        holds NaN or infinity, even outside the body, then sensitivity, false positives and thresholds from
+        ``fractions`` are NaN, with a warning.
 
     Raises:
-        ConfigurationError: shapes differ or have not three axes, the body is empty, or both kinds of thresholds are
-            given.
+        ConfigurationError: shapes differ or do not have three axes, the body is empty, or both ``fractions`` and
+            ``thresholds`` are given.
 
     >>> anomaly, truth = np.zeros((2, 9, 9, 9))
     >>> anomaly[1:4, 1:4, 1:4] = truth[1:4, 1:4, 1:4] = 1
@@ -158,18 +159,17 @@ def lesion_froc(
 
 
 def pooled_froc(curves: Sequence[LesionFroc]) -> LesionFroc:
-    """One curve of many volumes: all their lesions together, false candidates by volume.
+    """One curve of several volumes: sensitivity of all their lesions, and mean false candidates per volume.
 
-    Volumes without lesions count by their false candidates. Each curve is to be made with the same ``thresholds`` of
-    :func:`lesion_froc`. Its sensitivities belong to these thresholds: more thresholds can only raise the
-    value of :meth:`LesionFroc.at`.
+    Volumes without lesions contribute their false candidates. Make all curves with the same ``thresholds`` of
+    :func:`lesion_froc`. With more thresholds, the value of :meth:`LesionFroc.at` can only rise.
 
     Args:
-        curves: of the volumes, or of groups of them.
+        curves: curves of the volumes, or of groups of volumes.
 
     Returns:
-        The curve, with the same thresholds. It is NaN, with a warning when it is read, if the map of a volume is not
-        finite.
+        The curve, with the same thresholds. If the map of a volume is not finite, the curve is NaN, and its methods
+        give a warning.
 
     Raises:
         ConfigurationError: there are no curves, or their thresholds differ.
@@ -198,7 +198,7 @@ def pooled_froc(curves: Sequence[LesionFroc]) -> LesionFroc:
 def _count(
     above: np.ndarray, inside: np.ndarray, labels: np.ndarray, wanted: np.ndarray, min_voxels: int, min_overlap: float
 ) -> tuple[int, int]:
-    """Number of the wanted lesions that are found, and of false candidates."""
+    """Number of found lesions among those that must be found, and number of false candidates."""
     candidates, count = ndimage.label(above & inside, TOUCHING[3])
     sizes = np.bincount(candidates.ravel(), minlength=count + 1)
     lesion = labels > 0

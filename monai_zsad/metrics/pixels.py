@@ -1,4 +1,4 @@
-"""Ranking of pixels or voxels over a set, in memory that does not grow with the set, or exactly."""
+"""Metrics of the ranking of pixels or voxels over a set: exact, or with memory that does not grow with the set."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ __all__ = ["PixelRankingMetric"]
 class PixelRankingMetric(GatheredMetric):
     """AUROC, average precision, F1-max or AUPRO of all pixels of all images together.
 
-    MONAI's ``ROCAUCMetric`` and ``AveragePrecisionMetric`` keep and sort every value, in a loop of Python: minutes and
-    gigabytes for a validation set; the other two it lacks. Here all images become three histograms of float64, 200 kB
-    by default: normal pixels, anomalous ones, and these by their share of their region. Pixels of one bin count as
-    equal; :meth:`bounds` says how far that may be from the exact value. Processes that share the work are summed.
+    MONAI's ``ROCAUCMetric`` and ``AveragePrecisionMetric`` keep every value and loop over them in Python. This takes
+    minutes and gigabytes for a validation set. MONAI does not have the other two metrics. Here all images are summed
+    into three histograms of float64, by default 200 kB: normal pixels, anomalous pixels, and :func:`region_shares` of
+    anomalous pixels. Pixels in one bin count as equal. :meth:`bounds` gives bounds of the exact value. Histograms of
+    all processes are summed.
 
-    Takes maps (B, 1, H, W) or (B, 1, X, Y, Z) and masks of the same shape, above 0 where anomalous; or lists
-    of them without the first axis, which may differ in shape. Regions, for AUPRO, are those of the plane or of space.
-    Every ranking metric can be read from :meth:`curve`. For the metric of each class, as papers give it, use one object
+    The inputs are maps (B, 1, H, W) or (B, 1, X, Y, Z) and masks of the same shape, above 0 where anomalous. Lists of
+    them without the first axis work too, and their shapes may differ. For AUPRO, regions are in 2D for images and in 3D
+    for volumes. :meth:`curve` gives every ranking metric. For the metric of each class, as in papers, use one object
     per class.
 
     Args:
         metric: ``"auroc"``, ``"average_precision"``, ``"f1_max"`` or ``"aupro"``.
-        bins: number of bins over ``score_range``; None keeps every pixel, at 16 bytes each, and is exact.
-        score_range: ends of the bins; scores beyond count in the outermost.
-        limit: of the false positive rate, for ``"aupro"``.
+        bins: number of bins over ``score_range``. None keeps every pixel, with 16 bytes each, and is exact.
+        score_range: lower and upper end of the bins. Scores outside count in the outermost bins.
+        limit: false positive rate up to which AUPRO is integrated.
 
     Raises:
-        ConfigurationError: for another metric, or values out of range; later, for maps that do not fit.
+        ConfigurationError: the metric is unknown or a value is out of range. When the metric is called: shapes do not
+            fit.
 
     Example:
         >>> import torch
@@ -64,7 +66,7 @@ class PixelRankingMetric(GatheredMetric):
         self.limit = limit
 
     def rows_of(self, scores: np.ndarray, truth: np.ndarray, **_: np.ndarray) -> np.ndarray:
-        """Histograms (1, 3 bins) of one image, or its pixels (n, 2): score, and share of a region, 0 where normal."""
+        """Histograms (1, 3 bins) of one image, or its pixels (n, 2): score and region share (0 if normal)."""
         values, anomalous = scored(*items_of(scores, truth, (2, 3)))
         if self.bins is not None:
             return histogram_rows(values, anomalous, self.bins, self.score_range, regions=True).reshape(1, -1)
@@ -73,7 +75,7 @@ class PixelRankingMetric(GatheredMetric):
         return np.stack([values.ravel(), shares.ravel()], axis=1)
 
     def curve(self) -> RankingCurve:
-        """The curve of all images, from which every ranking metric can be read.
+        """The curve of all images. It gives every ranking metric.
 
         Raises:
             ConfigurationError: no image was given.
@@ -85,11 +87,11 @@ class PixelRankingMetric(GatheredMetric):
         return curve_of(scores[~(shares > 0)], scores[shares > 0], shares[shares > 0], self.undefined())
 
     def aggregate(self) -> float:
-        """The metric over all images; NaN, with a warning, without anomalous or normal pixels, or if not finite."""
+        """The metric over all images. NaN, with a warning, if all pixels have one label or a score is not finite."""
         return self.curve().value(self.metric, self.limit)
 
     def bounds(self) -> tuple[float, float]:
-        """Bounds of the exact value, see :meth:`RankingCurve.bounds`; NaN, with a warning, if the metric is NaN."""
+        """Bounds of the exact value, see :meth:`RankingCurve.bounds`. NaN, with a warning, if the metric is NaN."""
         if self.bins is None:
             return (exact := self.aggregate()), exact
         return self.curve().bounds(self.metric, self.limit)

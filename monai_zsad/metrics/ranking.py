@@ -1,4 +1,4 @@
-"""AUROC, average precision and F1-max of scores, exactly, by sorting."""
+"""Exact AUROC, average precision and F1-max of scores. The scores are sorted."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["auroc", "average_precision", "curve_of", "f1_max", "parted", "rankin
 
 
 def ranking_curve(scores: Images, truth: Images, *, regions: bool = False) -> RankingCurve:
-    """The curve from which all exact metrics and plots are read, after one sort.
+    """Sort the scores once, and make the curve that gives all exact metrics and plots.
 
     Args:
         scores: an array of any shape, or a sequence of arrays that may differ in shape; any scale.
         truth: the same shapes, above 0 where anomalous.
-        regions: count the regions of the truth too, for :meth:`RankingCurve.aupro`. Then ``scores`` are images (H, W)
-            or volumes (X, Y, Z), by the first axis or in a sequence, and regions are found in each by itself.
+        regions: also count the regions of the truth, for :meth:`RankingCurve.aupro`. Then ``scores`` must be images
+            (H, W) or volumes (X, Y, Z), along the first axis or in a sequence. Regions do not extend across images.
 
     Returns:
-        The curve. If scores are not finite, its metrics are NaN, with a warning that says which scores.
+        The curve. If a score is not finite, its metrics are NaN, with a warning that names the image.
 
     Raises:
-        ConfigurationError: shapes differ, or truth is NaN.
+        ConfigurationError: shapes differ, truth holds NaN, or there are no scores.
 
     Example:
         >>> curve = ranking_curve([0.9, 0.4, 0.6, 0.1], [1, 1, 0, 0])
@@ -42,7 +42,7 @@ def ranking_curve(scores: Images, truth: Images, *, regions: bool = False) -> Ra
 
 
 def parted(scores: Images, truth: Images, *, regions: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, str]:
-    """The arguments of :func:`curve_of` from those of :func:`ranking_curve`."""
+    """Make the arguments of :func:`curve_of` from those of :func:`ranking_curve`."""
     normal, found, shares = [], [], []
     broken: dict[str, int] = {}
     for values, anomalous, bad in (image_pairs if regions else whole_pairs)(scores, truth):
@@ -60,13 +60,13 @@ def parted(scores: Images, truth: Images, *, regions: bool) -> tuple[np.ndarray,
 def curve_of(
     normal: np.ndarray, anomalous: np.ndarray, shares: np.ndarray | None = None, undefined: str = ""
 ) -> RankingCurve:
-    """The curve of two sets of scores.
+    """The curve of normal and anomalous scores.
 
     Args:
-        normal: (N,) normal scores.
-        anomalous: (P,) anomalous scores.
-        shares: (P,) as of :func:`region_shares`; without them regions are not counted.
-        undefined: why there is no curve, if that is known already. Scores that are not finite are also found here.
+        normal: (N,), scores of normal values.
+        anomalous: (P,), scores of anomalous values.
+        shares: (P,), see :func:`region_shares`. Without them, regions are not counted.
+        undefined: reason why there is no curve, if it is known. Scores that are not finite are also found here.
     """
     undefined = undefined or why_undefined({"": not_finite(normal) + not_finite(anomalous)})
     if undefined:
@@ -92,19 +92,19 @@ def curve_of(
 
 
 def auroc(scores: Images, truth: Images) -> float:
-    """Area under the ROC curve of images, volumes, slices or pixels, exactly.
+    """Area under the ROC curve of images, volumes, slices or pixels. The value is exact.
 
-    MONAI's ``compute_roc_auc`` walks over all values in Python, which takes minutes for a volume, and gives a number
-    where a score is NaN; elsewhere the values are the same. Papers compute it over
-    all images, or all pixels, of a class, and give the mean over the classes.
+    MONAI's ``compute_roc_auc`` loops over all values in Python, which takes minutes for a volume. It also returns a
+    number if a score is NaN. Otherwise the values are the same. Papers compute the AUROC over all images, or all
+    pixels, of a class, and report the mean over the classes.
 
     Args:
         scores: see :func:`ranking_curve`.
         truth: see :func:`ranking_curve`.
 
     Returns:
-        Within [0, 1]; NaN with a warning if all are normal or all are anomalous (releases give 0 there), or if scores
-        are not finite.
+        Within [0, 1]. NaN, with a warning, if all values are normal, all are anomalous, or a score is not finite. If
+        all have one label, the releases of the methods give 0.
 
     Raises:
         ConfigurationError: see :func:`ranking_curve`.
@@ -117,16 +117,17 @@ def auroc(scores: Images, truth: Images) -> float:
 
 
 def average_precision(scores: Images, truth: Images) -> float:
-    """Average precision, exactly: the step-wise sum of scikit-learn and torchmetrics, equal scores taken together.
+    """Average precision: the step-wise sum of scikit-learn and torchmetrics. Equal scores are one step.
 
-    MONAI's ``compute_average_precision`` gives the same more slowly, and a number where a score is NaN.
+    The value is exact. MONAI's ``compute_average_precision`` gives the same value but is slower. It also returns a
+    number if a score is NaN.
 
     Args:
         scores: see :func:`ranking_curve`.
         truth: see :func:`ranking_curve`.
 
     Returns:
-        As of :func:`auroc`.
+        Within [0, 1]. NaN, with a warning, in the same cases as :func:`auroc`.
 
     Raises:
         ConfigurationError: see :func:`ranking_curve`.
@@ -139,14 +140,14 @@ def average_precision(scores: Images, truth: Images) -> float:
 
 
 def f1_max(scores: Images, truth: Images) -> BestThreshold:
-    """Largest F1 of all thresholds, and that threshold. For pixels it is the best Dice of all of them together.
+    """Largest F1 over all thresholds, and its threshold. For pixels, this is the best Dice of all pixels together.
 
     Args:
         scores: see :func:`ranking_curve`.
         truth: see :func:`ranking_curve`.
 
     Returns:
-        Value and threshold; both NaN with a warning, as of :func:`auroc`.
+        Value and threshold. Both are NaN, with a warning, in the same cases as :func:`auroc`.
 
     Raises:
         ConfigurationError: see :func:`ranking_curve`.

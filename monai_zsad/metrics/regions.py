@@ -1,4 +1,4 @@
-"""AUPRO: how much of every region of the truth is found, whatever its size."""
+"""AUPRO: the fraction of each region of the truth that is found. Small and large regions count equally."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ __all__ = ["aupro", "aupro_released"]
 
 
 def aupro(maps: Images, masks: Images, limit: float = 0.3) -> float:
-    """Area under the per-region overlap over the false positive rate, exactly.
+    """Area under the per-region overlap as a function of the false positive rate. The value is exact.
 
-    The per-region overlap at a threshold is the fraction of a region of the truth that lies at or above it, averaged
-    over all regions of all images. Its area over false positive rates from 0 to ``limit`` is divided by ``limit``.
-    Neither MONAI nor scikit-image has it. Here scores are sorted once, an anomalous pixel weighing 1 over the size of
-    its region, so every score is a threshold; lines are drawn over equal scores and at ``limit``. Regions are
-    connected by corners too, as in the definition's own code and in the releases.
+    The per-region overlap at a threshold is the fraction of a region of the truth with scores at or above it, averaged
+    over all regions of all images. The area for false positive rates from 0 to ``limit`` is divided by ``limit``.
+    Neither MONAI nor scikit-image has this metric. Here the scores are sorted once, and each score is a threshold. An
+    anomalous pixel has the weight 1 over the size of its region. The curve is interpolated linearly across equal
+    scores and at ``limit``. Pixels that touch at a corner are connected, as in the authors' code and in the releases.
 
     References:
         Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021, section 5.
 
     Args:
-        maps: images (H, W), whose regions are those of the plane, or volumes (X, Y, Z) with regions in space; by the
-            first axis or in a sequence, any scale. A single volume stands in a list.
-        masks: the same shapes, above 0 where anomalous. Empty ones add to what is normal.
-        limit: false positive rate, within (0, 1].
+        maps: images (H, W) with regions in 2D, or volumes (X, Y, Z) with regions in 3D, along the first axis or in a
+            sequence; any scale. Put a single volume into a list.
+        masks: the same shapes, above 0 where anomalous. All pixels of an empty mask are normal.
+        limit: largest false positive rate, within (0, 1].
 
     Returns:
-        Within [0, 1]; NaN with a warning where nothing is anomalous, nothing normal, or scores are not finite.
+        Within [0, 1]. NaN, with a warning, if no pixel is anomalous, no pixel is normal, or a score is not finite.
 
     Raises:
         ConfigurationError: shapes or ``limit`` do not fit.
@@ -49,7 +49,7 @@ def aupro(maps: Images, masks: Images, limit: float = 0.3) -> float:
     normal, found, shares, undefined = parted(maps, masks, regions=True)
     weights = np.zeros(0) if shares is None else shares
     positives, negatives, regions = float(found.size), float(normal.size), float(np.round(weights.sum()))
-    # Scores below the one at which the limit is passed do not count, so they are not sorted.
+    # Scores with a false positive rate above the limit do not count, so they are not sorted.
     least = normal.size - int(limit * normal.size) - 2
     if least > 0:
         cut = np.partition(normal, least)[least]
@@ -62,10 +62,10 @@ def aupro(maps: Images, masks: Images, limit: float = 0.3) -> float:
 def aupro_released(maps: Images, masks: Images, limit: float = 0.3, steps: int = 200) -> float:
     """AUPRO as the releases of AnomalyCLIP and Crane compute it, for a comparison with their tables.
 
-    It differs from :func:`aupro` in that thresholds are ``steps`` values evenly over the range of the scores, from the
-    least on, what is above counts; the area is taken over those with a false positive rate below ``limit``, and divided
-    by the range of their rates rather than by ``limit``. With scores that are crowded in a small part of their range
-    few thresholds remain. The releases apply it to each class and give the mean of the classes.
+    It differs from :func:`aupro`. The thresholds are ``steps`` evenly spaced values from the least score on, and only
+    scores above a threshold count. The area uses the thresholds with a false positive rate below ``limit``. It is
+    divided by the range of their rates and not by ``limit``. If most scores lie in a small part of their range, few
+    thresholds remain. The releases compute it for each class and report the mean of the classes.
 
     Args:
         maps: see :func:`aupro`.
@@ -74,11 +74,11 @@ def aupro_released(maps: Images, masks: Images, limit: float = 0.3, steps: int =
         steps: number of thresholds.
 
     Returns:
-        Within [0, 1]; NaN with a warning where nothing is anomalous, nothing normal, scores are not finite, or the
+        Within [0, 1]. NaN, with a warning, if no pixel is anomalous, no pixel is normal, a score is not finite, or the
         thresholds have fewer than two different rates below ``limit``.
 
     Raises:
-        ConfigurationError: see :func:`aupro`; or fewer than two steps.
+        ConfigurationError: see :func:`aupro`; or there are fewer than two steps.
 
     Example:
         >>> maps = np.linspace(0, 1, 100).reshape(1, 10, 10)

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of metrics: how far they would vary with other images."""
+"""Bootstrap intervals of metrics: how much they would vary with other images."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Interval(NamedTuple):
     """A metric with its confidence interval.
 
     Attributes:
-        value: of all samples.
-        low: lower end; NaN where it is not defined.
-        high: upper end.
-        undefined: fraction of the resamples on which the metric was NaN; the ends come from the other resamples.
+        value: value of all samples.
+        low: lower end of the interval; NaN if it is undefined.
+        high: upper end of the interval; NaN if it is undefined.
+        undefined: fraction of the resamples for which the metric was NaN. The ends come from the other resamples.
     """
 
     value: float
@@ -40,20 +40,21 @@ def bootstrap_interval(
 ) -> Interval:
     """Percentile bootstrap of any metric over images or volumes.
 
-    It draws images or volumes and never single pixels, since pixels of one image depend on each other. For slices, give
-    the volumes and let ``metric`` split them. ``scipy.stats.bootstrap`` has no strata, takes no sequences of arrays of
-    different shapes, and gives NaN as soon as a resample holds no anomalous image.
+    It draws images or volumes. It never draws single pixels, because the pixels of one image depend on each other. For
+    slices, give the volumes and let ``metric`` split them. ``scipy.stats.bootstrap`` has no strata and does not take
+    sequences of arrays of different shapes. It also gives NaN as soon as one resample holds no anomalous image.
 
-    Pixel metrics from histograms take microseconds; exact ones need a sort for each resample. Give
-    :func:`score_histograms` as the sample, see the example.
+    An exact pixel metric needs a sort for each resample. A pixel metric from histograms takes microseconds. For the
+    latter, give :func:`score_histograms` as the sample, see the example.
 
     Args:
-        metric: takes the drawn part of each of ``samples``, in the same form, and returns a number.
-        samples: arrays whose first axis counts the samples, or sequences of that length. All are drawn alike.
-        level: of confidence, within (0, 1).
-        resamples: how many are drawn.
-        seed: of the drawing; the same one gives the same interval.
-        strata: (n,) labels; samples are drawn within each label, for example within each class.
+        metric: function that takes the drawn part of each of ``samples``, in the same form, and returns a number.
+        samples: arrays whose first axis counts the samples, or sequences of that length. The same indices are drawn
+            from all of them.
+        level: level of confidence, within (0, 1).
+        resamples: number of resamples.
+        seed: random seed. The same seed gives the same interval.
+        strata: labels (n,). Samples are drawn within each label, for example within each class.
 
     Returns:
         Value and interval. The ends are NaN, with a warning, if the value is NaN or more than half of the resamples are
@@ -84,7 +85,7 @@ def bootstrap_interval(
     value = float(metric(*samples))
     found = np.empty(resamples)
     with warnings.catch_warnings():
-        # Undefined resamples are counted below.
+        # No warnings here: undefined resamples are counted below.
         warnings.simplefilter("ignore")
         for n in range(resamples):
             drawn = np.concatenate([rng.choice(group, group.size) for group in groups])
@@ -98,7 +99,7 @@ def bootstrap_interval(
 
 
 def _numbered(labels: Sequence[Hashable] | np.ndarray | torch.Tensor, count: int) -> np.ndarray:
-    """Labels as numbers from 0, in the order in which they first come."""
+    """Labels as numbers from 0, in the order in which they first occur."""
     if len(labels) != count:
         raise ConfigurationError(f"{len(labels)} labels for {count} samples: give one for each")
     numbers: dict[Hashable, int] = {}

@@ -1,4 +1,4 @@
-"""Ranking of images, volumes or slices by one score each."""
+"""Metrics of the ranking of images, volumes or slices, which have one score each."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ SAMPLE_METRICS: tuple[SampleMetric, ...] = ("auroc", "average_precision", "f1_ma
 
 
 class ImageRankingMetric(GatheredMetric):
-    """AUROC, average precision or F1-max of the scores of images or of volumes, exactly.
+    """AUROC, average precision or F1-max of the scores of images or of volumes. The values are exact.
 
-    MONAI's ``ROCAUCMetric`` and ``AveragePrecisionMetric`` give a number where a score is NaN, walk over all values in
-    Python, and MONAI has no F1-max. Elsewhere their values are the same. Two numbers are kept of each image.
+    MONAI's ``ROCAUCMetric`` and ``AveragePrecisionMetric`` loop over all values in Python, and return a number even if
+    a score is NaN. Otherwise their values are the same. MONAI has no F1-max. Two numbers are kept for each image.
 
-    Takes scores (B,) or (B, 1, ...) with one value for each image, and truths (B, ...): labels, or masks, with which an
-    image is anomalous where any pixel is.
+    The inputs are scores (B,) or (B, 1, ...), with one value for each image, and truths (B, ...). A truth is a label or
+    a mask. With a mask, an image is anomalous if any pixel is.
 
     Args:
         metric: ``"auroc"``, ``"average_precision"`` or ``"f1_max"``.
 
     Raises:
-        ConfigurationError: for another metric; later, if there is not one score for each image.
+        ConfigurationError: the metric is unknown. When the metric is called: an image does not have exactly one score.
 
     Example:
         >>> import torch
@@ -59,7 +59,7 @@ class ImageRankingMetric(GatheredMetric):
         return np.stack([values, anomalous], axis=1)
 
     def curve(self) -> RankingCurve:
-        """The curve of all samples, from which every ranking metric can be read.
+        """The curve of all samples. It gives every ranking metric.
 
         Raises:
             ConfigurationError: no sample was given.
@@ -68,15 +68,15 @@ class ImageRankingMetric(GatheredMetric):
         return curve_of(scores[~(truth > 0)], scores[truth > 0], undefined=self.undefined())
 
     def aggregate(self) -> float:
-        """The metric over all samples; NaN, with a warning, if none is anomalous, none normal, or one not finite."""
+        """The metric over all samples. NaN, with a warning, if all have one label or a score is not finite."""
         return self.curve().value(self.metric)
 
 
 class SliceRankingMetric(ImageRankingMetric):
-    """AUROC, average precision or F1-max of slices of volumes, along the last axis.
+    """AUROC, average precision or F1-max of the slices of volumes, along the last axis.
 
-    Takes maps (B, 1, X, Y, Z), masks of the same shape, and optionally ``body`` of the same shape. A slice's score is
-    that of :func:`slice_scores`; it is anomalous where any voxel of the mask inside the body is.
+    The inputs are maps (B, 1, X, Y, Z), masks of the same shape, and optionally ``body`` of the same shape.
+    :func:`slice_scores` gives the score of a slice. A slice is anomalous if the mask has a voxel inside the body.
 
     Args:
         metric: ``"auroc"``, ``"average_precision"`` or ``"f1_max"``.
@@ -102,7 +102,7 @@ class SliceRankingMetric(ImageRankingMetric):
         self.min_fraction = min_fraction
 
     def rows_of(self, scores: np.ndarray, truth: np.ndarray, **others: np.ndarray) -> np.ndarray:
-        """Score and truth (n, 2) of the slices of one volume that have enough body."""
+        """Score and truth (n, 2) of the slices of one volume that hold enough of the body."""
         values, anomalous = scored(*items_of(scores, truth, (3,)))
         body = others.get("body")
         inside = np.ones(values.shape, dtype=bool) if body is None else items_of(scores, body, (3,))[1] > 0
@@ -113,16 +113,16 @@ class SliceRankingMetric(ImageRankingMetric):
 def slice_scores(
     anomaly: np.ndarray, body: np.ndarray, quantile: float = 1.0, min_fraction: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A score for each slice along the last axis: a quantile of its map inside the body.
+    """Scores of the slices along the last axis. A score is a quantile of the slice's map inside the body.
 
     Args:
         anomaly: (X, Y, Z).
         body: (X, Y, Z), above 0 where the map counts.
         quantile: within [0, 1]; 1 is the maximum.
-        min_fraction: slices with less body than this fraction of their area, or without body, are left out.
+        min_fraction: a slice is left out if less than this fraction of its area is body, or if it has no body.
 
     Returns:
-        Indices of the slices (N,) and their scores (N,); NaN where a value of the map inside the body is not finite.
+        Indices of the slices (N,) and their scores (N,). A score is NaN if a map value inside the body is not finite.
 
     >>> slice_scores(np.arange(8.0).reshape(2, 2, 2), np.ones((2, 2, 2)))
     (array([0, 1]), array([6., 7.]))

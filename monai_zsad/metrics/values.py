@@ -1,4 +1,4 @@
-"""Scores with their truth, as arrays: the checks that every metric does first."""
+"""Conversion and checks of scores and truth that all metrics share."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ __all__ = [
 ]
 
 Images = Sequence[Any] | np.ndarray | torch.Tensor
-"""An array whose first axis counts images or volumes, or a sequence of arrays, which may differ in shape."""
+"""An array whose first axis counts images or volumes, or a sequence of arrays. Their shapes may differ."""
 
 TOUCHING = {dimensions: np.ones((3,) * dimensions, dtype=bool) for dimensions in range(1, 5)}
-"""Neighbours by corners too, for a number of axes."""
+"""By number of axes: a structuring element in which neighbours may touch at an edge or a corner."""
 
-# A warning names at most so many indices.
+# A warning names at most this number of indices.
 _NAMED = 5
 
 
 def as_array(values: Any) -> np.ndarray:
-    """As a NumPy array in main memory, of at least 32 bits if of floating point."""
+    """Convert values to a NumPy array in main memory. Floating-point values get at least 32 bits."""
     if isinstance(values, torch.Tensor):
         tensor = values.detach().as_subclass(torch.Tensor).cpu()
         values = (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).numpy()
@@ -44,10 +44,10 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def scored(scores: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
-    """One array of scores, finite or not, and where it is anomalous: above 0 in ``truth``, of the same shape.
+    """Scores as an array, and a mask of the anomalous ones: ``truth`` is above 0. Scores need not be finite.
 
     Raises:
-        ConfigurationError: shapes differ, or truth is NaN.
+        ConfigurationError: shapes differ, or truth holds NaN.
     """
     values, wanted = as_array(scores), as_array(truth)
     if values.shape != wanted.shape:
@@ -60,7 +60,7 @@ def scored(scores: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def not_finite(scores: np.ndarray) -> int:
-    """How many scores are NaN or infinite."""
+    """Number of scores that are NaN or infinite."""
     return int(scores.size - np.count_nonzero(np.isfinite(scores)))
 
 
@@ -80,10 +80,11 @@ def not_finite_by_index(scores: np.ndarray) -> dict[str, int]:
 
 
 def why_undefined(found: Mapping[str, int]) -> str:
-    """Why metrics are NaN: how many scores are not finite, and where; empty if all are finite.
+    """Say why metrics are NaN: how many scores are not finite, and where. Empty if all scores are finite.
 
     Args:
-        found: index, such as ``"index 3"``, to the number of such scores there; an empty text for unnamed ones.
+        found: number of scores that are not finite, by index, for example ``"index 3"``. An empty text stands for
+            unknown indices.
 
     >>> why_undefined({"index 3": 5, "index 8": 2})
     "scores hold 7 values that are not finite (5 at index 3, 2 at index 8): check the network's weights and input"
@@ -103,7 +104,8 @@ def image_pairs(maps: Images, masks: Images) -> Iterator[tuple[np.ndarray, np.nd
     """Each image or volume of a set with its mask, see :func:`scored`, and its number of scores that are not finite.
 
     Raises:
-        ConfigurationError: as there; there are not as many masks as maps; or an item has fewer than two axes.
+        ConfigurationError: see :func:`scored`; the numbers of maps and masks differ; or an item has fewer than two
+            axes.
     """
     if len(maps) != len(masks):
         raise ConfigurationError(f"{len(maps)} maps and {len(masks)} masks: give a mask for each map")
@@ -117,12 +119,12 @@ def image_pairs(maps: Images, masks: Images) -> Iterator[tuple[np.ndarray, np.nd
 
 
 def whole_pairs(scores: Images, truth: Images) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, int]]]:
-    """One array with its truth, or those of a sequence of arrays one by one; see :func:`scored`.
+    """One array with its truth, or the arrays of a sequence one by one with theirs; see :func:`scored`.
 
-    With each comes the number of its scores that are not finite, by index in the sequence or along the first axis.
+    The third value is the number of scores that are not finite, by index in the sequence or along the first axis.
 
     Raises:
-        ConfigurationError: as there, or there are not as many truths as scores.
+        ConfigurationError: see :func:`scored`; or the numbers of scores and truths differ.
     """
     if isinstance(scores, list | tuple) and any(np.ndim(one) for one in scores):
         if len(scores) != len(truth):
@@ -136,15 +138,15 @@ def whole_pairs(scores: Images, truth: Images) -> Iterator[tuple[np.ndarray, np.
 
 
 def region_shares(anomalous: np.ndarray) -> np.ndarray:
-    """1 over the size of its region for each anomalous pixel, in the order of ``anomalous.nonzero()``.
+    """For each anomalous pixel, 1 over the size of its region, in the order of ``anomalous.nonzero()``.
 
-    Regions are connected by corners too: 8 neighbours of a pixel, 26 of a voxel.
+    Pixels that touch at a corner are connected: a pixel has 8 neighbours, a voxel 26.
 
     Args:
         anomalous: (H, W) or (X, Y, Z) of bool.
 
     Returns:
-        (n,) float64; they add to the number of regions.
+        (n,) float64. The values add up to the number of regions.
 
     Example:
         >>> region_shares(np.array([[True, True, False, True]])).tolist()
