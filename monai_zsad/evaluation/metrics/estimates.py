@@ -134,7 +134,7 @@ class Findings:
         curves: curves by kind (``"image ROC"``, ``"pixel precision-recall"``, ``"FROC"``, ...), then by scope.
         cases: one entry for each case.
         scores: scores and labels by level (``"images"``, ``"slices"``, ``"volumes"``), for histograms.
-        facts: other numbers for the table, such as the number of lesions.
+        facts: other numbers for the table, for example the number of lesions.
     """
 
     estimates: list[Estimate] = field(default_factory=list)
