@@ -16,8 +16,6 @@ SLIVER_LINES = 60
 MOST_ENTRIES = 14
 # Short modules that stand alone although at most one module imports them, each with the reason.
 SLIVERS = {
-    "distributed.local_workers": "the counterpart of ray_workers",
-    "distributed.process_group": "the bundles' configurations for several GPUs name it",
     "integrations.monailabel.adapter.conftest": "pytest reads it by this name",
     "networks.adaptation.products": "an approximation of its own, with its own tests",
     "integrations.monailabel.adapter.main": "MONAI Label looks for an app in a file of this name",

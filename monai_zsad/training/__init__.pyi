@@ -1,3 +1,16 @@
+from . import aaclip, concepts, crane, feature_cache, files, initialisation, seeded, small_model, start
 from .seeded import ResumableSampler, SeededDataset
 
-__all__ = ["ResumableSampler", "SeededDataset"]
+__all__ = [
+    "ResumableSampler",
+    "SeededDataset",
+    "aaclip",
+    "concepts",
+    "crane",
+    "feature_cache",
+    "files",
+    "initialisation",
+    "seeded",
+    "small_model",
+    "start",
+]

@@ -1,3 +1,4 @@
+from . import bundles, calibration, cases, deprecated, determinism, launching, options, profiling, steps
 from .bundles.reading import find_bundle
 from .bundles.weights import load_weights
 from .calibration import load_calibration
@@ -19,11 +20,20 @@ __all__ = [
     "ScreeningRun",
     "Settings",
     "StudyProfiler",
+    "bundles",
+    "calibration",
+    "cases",
     "check_options",
+    "deprecated",
+    "determinism",
     "find_bundle",
     "find_cases",
     "friendly_errors",
+    "launching",
     "load_calibration",
     "load_weights",
+    "options",
+    "profiling",
     "screen",
+    "steps",
 ]

@@ -1,0 +1,13 @@
+from . import claims, launcher, local_workers, process_group, process_identity, ranks, ray_workers, sharing, worker
+
+__all__ = [
+    "claims",
+    "launcher",
+    "local_workers",
+    "process_group",
+    "process_identity",
+    "ranks",
+    "ray_workers",
+    "sharing",
+    "worker",
+]
