@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from monai_zsad.workflow.options.settings import Settings
 from monai_zsad.workflow.profiling import part_table
 from monai_zsad.writers import CaseLayout, content_hash, fingerprint, is_complete, verify_manifest
 from monai_zsad.writers.run_tables import earlier_records, make_folder, publish, result_table
-from monai_zsad.writers.status import read_row, read_rows, read_settings_hash, write_settings_hash
+from monai_zsad.writers.status import StatusRow, read_row, read_rows
 
 __all__ = ["ScreeningRun", "check_output"]
 
@@ -59,6 +60,7 @@ class ScreeningRun:
         self.describe = describe
         self.failures: list[dict[str, Any]] = []
         self.share = Share(self.folder, [])
+        self._settings = ""
         self.log = CaseLog(self._finished, settings.progress, lambda: self.share.run)
 
     def check_output(self) -> None:
@@ -85,6 +87,7 @@ class ScreeningRun:
         settings = self.settings
         record = settings.record.files
         self.share = Share(self.folder, [], settings=content_hash({"model": self.describe(""), "settings": record}))
+        self._settings = self._settings_hash()
         self._refuse_other_settings()
         restarted = self.share.rank.world_size > 1 and self.share.rank.restarted
         self.share.resume = settings.resume or settings.retry_failed or restarted
@@ -100,11 +103,9 @@ class ScreeningRun:
 
     def _refuse_other_settings(self) -> None:
         """Scores that were made with other settings cannot be compared: they do not belong into one folder."""
-        earlier = read_settings_hash(self.folder)
-        if earlier in ("", self._settings_hash()):
-            return
         replaced = {str(record["case"]) for record in self.cases} if self.settings.overwrite else set()
-        kept = [row.case for row in read_rows(self.folder) if row.is_done and row.case not in replaced]
+        rows = (row for row in read_rows(self.folder) if row.is_done and row.case not in replaced)
+        kept = [row.case for row in rows if row.settings not in ("", self._settings)]
         if kept:
             raise OutputError(
                 f"{self.folder} holds results of {kept[0]} that were made with another model or other settings: give "
@@ -165,7 +166,6 @@ class ScreeningRun:
             evaluator.run()
 
         with share.opened():
-            write_settings_hash(self.folder, self._settings_hash())
             if self.cases:
                 run(self.cases)
             share.one_by_one = True
@@ -198,8 +198,8 @@ class ScreeningRun:
         """
         self.log.attach(engine)
 
-    def _finished(self, row: Any) -> None:
-        self.share.finish(row)
+    def _finished(self, row: StatusRow) -> None:
+        self.share.finish(replace(row, settings=self._settings))
 
     def _publish(self) -> None:
         with self.share.tables():

@@ -21,14 +21,10 @@ __all__ = [
     "StatusRow",
     "read_row",
     "read_rows",
-    "read_settings_hash",
     "row_identity",
     "write_row",
-    "write_settings_hash",
     "write_tables",
 ]
-
-_SETTINGS = "settings.sha256"
 
 STATES = ("done", "repaired", "refused", "failed")
 """Done; done with warning codes (repaired); refused by a check of the input; failed for another reason."""
@@ -48,6 +44,7 @@ class StatusRow:
         seconds: time from the end of the previous case to the end of this case.
         parts: seconds of each step, see :class:`~monai_zsad.workflow.profiling.StudyProfiler`.
         run: name of the run that wrote the row.
+        settings: hash of the model and the settings that made the results; empty if it is not known.
     """
 
     case: str
@@ -58,6 +55,7 @@ class StatusRow:
     seconds: float = 0.0
     parts: Mapping[str, float] = field(default_factory=dict)
     run: str = ""
+    settings: str = ""
 
     @property
     def is_done(self) -> bool:
@@ -123,24 +121,6 @@ def row_identity(output_dir: str | os.PathLike[str], case: str) -> tuple[int, in
     except OSError:
         return None
     return facts.st_mtime_ns, facts.st_ino
-
-
-def read_settings_hash(output_dir: str | os.PathLike[str]) -> str:
-    """Hash of the settings that a folder's results were made with; empty if it is not known."""
-    try:
-        return (Path(output_dir).expanduser() / STATUS_FOLDER / _SETTINGS).read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return ""
-
-
-def write_settings_hash(output_dir: str | os.PathLike[str], settings: str) -> None:
-    """Keep the hash of a run's settings.
-
-    Raises:
-        OutputError: if it cannot be written.
-    """
-    with atomic_path(Path(output_dir).expanduser() / STATUS_FOLDER / _SETTINGS) as temporary:
-        temporary.write_text(settings + "\n", encoding="ascii")
 
 
 def _read(file: Path) -> StatusRow | None:
