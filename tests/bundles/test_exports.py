@@ -89,14 +89,6 @@ def pictures(bundle: Path, batch: int) -> torch.Tensor:
     return torch.rand(batch, channels, size, size, generator=torch.Generator().manual_seed(batch))
 
 
-# Two vision towers make the longest export.
-_EXPORTED = [
-    pytest.param(bundle, id=bundle.name, marks=[pytest.mark.slow] if bundle.name == "crane_plus" else [])
-    for bundle in BUNDLES
-]
-
-
-@pytest.mark.parametrize("bundle", _EXPORTED, scope="module")
 def test_onnx_export(bundle: Path, network: ZeroShotNetwork, checkpoint: Path, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     target = tmp_path / "network.onnx"

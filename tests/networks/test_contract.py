@@ -16,9 +16,6 @@ from tests.networks.zoo import BFLOAT16_BOUND, BFLOAT16_TEXT_BOUND, IMAGE_SIZE, 
 
 NOT_EXPORTED = {"anoclip_adapted": "the adapter is trained slice by slice at run time: no fixed graph"}
 
-# Its graph holds the encoder 22 times.
-EXPORTED = [pytest.param(name, marks=pytest.mark.slow) if name == "anoclip_views" else name for name in NETWORKS]
-
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def name(request: pytest.FixtureRequest) -> str:
@@ -108,7 +105,6 @@ def test_export(name: str, network: ZeroShotNetwork) -> None:
         torch.testing.assert_close(program.module()(batch), network(batch), atol=rounding(name), rtol=0)
 
 
-@pytest.mark.parametrize("name", EXPORTED, scope="module")
 def test_onnx(name: str, network: ZeroShotNetwork, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     if name in NOT_EXPORTED:
