@@ -150,7 +150,7 @@ def test_one_damaged_scan_ends_in_a_sentence_and_exit_code_1(scans: Path, finish
     assert "Traceback" not in finished.output
     told = [line for line in finished.output.splitlines() if line.startswith("dora: ")]
     assert len(told) == 1
-    assert "scans/dora.nii.gz" in told[0]
+    assert told[0].startswith("dora: scans/dora.nii.gz: is damaged")
     assert "copy or export it again" in told[0]
     assert "3 done, 1 failed" in finished.output
 
