@@ -17,7 +17,9 @@ import monai_zsad.data
 from monai_zsad.data import ACCEPTABLE, CODES, REFUSALS, REPAIRABLE, REPAIRS, ScanReader, find_scans
 from monai_zsad.data.dicom import headers
 from monai_zsad.errors import ConfigurationError, InputError
-from tests.data.odd_inputs import CATALOGUE, Odd, bomb, nifti, series_truth
+from tests.data.odd_inputs import CATALOGUE, Odd
+from tests.data.odd_inputs.catalogue import series_truth
+from tests.data.odd_inputs.nifti import bomb, nifti
 
 
 def read(odd: Odd) -> list:
