@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.data.utils import orientation_ras_lps
 
 from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.dicom.files import open_dicom, require_decodable, require_decoder
@@ -20,6 +19,7 @@ from monai_zsad.errors import InputError
 
 __all__ = ["is_flat", "read_dicom"]
 
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _FLAT_MODALITIES = {"CR", "DX", "MG", "RG", "XA", "RF", "US", "PX", "IO", "XC", "OT", "OP"}
 
 
@@ -115,7 +115,7 @@ def _drop_outer_rescale(dataset: Any) -> None:
 
 def _resampled(frames: np.ndarray, stack: Stack, where: Path, options: ReadOptions, repairs: Sequence[Repair]) -> Scan:
     values, affine, more = resample_stack(frames, stack, where, options)
-    return Scan(values, orientation_ras_lps(affine), repairs=[*repairs, *more])
+    return Scan(values, _LPS_TO_RAS @ affine, repairs=[*repairs, *more])
 
 
 def _as_index_order(volume: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +124,7 @@ def _as_index_order(volume: Any) -> tuple[np.ndarray, np.ndarray]:
     affine = np.asarray(volume.affine, dtype=np.float64).copy()
     affine[:3, 3] += affine[:3, 0] * (volume.array.shape[0] - 1)
     affine[:3, 0] *= -1
-    return values, orientation_ras_lps(affine[:, [2, 1, 0, 3]])
+    return values, _LPS_TO_RAS @ affine[:, [2, 1, 0, 3]]
 
 
 def _read_flat(dataset: Any) -> Scan:

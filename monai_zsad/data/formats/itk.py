@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.utils import MetaKeys
 
 from monai_zsad.data.checks import MOST_TRAILING_BYTES, check_size, require_volume
 from monai_zsad.data.codes import Repair, refusal
@@ -85,6 +84,7 @@ def read_itk(path: Path, options: ReadOptions) -> Scan:
 
 def _read(path: Path, options: ReadOptions) -> Scan:
     from monai.data import ITKReader
+    from monai.utils import MetaKeys
 
     file = _parse(path)
     shape, components, item_bytes = _declared(path)
