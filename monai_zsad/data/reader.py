@@ -46,8 +46,8 @@ class ScanReader(ImageReader):
     values (rescale slope and intercept of each slice, HU for CT); real-world value maps, VOI windows and the
     presentation LUT are not applied, so MONOCHROME1 is never inverted (a warning is recorded). A 2D image or an X-ray
     is one slice whose position in space is unknown (a warning is recorded). Meta data: ``affine``, ``original_affine``,
-    ``space``, ``spatial_shape``, ``original_channel_dim``, ``modality`` (``""`` if unknown), and joined by line breaks,
-    because MONAI cannot collate lists of different length: ``warnings`` (sentences), ``warning_codes`` (keys of
+    ``space``, ``spatial_shape``, ``original_channel_dim``, ``modality`` (``""`` if unknown), ``colour``, and joined by line
+    breaks, because MONAI cannot collate lists of different length: ``warnings`` (sentences), ``warning_codes`` (keys of
     :data:`monai_zsad.data.REPAIRS`) and ``source_files`` (paths).
 
     Args:
@@ -62,6 +62,10 @@ class ScanReader(ImageReader):
             linearly along the normal), ``"duplicate-slices"`` keeps the first by InstanceNumber, ``"tilted-gantry"``
             resamples onto a right-angled grid. Interpolated slices were never measured: do not draw conclusions
             from them.
+        colour: read a 2D image in true colour, such as a photograph of skin, as (3, X, Y, 1): red, green and blue from
+            0 to 255, with ``colour`` ``"RGB"`` in the meta data (``""`` for grey scans). False refuses it (code
+            ``"colour"``). A picture of a grey scan is read as grey (X, Y, 1) either way, see
+            :func:`~monai_zsad.data.formats.read_image`.
 
     Raises:
         ConfigurationError: if an argument cannot be used.
@@ -82,6 +86,7 @@ class ScanReader(ImageReader):
         max_voxels: int = MAX_VOXELS,
         accept: str | Sequence[str] = (),
         repair: str | Sequence[str] = (),
+        colour: bool = False,
     ) -> None:
         super().__init__()
         accepted, repaired = frozenset(ensure_tuple(accept)), frozenset(ensure_tuple(repair))
@@ -93,7 +98,7 @@ class ScanReader(ImageReader):
             raise ConfigurationError(f"volume={volume!r} must be 0 or more")
         if max_voxels < 1:
             raise ConfigurationError(f"max_voxels={max_voxels!r} must be 1 or more")
-        self.options = ReadOptions(volume, max_voxels, accepted, repaired)
+        self.options = ReadOptions(volume, max_voxels, accepted, repaired, bool(colour))
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:  # noqa: ARG002
         """Always true: :meth:`get_data` decides by the content."""
@@ -122,12 +127,14 @@ class ScanReader(ImageReader):
             scan.repairs += check(scan, paths[0], self.options)
         for warning in scan.warnings:
             _logger.warning("%s: %s", paths[0] if len(paths) == 1 else paths[0].parent, warning)
+        in_colour = scan.values.ndim == 4
         return scan.values, {
             MetaKeys.AFFINE: scan.affine.copy(),
             MetaKeys.ORIGINAL_AFFINE: scan.affine.copy(),
             MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.SPATIAL_SHAPE: np.asarray(scan.values.shape),
-            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
+            MetaKeys.SPATIAL_SHAPE: np.asarray(scan.values.shape[-3:]),
+            MetaKeys.ORIGINAL_CHANNEL_DIM: 0 if in_colour else float("nan"),
+            "colour": "RGB" if in_colour else "",
             "modality": scan.modality,
             "warnings": "\n".join(scan.warnings),
             "warning_codes": "\n".join(scan.warning_codes),

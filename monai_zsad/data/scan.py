@@ -42,7 +42,8 @@ class Scan:
     """A volume as read from its files.
 
     Attributes:
-        values: (X, Y, Z) float32; HU for CT, arbitrary units otherwise.
+        values: (X, Y, Z) float32; HU for CT, arbitrary units otherwise. A 2D image in true colour is (3, X, Y, 1), RGB
+            from 0 to 255.
         affine: (4, 4) float64, voxel index to mm in RAS.
         modality: DICOM's code, or an empty string where the format does not tell.
         repairs: warnings: what was found, and what was repaired.
@@ -73,12 +74,14 @@ class ReadOptions:
         max_voxels: largest volume that is read.
         accept: codes of findings that become warnings.
         repair: codes of faults that are repaired.
+        colour: read a 2D image in true colour as three channels; False refuses it.
     """
 
     volume: int | None = None
     max_voxels: int = MAX_VOXELS
     accept: frozenset[str] = frozenset()
     repair: frozenset[str] = frozenset()
+    colour: bool = False
 
     def refuse(self, where: Path, code: str, finding: str, remedy: str = "") -> Repair:
         """A warning if the finding is accepted; otherwise the scan is refused.
