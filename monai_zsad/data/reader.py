@@ -46,9 +46,9 @@ class ScanReader(ImageReader):
     values (rescale slope and intercept of each slice, HU for CT); real-world value maps, VOI windows and the
     presentation LUT are not applied, so MONOCHROME1 is never inverted (a warning is recorded). A 2D image or an X-ray
     is one slice whose position in space is unknown (a warning is recorded). Meta data: ``affine``, ``original_affine``,
-    ``space``, ``spatial_shape``, ``original_channel_dim``, ``modality`` (``""`` if unknown), ``colour``, and joined by line
-    breaks, because MONAI cannot collate lists of different length: ``warnings`` (sentences), ``warning_codes`` (keys of
-    :data:`monai_zsad.data.REPAIRS`) and ``source_files`` (paths).
+    ``space``, ``spatial_shape``, ``original_channel_dim``, ``modality`` (``""`` if unknown), ``colour``, and joined by
+    line breaks, because MONAI cannot collate lists of different length: ``warnings`` (sentences), ``warning_codes``
+    (keys of :data:`monai_zsad.data.REPAIRS`) and ``source_files`` (paths).
 
     Args:
         volume: which volume of a 4D file to read, counted from 0; None refuses 4D files.
