@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from monai_zsad.errors import OutputError
+
 __all__ = [
     "CASE_FILES",
     "INDEX_FILE",
@@ -21,8 +23,10 @@ __all__ = [
     "SUMMARY_FILE",
     "CaseFile",
     "case_file",
+    "case_folder",
     "final_name",
     "has_results",
+    "make_folder",
     "temporary_name",
 ]
 
@@ -101,6 +105,43 @@ def case_file(case: str, kind: str) -> str:
         'anna_report.html'
     """
     return f"{case}_{CASE_FILES[kind].name}"
+
+
+def case_folder(output_dir: str | os.PathLike[str], case: str) -> Path:
+    """The folder of a case.
+
+    Args:
+        output_dir: folder of the run.
+        case: id of the case.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: if the id cannot name a folder.
+
+    Example:
+        >>> case_folder("out", "anna").as_posix()
+        'out/anna'
+    """
+    if case in ("", ".", "..") or Path(case).name != case:
+        raise OutputError(f"case {case!r} cannot name a folder; use ids from monai_zsad.data.find_scans")
+    return Path(output_dir) / case
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run.
+
+    Args:
+        folder: it and the folders above it may be missing.
+
+    Raises:
+        OutputError: if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}); give another --output_dir") from error
 
 
 def has_results(folder: str | os.PathLike[str]) -> bool:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from monai_zsad.distributed.ranks import use_own_device
 from monai_zsad.flags import parse_flag
+from monai_zsad.workflow.cases.output_folder import check_output as _check_output
 from monai_zsad.workflow.evaluator import guarded
 from monai_zsad.workflow.run import ScreeningRun, end_quickly
-from monai_zsad.workflow.run import check_output as _check_output
 from monai_zsad.writers.base import RunSettings
 
 __all__ = [
@@ -35,8 +36,9 @@ def check_output(
     resume: bool | str = False,
     retry_failed: bool | str = False,
 ) -> None:
-    """See :func:`monai_zsad.workflow.run.check_output`."""
+    """See :func:`monai_zsad.workflow.cases.output_folder.check_output`."""
     resumed = parse_flag("resume", resume) or parse_flag("retry_failed", retry_failed)
+    use_own_device()
     _check_output(output_dir, cases, parse_flag("overwrite", overwrite), resumed)
 
 

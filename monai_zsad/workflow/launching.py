@@ -146,7 +146,7 @@ def _launch(workers: WorkerPlan, config: str, settings: dict[str, Any]) -> bool:
     from monai_zsad.distributed.launcher import absolute, launch
     from monai_zsad.flags import parse_flag
     from monai_zsad.workflow.bundles import read_bundle
-    from monai_zsad.workflow.run import check_output
+    from monai_zsad.workflow.cases.output_folder import check_output
 
     own = absolute(settings)
 

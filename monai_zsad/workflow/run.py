@@ -13,17 +13,18 @@ from typing import Any
 
 from ignite.engine import Engine
 
-from monai_zsad.distributed.ranks import current_rank, use_own_device
+from monai_zsad.distributed.ranks import use_own_device
 from monai_zsad.distributed.sharing import Share, clean_case
 from monai_zsad.errors import OutputError
 from monai_zsad.workflow.case_log import CaseLog
+from monai_zsad.workflow.cases.output_folder import check_output
 from monai_zsad.workflow.options.settings import Settings
 from monai_zsad.workflow.profiling import part_table
-from monai_zsad.writers import CaseLayout, content_hash, fingerprint, is_complete, verify_manifest
-from monai_zsad.writers.run_tables import earlier_records, make_folder, publish, result_table
+from monai_zsad.writers import content_hash, fingerprint, is_complete, verify_manifest
+from monai_zsad.writers.run_tables import earlier_records, publish, result_table
 from monai_zsad.writers.status import StatusRow, read_row, read_rows
 
-__all__ = ["ScreeningRun", "check_output"]
+__all__ = ["ScreeningRun"]
 
 _logger = logging.getLogger(__name__)
 
@@ -67,9 +68,10 @@ class ScreeningRun:
         """Make the folder, and refuse before any computation what would fail or overwrite at the end.
 
         Raises:
-            OutputError: see :func:`check_output`.
+            OutputError: see :func:`~monai_zsad.workflow.cases.output_folder.check_output`.
         """
         settings = self.settings
+        use_own_device()
         check_output(self.folder, self.cases, settings.overwrite, settings.resume or settings.retry_failed)
 
     def skip_complete(self) -> list[str]:
@@ -209,59 +211,6 @@ class ScreeningRun:
         print(result_table([row.summary() for row in shown], self.folder))
         if times := part_table([(row.case, row.parts) for row in self.log.rows]):
             print(times)
-
-
-def check_output(
-    output_dir: str | os.PathLike[str],
-    cases: Sequence[str | Mapping[str, Any]],
-    overwrite: bool = False,
-    resume: bool = False,
-) -> None:
-    """Make the output folder, and refuse before any computation what would fail or overwrite at the end.
-
-    Args:
-        output_dir: folder of the run.
-        cases: ids or records.
-        overwrite: let results of the same cases be replaced.
-        resume: results of the same cases are compared later.
-
-    Raises:
-        OutputError: if the folder cannot be made or written to, or holds results of a case, and both are false.
-
-    Example:
-        >>> import tempfile
-        >>> folder = tempfile.mkdtemp()
-        >>> check_output(folder, ["anna"])
-        >>> (Path(folder) / "anna").mkdir()
-        >>> (Path(folder) / "anna" / "anna_scores.json").touch()
-        >>> check_output(folder, ["anna"])  # doctest: +IGNORE_EXCEPTION_DETAIL
-        Traceback (most recent call last):
-        monai_zsad.errors.OutputError: ... already holds results of anna ...
-    """
-    folder = Path(output_dir).expanduser()
-    use_own_device()
-    make_folder(folder)
-    try:
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written to ({error.strerror}); give another --output_dir") from error
-    if overwrite or resume or current_rank().restarted:
-        return
-    ids = [case if isinstance(case, str) else str(case["case"]) for case in cases]
-    there = [case for case in ids if _has_results(folder, case)]
-    if there:
-        some = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
-        raise OutputError(
-            f"{folder} already holds results of {some}: add --overwrite true to replace them, --resume true to do what "
-            "is missing (with `screen`: --overwrite, --resume), or give another folder"
-        )
-
-
-def _has_results(folder: Path, case: str) -> bool:
-    own = CaseLayout(folder, "", "").filename(subject=case)
-    return own.parent.is_dir() and any(name.startswith(own.name) for name in os.listdir(own.parent))
 
 
 def end_quickly() -> None:

@@ -1,18 +1,23 @@
-"""Common base of all transforms that write files of a case."""
+"""Common base of all transforms that write files of a case, and the paths of these files."""
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from monai.config import KeysCollection
+from monai.data import FolderLayoutBase
 from monai.transforms import MapTransform
 
+from monai_zsad.result_files import case_folder
 from monai_zsad.writers.facts import Meta, described
+from monai_zsad.writers.files import cannot_write
 
-__all__ = ["CaseWriter", "RunSettings"]
+__all__ = ["CaseLayout", "CaseWriter", "RunSettings"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,45 @@ class RunSettings:
 
     findings: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
+
+
+class CaseLayout(FolderLayoutBase):
+    """``<output_dir>/<case>/<case>_<postfix><extension>``: the path of a file of a case.
+
+    MONAI's ``FolderLayout`` derives the name from the source file. For a DICOM series, that is the name of its first
+    slice. In a cohort, it is often the same in every folder, so that a later result silently replaces an earlier one.
+
+    Args:
+        output_dir: folder of the run.
+        postfix: content of the file, such as ``"anomaly"``.
+        extension: extension with its dot.
+        makedirs: make the case's folder.
+
+    Raises:
+        OutputError: if the folder cannot be made.
+
+    Example:
+        >>> CaseLayout("out", "anomaly", ".nii.gz").filename(subject="anna").as_posix()
+        'out/anna/anna_anomaly.nii.gz'
+    """
+
+    def __init__(
+        self, output_dir: str | os.PathLike[str], postfix: str, extension: str, makedirs: bool = False
+    ) -> None:
+        self.output_dir = Path(output_dir).expanduser()
+        self.postfix = postfix
+        self.extension = extension
+        self.makedirs = makedirs
+
+    def filename(self, subject: str = "", **kwargs: object) -> Path:  # noqa: ARG002
+        """Path of the file of the case ``subject``."""
+        folder = case_folder(self.output_dir, subject)
+        if self.makedirs:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise cannot_write(folder, error) from error
+        return folder / f"{subject}_{self.postfix}{self.extension}"
 
 
 class CaseWriter(MapTransform):

@@ -9,8 +9,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
 
 from monai_zsad._version import __version__
 from monai_zsad.errors import OutputError
@@ -70,6 +68,8 @@ def require(data: Mapping[Hashable, Any], needed: Mapping[str, str]) -> None:
 
 def grid_affine(volume: Any) -> np.ndarray:
     """(4, 4) float64, index to mm in RAS; the identity matrix if the volume has no affine."""
+    from monai.data import MetaTensor
+
     return volume.affine.cpu().numpy().astype(np.float64) if isinstance(volume, MetaTensor) else np.eye(4)
 
 
@@ -91,6 +91,8 @@ def scan_facts(data: Mapping[Hashable, Any], key: Hashable) -> dict[str, Any]:
 
 def _meta(data: Mapping[Hashable, Any], key: Hashable) -> Mapping[str, Any]:
     """Meta data of the reader and the preprocessing; after ``Invertd``, some of it exists only in the image."""
+    from monai.data import MetaTensor
+
     meta: dict[str, Any] = {}
     for volume in (data.get("image"), data[key]):
         if isinstance(volume, MetaTensor):
@@ -152,6 +154,7 @@ def without_paths(text: str, files: Sequence[str], name: str) -> str:
 def software() -> dict[str, str]:
     """Versions of the software that made a result."""
     import monai
+    import torch
 
     return {"monai_zsad": __version__, "monai": monai.__version__, "torch": torch.__version__}
 
@@ -160,7 +163,8 @@ def plain(value: Any, name: str) -> Any:
     """Convert to numbers, texts, lists and dictionaries for JSON; NaN and infinity raise an error with their name."""
     if isinstance(value, Mapping):
         return {str(key): plain(item, f"{name}.{key}") for key, item in value.items()}
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+    # Arrays and tensors; texts alone need no torch.
+    if hasattr(value, "tolist"):
         return plain(value.tolist(), name)
     if isinstance(value, list | tuple):
         return [plain(item, f"{name}[{i}]") for i, item in enumerate(value)]

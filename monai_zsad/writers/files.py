@@ -1,4 +1,4 @@
-"""Paths of the files of a case, and writing that leaves either a complete file or none."""
+"""Writing that leaves either a complete file or none."""
 
 from __future__ import annotations
 
@@ -7,53 +7,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from monai.data import FolderLayoutBase
-
 from monai_zsad.errors import OutputError
 from monai_zsad.result_files import final_name, temporary_name
 
-__all__ = ["CaseLayout", "atomic_path", "clean_temporaries"]
-
-
-class CaseLayout(FolderLayoutBase):
-    """``<output_dir>/<case>/<case>_<postfix><extension>``: the path of a file of a case.
-
-    MONAI's ``FolderLayout`` derives the name from the source file. For a DICOM series, that is the name of its first
-    slice. In a cohort, it is often the same in every folder, so that a later result silently replaces an earlier one.
-
-    Args:
-        output_dir: folder of the run.
-        postfix: content of the file, such as ``"anomaly"``.
-        extension: extension with its dot.
-        makedirs: make the case's folder.
-
-    Raises:
-        OutputError: if the folder cannot be made.
-
-    Example:
-        >>> CaseLayout("out", "anomaly", ".nii.gz").filename(subject="anna").as_posix()
-        'out/anna/anna_anomaly.nii.gz'
-    """
-
-    def __init__(
-        self, output_dir: str | os.PathLike[str], postfix: str, extension: str, makedirs: bool = False
-    ) -> None:
-        self.output_dir = Path(output_dir).expanduser()
-        self.postfix = postfix
-        self.extension = extension
-        self.makedirs = makedirs
-
-    def filename(self, subject: str = "", **kwargs: object) -> Path:  # noqa: ARG002
-        """Path of the file of the case ``subject``."""
-        if subject in ("", ".", "..") or Path(subject).name != subject:
-            raise OutputError(f"case {subject!r} cannot name a folder; use ids from monai_zsad.data.find_scans")
-        folder = self.output_dir / subject
-        if self.makedirs:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise _cannot_write(folder, error) from error
-        return folder / f"{subject}_{self.postfix}{self.extension}"
+__all__ = ["atomic_path", "cannot_write", "clean_temporaries"]
 
 
 @contextlib.contextmanager
@@ -90,7 +47,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
         _sync_folder(target.parent)
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -147,7 +104,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _cannot_write(path: Path, error: OSError) -> OutputError:
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """The error of a file that cannot be written, with the remedy."""
     if isinstance(error, OutputError):
         return error
     reason = (error.strerror or str(error) or type(error).__name__).lower()

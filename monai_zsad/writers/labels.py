@@ -15,10 +15,10 @@ from scipy import ndimage
 
 from monai_zsad.errors import ConfigurationError, OutputError
 from monai_zsad.result_files import CASE_FILES
-from monai_zsad.writers.base import CaseWriter
+from monai_zsad.writers.base import CaseLayout, CaseWriter
 from monai_zsad.writers.facts import require
 from monai_zsad.writers.figures.drawing import suspicion_colours
-from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.files import atomic_path
 from monai_zsad.writers.nifti import SaveCase
 
 __all__ = ["SaveLabelsD", "SaveLabelsDict", "SaveLabelsd", "save_segmentation"]

@@ -16,8 +16,8 @@ from monai.utils import get_equivalent_dtype
 
 from monai_zsad.errors import ConfigurationError, OutputError
 from monai_zsad.result_files import CASE_FILES
-from monai_zsad.writers.base import CaseWriter
-from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.base import CaseLayout, CaseWriter
+from monai_zsad.writers.files import atomic_path
 
 __all__ = ["AtomicNibabelWriter", "SaveCase", "SaveCaseD", "SaveCaseDict", "SaveCased"]
 

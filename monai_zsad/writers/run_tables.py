@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from monai_zsad._version import __version__
-from monai_zsad.errors import OutputError
-from monai_zsad.result_files import SUMMARY_FILE
+from monai_zsad.result_files import SUMMARY_FILE, make_folder
 from monai_zsad.writers.files import atomic_path
 from monai_zsad.writers.pages.index import write_index
 from monai_zsad.writers.status import StatusRow, write_tables
 
-__all__ = ["earlier_records", "make_folder", "publish", "result_table", "write_summary"]
+__all__ = ["earlier_records", "publish", "result_table", "write_summary"]
 
 
 def write_summary(output_dir: str | os.PathLike[str], cases: Sequence[Mapping[str, Any]]) -> None:
@@ -96,15 +95,3 @@ def result_table(cases: Sequence[Mapping[str, Any]], output_dir: object = None) 
         lines.append(f"results: {output_dir}")
     lines.append(f"{len(ordered) - len(failures)} done, {len(failures)} failed")
     return "\n".join(lines)
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder of a run.
-
-    Raises:
-        OutputError: if it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}); give another --output_dir") from error

@@ -29,9 +29,9 @@ from monai.transforms import (
 from monai_zsad.data import ScanReader, ScreeningDataset, find_scans
 from monai_zsad.errors import InputError, OutputError
 from monai_zsad.workflow import ScreeningEvaluator, ScreeningRun, Settings, friendly_errors
+from monai_zsad.workflow.cases.output_folder import check_output
 from monai_zsad.workflow.cases.redaction import redact_cases
 from monai_zsad.workflow.evaluator import guarded
-from monai_zsad.workflow.run import check_output
 from monai_zsad.writers import SaveCased, SavePreviewd, SaveScoresd
 
 AFFINE = np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -6], [0, 0, 3, 7], [0, 0, 0, 1]])

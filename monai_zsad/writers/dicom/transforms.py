@@ -15,7 +15,7 @@ from monai.transforms import Transform
 
 from monai_zsad.errors import ConfigurationError, OutputError
 from monai_zsad.result_files import CASE_FILES
-from monai_zsad.writers.base import CaseWriter
+from monai_zsad.writers.base import CaseLayout, CaseWriter
 from monai_zsad.writers.dicom.capture import dicom_capture
 from monai_zsad.writers.dicom.parametric_map import MAP_TYPES, dicom_parametric_map
 from monai_zsad.writers.dicom.report import dicom_report
@@ -23,7 +23,7 @@ from monai_zsad.writers.dicom.segmentation import Candidate, dicom_segmentation
 from monai_zsad.writers.dicom.source import SourceSeries, header_errors, read_source
 from monai_zsad.writers.facts import Meta, described
 from monai_zsad.writers.figures.views import on_grid
-from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.files import atomic_path
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -11,7 +11,7 @@ import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
 
 from monai_zsad.result_files import CASE_FILES
-from monai_zsad.writers.base import CaseWriter
+from monai_zsad.writers.base import CaseLayout, CaseWriter
 from monai_zsad.writers.facts import SEEDED_WARNING, Meta, is_seeded
 from monai_zsad.writers.figures.drawing import (
     BACKGROUND,
@@ -27,7 +27,7 @@ from monai_zsad.writers.figures.drawing import (
     slice_label,
 )
 from monai_zsad.writers.figures.views import make_view, on_grid
-from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.files import atomic_path
 
 __all__ = ["SavePreviewD", "SavePreviewDict", "SavePreviewd", "most_suspicious", "save_preview"]
 

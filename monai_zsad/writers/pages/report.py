@@ -11,12 +11,12 @@ from monai.config import KeysCollection
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.result_files import CASE_FILES
-from monai_zsad.writers.base import CaseWriter
+from monai_zsad.writers.base import CaseLayout, CaseWriter
 from monai_zsad.writers.facts import SEEDED_WARNING, Meta, require
 from monai_zsad.writers.figures.drawing import suspicion_colours
 from monai_zsad.writers.figures.key_slices import KeySlices, key_slices
 from monai_zsad.writers.figures.views import PLANES, make_view, on_grid
-from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.files import atomic_path
 from monai_zsad.writers.pages.values import NOTHING, TIMES, decimal, render, shown
 from monai_zsad.writers.records.findings import findings
 

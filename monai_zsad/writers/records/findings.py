@@ -13,7 +13,7 @@ from monai.config import KeysCollection
 
 from monai_zsad.errors import OutputError
 from monai_zsad.result_files import CASE_FILES
-from monai_zsad.writers.base import CaseWriter
+from monai_zsad.writers.base import CaseLayout, CaseWriter
 from monai_zsad.writers.facts import (
     SEEDED_WARNING,
     Meta,
@@ -25,7 +25,7 @@ from monai_zsad.writers.facts import (
     software,
     warnings_of,
 )
-from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.files import atomic_path
 
 __all__ = [
     "FINDINGS_COLUMNS",

@@ -15,9 +15,9 @@ from monai.data import MetaTensor
 
 from monai_zsad.errors import OutputError
 from monai_zsad.result_files import CASE_FILES, final_name
-from monai_zsad.writers.base import CaseWriter
+from monai_zsad.writers.base import CaseLayout, CaseWriter
 from monai_zsad.writers.facts import Meta, require, software
-from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.files import atomic_path
 from monai_zsad.writers.records.fingerprint import Fingerprint, file_hash, fingerprint
 
 __all__ = [

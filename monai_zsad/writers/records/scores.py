@@ -10,9 +10,9 @@ from typing import Any
 from monai.config import KeysCollection
 
 from monai_zsad.result_files import CASE_FILES
-from monai_zsad.writers.base import CaseWriter
+from monai_zsad.writers.base import CaseLayout, CaseWriter
 from monai_zsad.writers.facts import SEEDED_WARNING, Meta, is_seeded, plain, require, scan_facts, software, warnings_of
-from monai_zsad.writers.files import CaseLayout, atomic_path
+from monai_zsad.writers.files import atomic_path
 
 __all__ = [
     "SCHEMA_VERSION",

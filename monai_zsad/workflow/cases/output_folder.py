@@ -1,0 +1,66 @@
+"""The output folder of a run: whether it can be used, and whether it holds results of the same cases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_zsad.distributed.ranks import current_rank
+from monai_zsad.errors import OutputError
+from monai_zsad.result_files import case_folder, make_folder
+
+__all__ = ["check_output"]
+
+
+def check_output(
+    output_dir: str | os.PathLike[str],
+    cases: Sequence[str | Mapping[str, Any]],
+    overwrite: bool = False,
+    resume: bool = False,
+) -> None:
+    """Make the output folder, and refuse before any computation what would fail or overwrite at the end.
+
+    Args:
+        output_dir: folder of the run.
+        cases: ids or records.
+        overwrite: let results of the same cases be replaced.
+        resume: results of the same cases are compared later.
+
+    Raises:
+        OutputError: if the folder cannot be made or written to, or holds results of a case, and both are false.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> check_output(folder, ["anna"])
+        >>> (Path(folder) / "anna").mkdir()
+        >>> (Path(folder) / "anna" / "anna_scores.json").touch()
+        >>> check_output(folder, ["anna"])  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        monai_zsad.errors.OutputError: ... already holds results of anna ...
+    """
+    folder = Path(output_dir).expanduser()
+    make_folder(folder)
+    try:
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written to ({error.strerror}); give another --output_dir") from error
+    if overwrite or resume or current_rank().restarted:
+        return
+    ids = [case if isinstance(case, str) else str(case["case"]) for case in cases]
+    there = [case for case in ids if _has_results(folder, case)]
+    if there:
+        some = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
+        raise OutputError(
+            f"{folder} already holds results of {some}: add --overwrite true to replace them, --resume true to do what "
+            "is missing (with `screen`: --overwrite, --resume), or give another folder"
+        )
+
+
+def _has_results(folder: Path, case: str) -> bool:
+    own = case_folder(folder, case)
+    return own.is_dir() and any(name.startswith(f"{case}_") for name in os.listdir(own))
