@@ -12,6 +12,7 @@ from typing import Any
 
 from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.dicom.files import BARE_SUFFIXES, limit_deflated, may_be_bare
+from monai_zsad.data.dicom.numbers import mend_numbers
 from monai_zsad.data.dicom.volume import is_flat
 from monai_zsad.data.scan import READ_ERRORS
 
@@ -96,7 +97,7 @@ class Series:
         return Path(os.path.commonpath([file.parent for file, _ in self.members]))
 
 
-def group_series(files: Sequence[Path]) -> tuple[list[Series], list[Series]]:
+def group_series(files: Sequence[Path], unread: list[Path] | None = None) -> tuple[list[Series], list[Series]]:
     """Group the DICOM files among ``files``; other files are ignored.
 
     Several volumes under one series (echoes, time points) become one entry each, and so do 2D images such as X-rays.
@@ -104,6 +105,7 @@ def group_series(files: Sequence[Path]) -> tuple[list[Series], list[Series]]:
 
     Args:
         files: in any order.
+        unread: receives the unreadable DICOM files that belong to no series.
 
     Returns:
         The series that are scans, in the order of their first files, and those that are not (localizers, captures,
@@ -128,7 +130,9 @@ def group_series(files: Sequence[Path]) -> tuple[list[Series], list[Series]]:
     for reason, count in sorted(counts.items()):
         _logger.info("left out %d DICOM file%s: %s", count, "s" if count > 1 else "", reason)
     _note_neighbours(kept, skipped)
-    _assign_broken(broken, kept)
+    alone = _assign_broken(broken, kept)
+    if unread is not None:
+        unread += alone
     return kept, skipped
 
 
@@ -197,6 +201,7 @@ def _read_header(file: Path) -> Header | None:
             return None
         limit_deflated(file)
         ds = pydicom.dcmread(file, stop_before_pixels=True, force=force, specific_tags=list(_TAGS))
+        mend_numbers(ds)
         kind = ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID")
         # Every object except a DICOMDIR has a series; otherwise the file was truncated within its header.
         if not ds.get("SeriesInstanceUID") and kind != _DIRECTORY:
@@ -282,15 +287,16 @@ def _note_neighbours(kept: Sequence[Series], skipped: Sequence[Series]) -> None:
             one.repairs = [*one.repairs, Repair("set-aside", sentence)]
 
 
-def _assign_broken(broken: Sequence[Path], series: Sequence[Series]) -> None:
+def _assign_broken(broken: Sequence[Path], series: Sequence[Series]) -> list[Path]:
+    """Give unreadable files to the series in their folder, and return those that belong to none, or perhaps to one."""
+    alone = []
     for file in broken:
         beside = [one for one in series if one.folder == file.parent]
         for one in beside if len(beside) > 1 else ():
             sentence = "an unreadable file lies in the folder of this series and may belong to it"
             one.repairs = [*one.repairs, Repair("unreadable-beside", sentence)]
-        if len(beside) > 1:
-            _logger.warning("%s is unreadable and may belong to one of the series in its folder", file)
-        elif beside:
+        if len(beside) == 1:
             beside[0].members.append((file, None))
         else:
-            _logger.warning("%s was ignored: it has the name of a DICOM file, but it cannot be read as DICOM", file)
+            alone.append(file)
+    return alone

@@ -1,0 +1,136 @@
+"""Numbers that a DICOM header holds as text (VR IS and DS): what is malformed, what can be mended, what is a label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Mended", "mend_numbers"]
+
+# Malformed, these are refused by the checks of reading; any other malformed number is a label, and decides nothing.
+_DECIDING = frozenset(
+    {
+        "PixelSpacing",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "RescaleSlope",
+        "RescaleIntercept",
+        "NumberOfFrames",
+    }
+)
+# Series are split by these, so that the text is kept for the comparison even if it is no number.
+_COMPARED = frozenset(
+    {
+        "AcquisitionNumber",
+        "EchoNumbers",
+        "EchoTime",
+        "InversionTime",
+        "TemporalPositionIdentifier",
+        "TriggerTime",
+    }
+)
+_NESTED = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_INTEGER = re.compile(rb" *[+-]?\d+(\.0*)? *")
+_DECIMAL = re.compile(rb" *([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)) *", re.IGNORECASE)
+_COMMA = re.compile(rb" *[+-]?\d*,\d+([eE][+-]?\d+)? *")
+_THOUSANDS = re.compile(rb" *[+-]?[1-9]\d{0,2},\d{3} *")
+
+
+@dataclass
+class Mended:
+    """What was found in the numbers of a header.
+
+    Attributes:
+        commas: keywords of values and positions whose decimal commas were read as decimal points.
+        bad: keywords of values and positions that are not numbers; they are empty now.
+    """
+
+    commas: list[str] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+
+
+def mend_numbers(dataset: Any) -> Mended:
+    r"""Make the numbers of a data set readable, in place, before pydicom converts them and raises.
+
+    A decimal comma becomes a decimal point. A comma is never taken as a separator of values, and a rescale such as
+    ``-1,024`` is refused, because the comma may separate thousands. Numbers that are labels, such as a SeriesNumber
+    ``3A`` or ``3\1``, are emptied, as if they were not stated; those by which volumes are told apart become texts.
+
+    Args:
+        dataset: as read, before its elements are used. Functional groups of an enhanced file are mended, too.
+
+    Returns:
+        What was mended, and what decides a value or a position and is not a number.
+
+    Example:
+        >>> from pydicom import Dataset
+        >>> from pydicom.dataelem import RawDataElement
+        >>> from pydicom.tag import Tag
+        >>> dataset, spacing, number = Dataset(), Tag("PixelSpacing"), Tag("SeriesNumber")
+        >>> for tag, vr, value in ((spacing, "DS", b"0,5\\0,75"), (number, "IS", b"3A")):
+        ...     dataset[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+        >>> mend_numbers(dataset).commas, dataset.PixelSpacing, dataset.SeriesNumber
+        (['PixelSpacing'], [0.5, 0.75], None)
+    """
+    found = Mended()
+    for part in _parts(dataset):
+        for tag in list(part.keys()):
+            _mend_element(part, tag, found)
+    return found
+
+
+def _parts(dataset: Any) -> Iterator[Any]:
+    """The data set, and the items of the functional groups of its frames."""
+    yield dataset
+    for name in _NESTED:
+        for frame in dataset.get(name) or ():
+            for tag in frame.keys():  # noqa: SIM118 - iterating over a data set would convert its elements
+                if _kind(frame.get_item(tag)) == "SQ":
+                    yield from frame[tag].value
+
+
+def _kind(element: Any) -> str:
+    """The VR of an element, or an empty string for an element that is not in the standard."""
+    from pydicom.datadict import dictionary_VR
+
+    try:
+        return "" if element.tag.is_private else str(element.VR or dictionary_VR(element.tag))
+    except KeyError:
+        return ""
+
+
+def _mend_element(dataset: Any, tag: Any, found: Mended) -> None:
+    from pydicom.datadict import dictionary_VM, keyword_for_tag
+
+    raw = dataset.get_item(tag, keep_deferred=True)
+    value, kind = getattr(raw, "value", None), _kind(raw)
+    # Values that pydicom has converted are well formed.
+    if kind not in ("IS", "DS") or not isinstance(value, bytes):
+        return
+    parts, keyword = value.rstrip(b"\0 ").split(b"\\"), keyword_for_tag(tag)
+    several = len(parts) > 1 and (keyword == "" or dictionary_VM(tag) == "1")
+    pattern = _INTEGER if kind == "IS" else _DECIMAL
+    if parts == [b""] or (all(map(pattern.fullmatch, parts)) and not several):
+        return
+    fixed = None if kind == "IS" or several else _with_points(parts, keyword)
+    if fixed is not None:
+        dataset[tag] = raw._replace(value=fixed, length=len(fixed))
+        if keyword in _DECIDING:
+            found.commas.append(keyword)
+        return
+    compared = keyword in _COMPARED
+    del dataset[tag]
+    dataset.add_new(tag, "LO" if compared else kind, value.decode("latin-1").strip("\0 ") if compared else None)
+    if keyword in _DECIDING:
+        found.bad.append(keyword)
+
+
+def _with_points(parts: list[bytes], keyword: str) -> bytes | None:
+    """The values with decimal points for commas, or None if a comma may be something else."""
+    if not all(_COMMA.fullmatch(part) or _DECIMAL.fullmatch(part) for part in parts):
+        return None
+    if keyword.startswith("Rescale") and any(map(_THOUSANDS.fullmatch, parts)):
+        return None
+    return b"\\".join(part.replace(b",", b".") for part in parts)
