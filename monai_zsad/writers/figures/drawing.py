@@ -102,7 +102,7 @@ def map_range(heat: np.ndarray, body: np.ndarray) -> tuple[float, float]:
 def draw_slice(
     axes: Any, view: View, index: int, grey: tuple[float, float], heat_range: tuple[float, float] | None = None
 ) -> None:
-    """Draw a slice with the letters of its sides.
+    """Draw a slice with the letters of its sides; a photograph in its colours and without letters.
 
     Args:
         axes: matplotlib axes.
@@ -124,13 +124,18 @@ def draw_slice(
     axis = view.axis
     across, down = (length for i, length in enumerate(view.spacing) if i != axis)
     options = {"aspect": down / across, "interpolation": "bilinear"}
-    axes.imshow(upright(view.scan, axis, index), cmap="gray", vmin=grey[0], vmax=grey[1], **options)
+    if view.colour is None:
+        axes.imshow(upright(view.scan, axis, index), cmap="gray", vmin=grey[0], vmax=grey[1], **options)
+    else:
+        axes.imshow(np.stack([upright(channel, axis, index) for channel in view.colour], axis=-1), **options)
     if heat_range is not None:
         heat = upright(view.heat, axis, index)
         low, high = heat_range
         share = np.clip((heat - low) / (high - low), 0.0, 1.0)
         axes.imshow(heat, cmap="inferno", vmin=low, vmax=high, alpha=0.75 * np.clip(2.5 * share, 0.0, 1.0), **options)
     axes.set_axis_off()
+    if view.colour is not None:  # a photograph does not show the patient's sides
+        return
     for letter, (x, y) in zip(_EDGES[axis], ((0.03, 0.5), (0.97, 0.5), (0.5, 0.965), (0.5, 0.035)), strict=True):
         edge = [withStroke(linewidth=1.5, foreground="black")]  # for letters on bright tissue
         # Without snapping to pixels: in a small figure, an L would lose its foot and look like an I.

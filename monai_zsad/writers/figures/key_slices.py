@@ -35,13 +35,13 @@ class KeySlices:
     Attributes:
         pictures: caption (number and position of the slice) and PNG of each slice, most suspicious first.
         candidates: ids of the candidates whose peaks are in each slice.
-        grey: values of the shown scan that are black and white.
+        grey: values of the shown scan that are black and white; None for a picture in colour.
         limits: map values where the colours begin and end.
     """
 
     pictures: tuple[tuple[str, bytes], ...]
     candidates: tuple[tuple[int, ...], ...]
-    grey: tuple[float, float]
+    grey: tuple[float, float] | None
     limits: tuple[float, float]
 
 
@@ -74,7 +74,7 @@ def key_slices(
             for index in chosen
         ),
         candidates=tuple(tuple(own) for own in chosen.values()),
-        grey=grey,
+        grey=grey if view.colour is None else None,
         limits=heat_range,
     )
 

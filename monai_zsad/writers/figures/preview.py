@@ -115,7 +115,8 @@ def save_preview(
             if row == 0:
                 axes.set_title(slice_label(view, index), color=INK, fontsize=9, pad=4)
     colour_bar(figure, grid, heat_range, size[0])
-    figure.text(0.1 / size[0], 0.13 / size[1], grey_label(grey), color=INK, fontsize=8, va="center")
+    window = grey_label(grey) if view.colour is None else ""
+    figure.text(0.1 / size[0], 0.13 / size[1], window, color=INK, fontsize=8, va="center")
     headline(figure, title, volume_score, banner, size[1])
     target = Path(path)
     with atomic_path(target) as temporary:

@@ -23,12 +23,13 @@ class View:
     """Scan, map and labels on one grid, with axes nearest to R, A, S; made by :func:`make_view`.
 
     Attributes:
-        scan: (X, Y, Z), in the scan's own unit.
+        scan: (X, Y, Z), in the scan's own unit; of a picture in colour, its brightness.
         heat: map (X, Y, Z).
         affine: (4, 4), index to mm in RAS.
         source_affine: (4, 4), index in the scan's file to mm in RAS.
         axis: axis through the shown plane.
         labels: (X, Y, Z), 0 outside of the candidates.
+        colour: (3, X, Y, Z), red, green and blue in [0, 1]; None for grey scans.
     """
 
     scan: np.ndarray
@@ -37,6 +38,7 @@ class View:
     source_affine: np.ndarray
     axis: int
     labels: np.ndarray | None = None
+    colour: np.ndarray | None = None
 
     @property
     def spacing(self) -> list[float]:
@@ -65,8 +67,16 @@ def _array(volume: NdarrayOrTensor) -> np.ndarray:
     return array[0] if array.ndim == 4 else array
 
 
+def _colours(scan: NdarrayOrTensor) -> np.ndarray | None:
+    """(3, X, Y, Z) in [0, 1] of a picture in colour, as it was read (0 to 255) or as the network saw it; else None."""
+    if not (isinstance(scan, MetaTensor) and scan.meta.get("colour") == "RGB" and len(scan) == 3):
+        return None
+    values = scan.detach().cpu().float().numpy()
+    return np.clip(values / (255.0 if values.max() > 1.0 else 1.0), 0.0, 1.0)
+
+
 def on_grid(volume: NdarrayOrTensor, like: NdarrayOrTensor) -> NdarrayOrTensor:
-    """The first channel of a volume (C, X, Y, Z) on the grid of another, by trilinear interpolation if they differ.
+    """A volume (C, X, Y, Z) on the grid of another, by trilinear interpolation if they differ.
 
     So a cropped and resampled scan (the input of the network) can be shown with a map on the grid of the original scan.
     Voxels outside of the volume get its smallest value.
@@ -76,7 +86,7 @@ def on_grid(volume: NdarrayOrTensor, like: NdarrayOrTensor) -> NdarrayOrTensor:
         like: (C, X, Y, Z) on the grid of the result.
 
     Returns:
-        (1, X, Y, Z) on that grid, or ``volume`` itself if it is on that grid already.
+        The first channel, or all of a picture in colour, on that grid; ``volume`` itself if it is on that grid already.
     """
     from scipy import ndimage
 
@@ -85,13 +95,19 @@ def on_grid(volume: NdarrayOrTensor, like: NdarrayOrTensor) -> NdarrayOrTensor:
     own, wanted = volume.affine.cpu().numpy(), like.affine.cpu().numpy()
     if volume.shape[-3:] == like.shape[-3:] and np.allclose(own, wanted, atol=1e-3):
         return volume
-    values = _array(volume)
+    colours = _colours(volume)
     # MONAI's ResampleToMatch needs a grid of three numbers per voxel, gigabytes for a large CT.
     matrix = np.linalg.inv(own) @ wanted
     shape = tuple(like.shape[-3:])
-    moved = ndimage.affine_transform(values, matrix, output_shape=shape, order=1, cval=float(values.min()))
+    moved = [
+        ndimage.affine_transform(values, matrix, output_shape=shape, order=1, cval=float(values.min()))
+        for values in ([_array(volume)] if colours is None else colours)
+    ]
     source = like.meta.get("original_affine")
-    return MetaTensor(moved[None], affine=like.affine, meta={} if source is None else {"original_affine": source})
+    meta = {} if source is None else {"original_affine": source}
+    if colours is not None:
+        meta["colour"] = "RGB"
+    return MetaTensor(np.stack(moved), affine=like.affine, meta=meta)
 
 
 def make_view(
@@ -104,7 +120,7 @@ def make_view(
     """Check that scan, map and labels lie on one grid, and turn them to the axes nearest to R, A, S.
 
     Args:
-        scan: (X, Y, Z) or (C, X, Y, Z), the first channel is shown.
+        scan: (X, Y, Z) or (C, X, Y, Z), the first channel is shown; all three of a picture in colour.
         heat: map of the same size; give the scan again to draw no map.
         affine: (4, 4), index to mm in RAS; None takes the affine of the scan.
         plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None: that of the scan's third axis.
@@ -130,7 +146,8 @@ def make_view(
     grid = scan.affine.cpu().numpy() if affine is None and isinstance(scan, MetaTensor) else affine
     if grid is None:
         raise ConfigurationError("affine is missing: give it, or a MetaTensor as scan")
-    image, values = _array(scan), _array(heat)
+    colours = _colours(scan)
+    image, values = _array(scan) if colours is None else colours.mean(axis=0), _array(heat)
     if image.shape != values.shape or image.ndim != 3:
         raise ConfigurationError(f"scan {image.shape} and map {values.shape} are not two volumes on one grid")
     if isinstance(heat, MetaTensor) and not np.allclose(heat.affine.cpu().numpy(), grid, atol=1e-3):
@@ -153,6 +170,9 @@ def make_view(
         source_affine=grid if source is None else np.asarray(source, dtype=np.float64),
         axis=int(turn[2, 0]) if plane is None else PLANES[plane],
         labels=None if marked is None else orientations.apply_orientation(marked, turn),
+        colour=None
+        if colours is None
+        else np.stack([orientations.apply_orientation(channel, turn) for channel in colours]),
     )
 
 

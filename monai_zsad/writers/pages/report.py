@@ -158,7 +158,7 @@ def _page(content: Mapping[str, Any], slices: KeySlices) -> str:
         "candidates": [_candidate(*pair) for pair in zip(candidates, colours, strict=True)],
         "calibrated": any(found["p_value"] is not None for found in candidates),
         "pictures": _pictures(slices),
-        "grey": [f"{value:.4g}" for value in slices.grey],
+        "grey": [f"{value:.4g}" for value in slices.grey or ()],
         "limits": [decimal(value) for value in slices.limits],
         "intensity": content["scan"]["intensity"],
         "scan": _scan(content["scan"]),
