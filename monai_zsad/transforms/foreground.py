@@ -21,6 +21,8 @@ __all__ = ["BodyMask", "BodyMaskD", "BodyMaskDict", "BodyMaskd"]
 
 _AIR_HU = -1024.0
 _THRESHOLD_SAMPLES = 20_000_000
+# Share of a photograph's largest value: brighter than the noise of a black surround.
+_BLACK = 1 / 16
 
 
 def _otsu(values: np.ndarray, floor: float | None) -> float:
@@ -68,7 +70,9 @@ class BodyMask(Transform):
     three array directions. A gap between limbs that enclose it is filled too.
 
     Otsu's threshold does not depend on an offset or a scale of the values. In a CT (``meta["modality"] == "CT"``),
-    values below -1024 HU count as air, because they are the padding around a round field of view.
+    values below -1024 HU count as air, because they are the padding around a round field of view. In a photograph
+    (``meta["colour"] == "RGB"``), only the black surround is background: there Otsu's threshold would separate dark
+    lesions from the skin around them.
 
     Args:
         method: ``"otsu"``, or a threshold in the units of the volume: voxels above it are the body.
@@ -134,7 +138,10 @@ class BodyMask(Transform):
             if values.min() == values.max():
                 return np.ones(values.shape, dtype=bool)
             meta = volume.meta if isinstance(volume, MetaTensor) else {}
-            mask = values > _otsu(values, _AIR_HU if str(meta.get("modality", "")).upper() == "CT" else None)
+            if meta.get("colour") == "RGB":
+                mask = values > _BLACK * values.max()
+            else:
+                mask = values > _otsu(values, _AIR_HU if str(meta.get("modality", "")).upper() == "CT" else None)
         else:
             mask = values > self.method
             if not mask.any():

@@ -14,8 +14,9 @@ from monai.utils import TransformBackends
 
 from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.transforms._volume import as_volume, describe, each_voxel, require_finite
-from monai_zsad.transforms.ct_windows import CTWindow, WindowSpec, parse_windows
+from monai_zsad.transforms.ct_windows import CTWindow
 from monai_zsad.transforms.foreground import BodyMask
+from monai_zsad.transforms.hu_windows import WindowSpec, parse_windows
 
 __all__ = [
     "ForegroundPercentileScale",
@@ -162,10 +163,11 @@ class ForegroundPercentileScaled(MapTransform):
 
 
 class ScanIntensity(Transform):
-    """Choose between CT windows and percentiles.
+    """Choose between CT windows and percentiles; photographs keep their colours.
 
-    It applies :class:`CTWindow` or :class:`ForegroundPercentileScale`, with ``"auto"`` according to the scan. MONAI has
-    no transform that depends on the modality. It must come before padding, because 0 HU is not black.
+    It applies :class:`CTWindow` or :class:`ForegroundPercentileScale`, with ``"auto"`` according to the scan. A picture
+    in true colour (``meta["colour"] == "RGB"``, values from 0 to 255) is divided by 255, whatever the window is. MONAI
+    has no transform that depends on the modality. It must come before padding, because 0 HU is not black.
 
     Args:
         window: ``"auto"`` (a CT by its ``meta["modality"]`` gets ``ct_window``, everything else percentiles),
@@ -220,6 +222,9 @@ class ScanIntensity(Transform):
         """
         volume = as_volume(img)
         meta = volume.meta if isinstance(volume, MetaTensor) else {}
+        if meta.get("colour") == "RGB":
+            # The methods were made for such pictures. Scaling each channel by itself would change the colours.
+            return _record(each_voxel(volume, lambda values: values.float() / 255), "8-bit colour divided by 255")
         is_ct = str(meta.get("modality", "")).strip().upper() == "CT"
         if self.window == "percentile" or (self.window == "auto" and not is_ct):
             return self._percentile(volume)
