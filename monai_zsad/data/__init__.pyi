@@ -24,12 +24,14 @@ from .benchmarks.transforms import (
     resize_mask,
     resize_picture,
 )
-from .codes import ACCEPTABLE, CODES, REFUSALS, REPAIRABLE, REPAIRS, Code, Repair
+from .codes import ACCEPTABLE, CODES, LEFT_OUT, REFUSALS, REPAIRABLE, REPAIRS, Code, Repair
 from .dataset import ScreeningDataset
 from .dicom import read_dicom
 from .discovery import (
     DicomwebLogin,
+    FoundScans,
     FoundSeries,
+    LeftOut,
     RemoteSeries,
     extract_archive,
     find_scans,
@@ -50,9 +52,12 @@ __all__ = [
     "CODES",
     "Code",
     "DicomwebLogin",
+    "FoundScans",
     "FoundSeries",
     "IMAGE_SUFFIXES",
     "LAYOUTS",
+    "LEFT_OUT",
+    "LeftOut",
     "LoadMask",
     "LoadMaskD",
     "LoadMaskDict",

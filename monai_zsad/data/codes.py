@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from monai_zsad.errors import InputError
 
-__all__ = ["ACCEPTABLE", "CODES", "REFUSALS", "REPAIRABLE", "REPAIRS", "Code", "Repair", "refusal"]
+__all__ = ["ACCEPTABLE", "CODES", "LEFT_OUT", "REFUSALS", "REPAIRABLE", "REPAIRS", "Code", "Repair", "refusal"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,13 @@ class Code:
     Attributes:
         kind: ``"refusal"``: the scan is not read; ``"acceptable"``: a refusal that becomes a warning by
             ``ScanReader(accept=...)``; ``"repairable"``: a refusal that becomes a repair by ``ScanReader(repair=...)``;
-            ``"warning"``: the scan is read, and the finding is recorded.
+            ``"warning"``: the scan is read, and the finding is recorded; ``"left-out"``: the input is no scan, and it
+            is left out of the run on purpose.
         meaning: what was found.
         remedy: what the user can do, where a check does not name a more specific remedy; empty for warnings.
     """
 
-    kind: Literal["refusal", "acceptable", "repairable", "warning"]
+    kind: Literal["refusal", "acceptable", "repairable", "warning", "left-out"]
     meaning: str
     remedy: str = ""
 
@@ -55,6 +56,21 @@ CODES: dict[str, Code] = {
         "an archive with links, encrypted members, or members outside of its folder",
         "unpack it yourself and give the folder",
     ),
+    # beside the scans
+    "unread-archive": Code("refusal", "an archive that is not unpacked", "unpack it and give the folder"),
+    "unread-format": Code("refusal", "a file of a format that is not read", "convert it to NIfTI"),
+    "closed": Code("refusal", "a folder that cannot be opened", "give yourself the right to read it"),
+    "localizer": Code("left-out", "a DICOM localizer", "give the series that it was made for"),
+    "capture": Code("left-out", "a DICOM secondary capture", "give the images that it shows"),
+    "other-object": Code(
+        "left-out",
+        "a DICOM object that is not an image, such as SEG or SR, beside scans",
+        "give the images that it was made from",
+    ),
+    "mask": Code("left-out", "a mask or a segmentation", "to screen it, give the path of the file itself"),
+    "picture": Code("left-out", "a 2D image beside scans", "to screen it, give the path of the file itself"),
+    "copy": Code("left-out", "a copy, in an archive, of a scan outside of it", "nothing is missing"),
+    "earlier-results": Code("left-out", "a folder with results of an earlier run", "give the scans themselves"),
     # the file
     "empty-file": Code("refusal", "a file of zero bytes", _COPY),
     "damaged": Code("refusal", "a file that is truncated, has a wrong checksum, or has an unknown format", _COPY),
@@ -69,7 +85,7 @@ CODES: dict[str, Code] = {
         "write the scan as one file",
     ),
     "no-pixels": Code("refusal", "a DICOM file without pixel data", _COPY),
-    "no-codec": Code("refusal", "compressed DICOM whose decoder is not installed", "export it uncompressed"),
+    "no-codec": Code("refusal", "compressed or packed data whose decoder is not installed", "export it uncompressed"),
     "undecodable": Code("refusal", "DICOM pixel data that cannot be decoded", "export it again"),
     "not-an-image": Code(
         "refusal",
@@ -85,6 +101,11 @@ CODES: dict[str, Code] = {
     "colour": Code(
         "refusal", "a colour image where one grey value per pixel is needed", "give it with one grey value per pixel"
     ),
+    "transparent": Code(
+        "refusal",
+        "a 2D image with transparent pixels inside, whose values depend on the background",
+        "save it without transparency",
+    ),
     "not-3d": Code("refusal", "a volume that does not have three dimensions", "give one 3D volume"),
     "no-such-volume": Code("refusal", "a chosen volume of a 4D scan that does not exist", "choose one of them"),
     "non-finite": Code("refusal", "more NaN or infinite voxels than can be replaced", "export the scan again"),
@@ -96,7 +117,7 @@ CODES: dict[str, Code] = {
     "no-geometry": Code("acceptable", "position, orientation or spacing are not stated", _GEOMETRY),
     "forms-disagree": Code(
         "acceptable",
-        "sform and qform of a NIfTI file place its voxels differently",
+        "a header places its voxels in two ways that differ, for example sform and qform of a NIfTI file",
         "correct one of them, or set its code to 0",
     ),
     "wrong-unit": Code("refusal", "lengths in another unit than mm", "write it with a spacing in mm"),
@@ -148,6 +169,15 @@ CODES: dict[str, Code] = {
     "no-position": Code(
         "warning", "a 2D image without a position in space: lengths are in pixels, or in mm of the detector"
     ),
+    "nearly-grey": Code("warning", "a grey picture that was saved in colour, or has a tint, was read in grey"),
+    "coloured-marks": Code("warning", "a grey picture with few marks in colour was read in grey"),
+    "colour-converted": Code("warning", "the colours of a 2D image were converted to 8 bits of red, green and blue"),
+    "transparent-border": Code("warning", "the transparent border of a 2D image was read as black"),
+    "further-pictures": Code("warning", "the first of several pictures in a JPEG file was read"),
+    "misnamed": Code("warning", "a file whose name does not fit its content was read by its content"),
+    "values-rescaled": Code(
+        "warning", "very large, very small or nearly equal values were scaled, because 32-bit numbers cannot hold them"
+    ),
     "trailing-bytes": Code("warning", "a few bytes after the last voxel were ignored"),
     "two-spaces": Code(
         "warning", "a NIfTI file gives scanner and template coordinates; the coordinates of the sform were used"
@@ -155,11 +185,18 @@ CODES: dict[str, Code] = {
     "pixdim-ignored": Code("warning", "voxel sizes in pixdim differ from the sform, which was used"),
     "looks-like-mask": Code("warning", "a volume with few different integers, like a mask, was read as a scan"),
     "set-aside": Code("warning", "localizers, captures or other objects beside the scan were left out"),
+    "several-volumes-split": Code("warning", "one of several volumes of a DICOM series; each of them is a case"),
+    "series-joined": Code("warning", "slices with a SeriesInstanceUID each were put together as one series"),
     "unreadable-beside": Code("warning", "an unreadable file lies beside several series and may belong to one of them"),
 }
 """Every code with its kind, its meaning and its remedy."""
 
-REFUSALS: dict[str, str] = {name: code.meaning for name, code in CODES.items() if code.kind != "warning"}
+LEFT_OUT: dict[str, str] = {name: code.meaning for name, code in CODES.items() if code.kind == "left-out"}
+"""Codes of inputs that are left out on purpose, each with its meaning."""
+
+REFUSALS: dict[str, str] = {
+    name: code.meaning for name, code in CODES.items() if code.kind not in ("warning", "left-out")
+}
 """Codes of refusals (``InputError.code``), each with its meaning."""
 
 REPAIRS: dict[str, str] = {name: code.meaning for name, code in CODES.items() if code.kind == "warning"}

@@ -14,8 +14,9 @@ import pytest
 from monai.transforms import LoadImage, LoadImaged
 
 import monai_zsad.data
-from monai_zsad.data import ACCEPTABLE, CODES, REFUSALS, REPAIRABLE, REPAIRS, ScanReader, find_scans
+from monai_zsad.data import ACCEPTABLE, CODES, LEFT_OUT, REFUSALS, REPAIRABLE, REPAIRS, ScanReader, find_scans
 from monai_zsad.data.dicom import headers
+from monai_zsad.data.discovery import left_out
 from monai_zsad.errors import ConfigurationError, InputError
 from tests.data.odd_inputs import CATALOGUE, Odd
 from tests.data.odd_inputs.catalogue import series_truth
@@ -59,7 +60,7 @@ def assert_in_place(image, truth) -> None:
 def test_there_are_enough_kinds():
     assert len(CATALOGUE) >= 50
     expected = {case.verdict.partition(" ")[2] for case in CATALOGUE.values()} - {""}
-    assert expected <= {*REFUSALS, *REPAIRS}
+    assert expected <= {*REFUSALS, *REPAIRS, *LEFT_OUT}
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -75,6 +76,9 @@ def test_verdict(name, tmp_path):
         assert str(tmp_path) in message
         assert "; " in message or ": give " in message, "no remedy"
         return
+    if verdict == "left-out":
+        assert isinstance(odd.source, Path)
+        assert [one.code for one in find_scans(odd.source).left_out] == [code]
     items = read(odd)
     assert len(items) == len(odd.truths)
     for item, truth in zip(items, odd.truths, strict=True):
@@ -89,7 +93,8 @@ def test_verdict(name, tmp_path):
 def codes_in_source() -> set[str]:
     """Codes that the package uses: in its calls, and in the table of what the files of a series have in common."""
     found: set[Any] = {code for _, code, _ in headers._COMMON}
-    position = {"refusal": 1, "refuse": 1, "require_repair": 1, "Repair": 0}
+    found |= {*left_out.SERIES_CODES.values()}
+    position = {"refusal": 1, "refuse": 1, "require_repair": 1, "Repair": 0, "LeftOut": 1}
     for file in Path(monai_zsad.data.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
@@ -102,7 +107,7 @@ def codes_in_source() -> set[str]:
 
 
 def test_the_catalogue_of_codes_is_complete():
-    assert codes_in_source() == {*CODES} == {*REFUSALS, *REPAIRS}
+    assert codes_in_source() == {*CODES} == {*REFUSALS, *REPAIRS, *LEFT_OUT}
     assert {*REFUSALS} >= ACCEPTABLE | REPAIRABLE
     assert all(code.meaning for code in CODES.values())
     assert {name for name, code in CODES.items() if not code.remedy} <= {*REPAIRS, "bad-query", "server-failed"}
@@ -113,8 +118,9 @@ def test_every_code_but_the_rest_has_a_case():
     # Tested by their own tests, or the last resort for what has no name.
     elsewhere = {
         "no-such-series", "several-multi-frame", "irregular", "unreadable-beside", "bad-query", "server-failed",
+        "closed",
     }  # fmt: skip
-    assert {*REFUSALS, *REPAIRS} - expected <= elsewhere
+    assert {*REFUSALS, *REPAIRS, *LEFT_OUT} - expected <= elsewhere
 
 
 def test_random_damage_of_a_gz_file_is_detected(tmp_path):

@@ -87,7 +87,7 @@ def extract_archive(
     return target
 
 
-def extract_archives(paths: Sequence[Path], base: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
+def extract_archives(paths: Sequence[Path], base: Path) -> tuple[dict[Path, Path], dict[Path, tuple[str, str]]]:
     """Unpack the archives that lie in a folder into a temporary one, which is removed when Python ends.
 
     Args:
@@ -95,11 +95,11 @@ def extract_archives(paths: Sequence[Path], base: Path) -> tuple[dict[Path, Path
         base: folder in which they lie; their folders below it are kept.
 
     Returns:
-        The folder of the members of every archive, by the path of the archive; and the reasons why archives were left
-        out, by their paths. The limit of the unpacked size holds for all archives together, in their order.
+        The folder of the members of every archive, by the path of the archive; and the code and the reason of every
+        refused archive. The limit of the unpacked size holds for all archives together, in their order.
     """
     unpacked: dict[Path, Path] = {}
-    refused: dict[Path, str] = {}
+    refused: dict[Path, tuple[str, str]] = {}
     folder, left = temporary_folder() if paths else base, MAX_ARCHIVE_BYTES
     for number, path in enumerate(paths):
         below = path.parent.relative_to(base)
@@ -107,7 +107,7 @@ def extract_archives(paths: Sequence[Path], base: Path) -> tuple[dict[Path, Path
             # Each needs its own folder, because the names of two archives may differ only in their endings.
             unpacked[path] = extract_archive(path, folder / str(number) / below, left)
         except InputError as error:
-            refused[path] = str(error).removeprefix(f"{path}: ").partition("; ")[0]
+            refused[path] = error.code, str(error).removeprefix(f"{path}: ").partition("; ")[0]
             continue
         left -= sum(file.stat().st_size for file in unpacked[path].rglob("*") if file.is_file())
     return unpacked, refused

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,14 @@ class Retrieved:
     Attributes:
         folder: holds one folder per study, and in it one folder per series.
         files: of the complete series.
-        failed: reasons why series could not be retrieved, by their folders (which do not exist).
+        failed: reasons why series could not be retrieved, by their paths on the server.
+        skipped: reasons why series were not retrieved, because they are no images, by their paths on the server.
     """
 
     folder: Path
     files: list[Path]
     failed: dict[Path, str]
+    skipped: dict[Path, str] = field(default_factory=dict)
 
 
 def list_series(query: str, login: DicomwebLogin | None = None, session: Any = None) -> list[RemoteSeries]:
@@ -133,10 +135,15 @@ def retrieve(
             _logger.info("retrieved series %d of %d from %s", number, len(found), wanted.service)
         except InputError as error:
             _logger.error("series %d of %d: %s", number, len(found), error)
-            failed[target] = str(error)
+            failed[_on_server(header)] = str(error).removeprefix(f"{wanted.service}: ").partition("; ")[0]
     if not files:
-        raise InputError(next(iter(failed.values())), code="server-failed")
-    return Retrieved(base, files, failed)
+        raise refusal(wanted.service, "server-failed", next(iter(failed.values())), "try again")
+    skipped = {} if series is not None else {_on_server(one.header): one.skipped for one in listed if one.skipped}
+    return Retrieved(base, files, failed, skipped)
+
+
+def _on_server(header: Header) -> Path:
+    return Path("studies", header.study, "series", header.uid)
 
 
 def _search(client: Any, query: Query) -> list[RemoteSeries]:

@@ -13,9 +13,10 @@ from monai_zsad.data.checks import MASK_WARNING
 from monai_zsad.data.codes import Repair
 from monai_zsad.data.dicom import Header, Series, closest
 from monai_zsad.data.discovery.archives import extract_archive, is_archive
-from monai_zsad.data.discovery.contents import Contents, list_files, look_into
+from monai_zsad.data.discovery.contents import Contents, look_into
 from monai_zsad.data.discovery.dicomweb import list_series
 from monai_zsad.data.discovery.dicomweb_query import is_query
+from monai_zsad.data.discovery.left_out import LeftOut
 from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, read_scan_list
 from monai_zsad.data.formats import NIFTI_SUFFIXES, SLICE_SUFFIXES, itk_geometry, nifti_geometry
 from monai_zsad.data.scan import READ_ERRORS
@@ -122,45 +123,39 @@ def _found(path: str | os.PathLike[str]) -> list[FoundSeries]:
     archive = root.is_file() and is_archive(root)
     if root.is_file() and root.name.lower().endswith(LIST_SUFFIXES):
         entries = [entry.images for entry in read_scan_list(root)]
-        found = [one for images in entries for one in _describe(_look_into_all(images))]
+        there = [[image for image in images if image.exists()] for images in entries]
+        found = [one for images in there if images for one in _describe(_look_into_entry(images))]
         missing = [image for images in entries for image in images if not image.exists()]
         found += [FoundSeries(image, skipped="does not exist") for image in missing]
     elif archive:
         folder = extract_archive(root)
-        contents = look_into(folder, list_files(folder), archives=False)
-        contents.unpacked = {root: folder}
-        found = _describe(contents)
+        found = _describe(look_into(folder, archive=root))
     else:
-        named = root.is_file()
-        found = _describe(look_into(root.parent if named else root, list_files(root), named=named))
+        found = _describe(look_into(root))
     return sorted(found, key=lambda one: (str(one.path), one.number or 0))
 
 
-def _look_into_all(images: Sequence[Path]) -> Contents:
-    base = images[0] if images[0].is_dir() else images[0].parent
-    return look_into(base, [file for image in images for file in list_files(image)], named=not images[0].is_dir())
+def _look_into_entry(images: Sequence[Path]) -> Contents:
+    """The entry of a list: a file, a folder, or the files of one series."""
+    return look_into(images[0]) if len(images) == 1 else look_into(images[0].parent, images)
 
 
 def _describe(contents: Contents) -> list[FoundSeries]:
-    beside = "picture beside scans" if contents.volumes or contents.series else ""
-    found = [_describe_file(file, contents) for file in contents.volumes]
-    found += [_describe_file(file, contents, beside) for file in contents.images]
-    found += [FoundSeries(contents.shown(file), skipped="segmentation of 3D Slicer") for file in contents.segmentations]
-    found += [
-        _describe_file(file, contents, "looks like a mask, by its name and few whole values")
-        for file in contents.masks
-        if file not in (*contents.volumes, *contents.images)
-    ]
+    found = [_describe_file(file, contents) for file in [*contents.volumes, *contents.images]]
     found += [_describe_series(one, contents) for one in contents.series]
-    found += [_describe_series(one, contents, reason) for one, reason in contents.skipped]
-    found += [FoundSeries(contents.shown(file), skipped="same file outside of the archive") for file in contents.copies]
-    found += [FoundSeries(contents.shown(file), skipped=reason) for file, reason in contents.unusable.items()]
-    return found
+    return found + [_describe_left_out(one, contents) for one in contents.left_out]
 
 
-def _describe_file(file: Path, contents: Contents, skipped: str = "") -> FoundSeries:
+def _describe_left_out(one: LeftOut, contents: Contents) -> FoundSeries:
+    if isinstance(one.source, Series):
+        return _describe_series(one.source, contents, one.reason)
+    described = FoundSeries(one.path) if one.source is None else _describe_file(one.source, contents)
+    return replace(described, skipped=one.reason, warnings=(), warning_codes=())
+
+
+def _describe_file(file: Path, contents: Contents) -> FoundSeries:
     path, name = contents.shown(file), file.name.lower()
-    repairs = [] if skipped or file not in contents.masks else [MASK_WARNING]
+    repairs = [MASK_WARNING] if file in contents.masks else []
     shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
     if not name.endswith(SLICE_SUFFIXES):
@@ -169,7 +164,7 @@ def _describe_file(file: Path, contents: Contents, skipped: str = "") -> FoundSe
         except READ_ERRORS as error:
             return FoundSeries(path, skipped=f"its header cannot be read ({type(error).__name__})")
     sentences, codes = _noted(repairs)
-    return FoundSeries(path, shape=shape, spacing_mm=spacing, skipped=skipped, warnings=sentences, warning_codes=codes)
+    return FoundSeries(path, shape=shape, spacing_mm=spacing, warnings=sentences, warning_codes=codes)
 
 
 def _describe_series(series: Series, contents: Contents, skipped: str = "") -> FoundSeries:

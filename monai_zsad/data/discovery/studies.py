@@ -6,7 +6,7 @@ import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.dicom import Series, closest
 from monai_zsad.data.discovery.archives import extract_archive, is_archive
 from monai_zsad.data.discovery.case_ids import safe_id, unique_ids
-from monai_zsad.data.discovery.contents import Contents, list_files, look_into
+from monai_zsad.data.discovery.contents import Contents, look_into
 from monai_zsad.data.discovery.dicomweb import Retrieved, retrieve
 from monai_zsad.data.discovery.dicomweb_query import DicomwebLogin, is_query
+from monai_zsad.data.discovery.left_out import FoundScans, LeftOut, with_ids
 from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, ListedScan, read_scan_list
 from monai_zsad.data.formats import IMAGE_SUFFIXES, SLICE_SUFFIXES
 
@@ -52,13 +53,15 @@ def find_scans(
     series: str | int | None = None,
     download: str | os.PathLike[str] | None = None,
     login: DicomwebLogin | None = None,
-) -> list[dict[str, Any]]:
+) -> FoundScans:
     """List the scans at a path: a volume file, a 2D image, a DICOM series, or a folder, archive or list of these.
 
     DICOM files are recognised by content and grouped by SeriesInstanceUID. Several volumes under one series (echoes,
     time points) and several X-rays are one case each. Localizers, secondary captures and objects that are not images
-    (SEG, SR, parametric maps, DICOMDIR) are left out and logged. Other files, and hidden files and folders, are
-    ignored. 2D images are scans only in a folder without volumes: beside volumes they are previews.
+    (SEG, SR, parametric maps) are left out. 2D images are scans only in a folder without volumes: beside volumes they
+    are previews. Files that people take for scans, but that are not read, are refused: other archives, volumes of other
+    formats, damaged DICOM files. All of these are listed, each with its code and reason. Other files (texts, tables,
+    DICOMDIR), and hidden files and folders, are ignored.
 
     Results of an earlier run below ``path``, segmentations of 3D Slicer (``.seg.nrrd``) and masks are left out. A file
     counts as a mask if it has a name such as ``anna_mask.nii.gz``, or lies in a folder such as ``labels``, and holds
@@ -72,14 +75,18 @@ def find_scans(
             Archives inside a folder are searched like folders.
         exclude: folder that is left out, for example one with results beside the scans.
         series: choice of DICOM series, by SeriesInstanceUID, number, modality, or part of the description, in this
-            order; everything else is left out.
+            order. Everything else is left out and not listed, except for DICOM files and archives that cannot be read:
+            they may belong to the chosen series.
         download: folder for the retrieved series of a query, one folder per study and series; another run does not
             retrieve them again. None makes a temporary folder, which is removed when Python ends.
         login: for the server of a query; None takes it from the environment, see
             :class:`~monai_zsad.data.DicomwebLogin`.
 
     Returns:
-        Records in the order of their paths (for a list: in its order), ready for :class:`monai.data.Dataset`:
+        Records in the order of their paths (for a list: in its order), ready for :class:`monai.data.Dataset`. Their
+        attribute ``left_out`` holds what is not screened, as
+        :class:`~monai_zsad.data.discovery.LeftOut`. A record has
+
 
         - ``image``: the file's path, or the sorted list of a DICOM series' files (for :class:`ScanReader`)
         - ``case``: id that is unique in the list and safe as a file name: the file's stem or the folder's name,
@@ -103,60 +110,57 @@ def find_scans(
         ['anna_flair', 'ben_flair']
     """
     if is_query(path):
-        return _retrieved(retrieve(str(path), download, series, login))
+        return _retrieved(retrieve(str(path), download, series, login), str(path))
     root = Path(path).expanduser()
     if not root.exists():
         raise refusal(root, "missing-file", "does not exist", f"give {_ACCEPTED}")
     if root.is_file() and root.name.lower().endswith(LIST_SUFFIXES):
         return _listed(root, series)
-    archive = root if root.is_file() and is_archive(root) else None
-    scans = _found(root if archive is None else extract_archive(root), series, exclude, archive)
+    return _numbered(*_found(root, series, exclude), str(root.absolute()))
+
+
+def _numbered(scans: Sequence[_Scan], left_out: Sequence[LeftOut], search: str) -> FoundScans:
     cases = unique_ids([scan.parts for scan in scans])
-    return [scan.record(case) for scan, case in zip(scans, cases, strict=True)]
+    records = (scan.record(case) for scan, case in zip(scans, cases, strict=True))
+    return FoundScans(records, with_ids(left_out, search))
 
 
 def _found(
-    root: Path,
-    series: str | int | None,
-    exclude: str | os.PathLike[str] | None = None,
-    archive: Path | None = None,
-) -> list[_Scan]:
-    """Scans at a path; ``archive`` was unpacked there, if it is given."""
-    files = list_files(root, exclude)
-    if not files:
+    root: Path, series: str | int | None, exclude: str | os.PathLike[str] | None = None
+) -> tuple[list[_Scan], list[LeftOut]]:
+    """Scans at a path, and what is left out there."""
+    archive = root if root.is_file() and is_archive(root) else None
+    contents = look_into(root if archive is None else extract_archive(root), exclude=exclude, archive=archive)
+    if not contents.files and not contents.left_out:
         finding = "is an empty folder" if archive is None else "is empty"
-        raise refusal(archive or root, "no-scan", finding, f"give {_ACCEPTED}")
-    base = root.parent if root.is_file() else root
-    contents = look_into(base, files, archives=archive is None, named=root.is_file())
-    return _scans(contents, archive or root, series)
+        raise refusal(root, "no-scan", finding, f"give {_ACCEPTED}")
+    return _scans(contents, root, series)
 
 
-def _retrieved(result: Retrieved) -> list[dict[str, Any]]:
-    """Scans of a server; a series that could not be retrieved fails later, because its folder is missing."""
-    scans = [_Scan(str(folder), folder.parts[-2:]) for folder in result.failed]
+def _retrieved(result: Retrieved, query: str) -> FoundScans:
+    """Scans of a server, and its series that are no scans or could not be retrieved."""
+    left_out = [LeftOut(path, "other-object", reason) for path, reason in result.skipped.items()]
+    left_out += [LeftOut(path, "server-failed", reason, "try again") for path, reason in result.failed.items()]
+    scans: list[_Scan] = []
     if result.files:
-        scans += _scans(look_into(result.folder, result.files, archives=False), "what was retrieved", None)
-    cases = unique_ids([scan.parts for scan in scans])
-    return [scan.record(case) for scan, case in zip(scans, cases, strict=True)]
+        scans, others = _scans(look_into(result.folder, result.files), "what was retrieved", None)
+        left_out += [replace(one, path=Path("studies", *one.path.relative_to(result.folder).parts)) for one in others]
+    return _numbered(scans, left_out, query)
 
 
-def _scans(contents: Contents, where: Path | str, series: str | int | None) -> list[_Scan]:
-    found, volumes, images = contents.series, contents.volumes, contents.images
+def _scans(contents: Contents, where: Path | str, series: str | int | None) -> tuple[list[_Scan], list[LeftOut]]:
+    found, files, left_out = contents.series, [*contents.volumes, *contents.images], contents.left_out
     if series is not None:
-        volumes, images = [], []
         chosen = closest([one.header for one in found], series, where)
+        _logger.info("%s: %d scans were not chosen", where, len(files) + chosen.count(False))
+        files = []
         found = [one for one, wanted in zip(found, chosen, strict=True) if wanted]
-    elif images and (volumes or found):
-        _logger.info("left out %d 2D images beside the scans in %s", len(images), where)
-        images = []
-    if contents.segmentations:
-        _logger.info("left out %d segmentations of 3D Slicer in %s", len(contents.segmentations), where)
-    scans = [_file_scan(file, contents.parts(file)) for file in [*volumes, *images]]
-    scans += _series_scans(found, contents)
+        left_out = [one for one in left_out if one.is_refused and one.code != "unread-format"]
+    scans = [_file_scan(file, contents.parts(file)) for file in files] + _series_scans(found, contents)
     if not scans:
-        what = f"{contents.files} other files{contents.left_out()}"
+        what = f"{contents.files} other files{contents.summary()}"
         raise refusal(where, "no-scan", f"holds no scan ({what})", f"give {_ACCEPTED}")
-    return sorted(scans, key=lambda scan: _first(scan, contents))
+    return sorted(scans, key=lambda scan: _first(scan, contents)), left_out
 
 
 def _first(scan: _Scan, contents: Contents) -> str:
@@ -189,24 +193,25 @@ def _series_scans(series: Sequence[Series], contents: Contents) -> list[_Scan]:
     return scans
 
 
-def _listed(path: Path, series: str | int | None) -> list[dict[str, Any]]:
+def _listed(path: Path, series: str | int | None) -> FoundScans:
     entries = read_scan_list(path)
-    scans = [_listed_scan(entry, path, series) for entry in entries]
+    left_out: list[LeftOut] = []
+    scans = [_listed_scan(entry, path, series, left_out) for entry in entries]
     given = [safe_id(entry.case).casefold() for entry in entries if entry.case]
     if len(set(given)) < len(given):
         twice = next(case for case, count in Counter(given).items() if count > 1)
         raise refusal(path, "bad-datalist", f"lists the case {twice!r} twice", "give every case its own id")
-    cases = unique_ids([scan.parts for scan in scans])
-    return [scan.record(case) for scan, case in zip(scans, cases, strict=True)]
+    return _numbered(scans, left_out, str(path.absolute()))
 
 
-def _listed_scan(entry: ListedScan, path: Path, series: str | int | None) -> _Scan:
+def _listed_scan(entry: ListedScan, path: Path, series: str | int | None, left_out: list[LeftOut]) -> _Scan:
     """The scan of an entry; an unreadable or missing file does not stop the others, and fails when it is read."""
     image = entry.images[0]
     if len(entry.images) > 1:
         scan = _Scan([str(file) for file in entry.images], image.parent.parts[-2:])
     elif image.is_dir():
-        scans = _found(image, series)
+        scans, others = _found(image, series)
+        left_out += [one for one in others if one not in left_out]
         if len(scans) > 1:
             finding = f"{image} holds {len(scans)} scans"
             raise refusal(path, "bad-datalist", finding, "list each of them, or choose one with series=")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import os
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -26,6 +28,11 @@ from tests.data.samples import CAPTURE, CT, SEG, write_nifti, write_series
 
 def cases(folder):
     return [record["case"] for record in find_scans(folder)]
+
+
+def left_out(folder, **options):
+    """Name and code of what is not screened."""
+    return sorted((one.path.name, one.code) for one in find_scans(folder, **options).left_out)
 
 
 def test_volume_files_of_any_nesting_and_nothing_else(tmp_path):
@@ -124,7 +131,7 @@ def test_nothing_to_read_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"holds no scan \(1 other files\)"):
         find_scans(tmp_path)
     write_series(tmp_path, slices=1, sop_class=CAPTURE)
-    with pytest.raises(InputError, match="left out 1 x secondary capture"):
+    with pytest.raises(InputError, match=r"left out 1 x secondary capture \(capture\)"):
         find_scans(tmp_path)
 
 
@@ -159,7 +166,8 @@ def test_segmentations_of_slicer_are_no_scans(tmp_path, caplog):
     (tmp_path / "Segmentation.seg.nrrd").write_bytes(b"NRRD0004")
     with caplog.at_level("INFO"):
         assert cases(tmp_path) == ["scan"]
-    assert "left out 1 segmentations" in caplog.text
+    assert "left out 1 x a mask or a segmentation" in caplog.text
+    assert left_out(tmp_path) == [("Segmentation.seg.nrrd", "mask")]
     assert [one.skipped for one in find_studies(tmp_path)] == ["segmentation of 3D Slicer", ""]
     with pytest.raises(InputError, match="left out 1 x segmentation of 3D Slicer"):
         find_scans(tmp_path / "Segmentation.seg.nrrd")
@@ -183,8 +191,10 @@ def write_mask(path, labels=(0, 1), shape=(12, 11, 10)):
 def test_masks_beside_scans_are_left_out_with_a_reason(tmp_path, caplog, name):
     write_nifti(tmp_path / "anna.nii.gz")
     mask = write_mask(tmp_path / name, (0, 1, 2))
-    assert cases(tmp_path) == ["anna"]
-    assert "left out 1 x mask" in caplog.text
+    with caplog.at_level("INFO"):
+        assert cases(tmp_path) == ["anna"]
+    assert "left out 1 x a mask" in caplog.text
+    assert left_out(tmp_path) == [(mask.name, "mask")]
     found = {one.path: one for one in find_studies(tmp_path)}
     assert found[mask].skipped == "looks like a mask, by its name and few whole values"
     assert found[mask].shape in ((12, 11, 10), (10, 11, 12))
@@ -202,7 +212,7 @@ def test_a_mask_that_is_named_itself_is_a_scan_with_a_warning(tmp_path):
     assert cases(tmp_path / "scans.csv") == ["anna_mask"]
     assert [one.skipped for one in find_studies(tmp_path / "scans.csv")] == [""]
     write_mask(tmp_path / "only" / "a_seg.nii")
-    with pytest.raises(InputError, match="left out 1 x mask"):
+    with pytest.raises(InputError, match=r"left out 1 x looks like a mask, .* \(mask\)"):
         find_scans(tmp_path / "only")
 
 
@@ -243,6 +253,77 @@ def test_a_folder_that_cannot_be_opened_is_named(tmp_path, caplog):
     (tmp_path / "closed").mkdir(mode=0)
     assert len(find_scans(tmp_path)) == 1
     assert "closed was left out" in caplog.text
+
+
+def test_a_folder_that_cannot_be_opened_is_listed(tmp_path, monkeypatch):
+    write_nifti(tmp_path / "scan.nii.gz")
+    (tmp_path / "closed").mkdir()
+    scan = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    (found,) = find_scans(tmp_path).left_out
+    assert (found.path, found.code) == (tmp_path / "closed", "closed")
+    assert found.sentence == "cannot be opened (Permission denied); give yourself the right to read it"
+
+
+def test_what_is_not_screened_is_listed_without_changing_the_cases(tmp_path):
+    write_nifti(tmp_path / "anna.nii.gz")
+    alone = list(find_scans(tmp_path))
+    for name in ("notes.txt", "Thumbs.db", "report.pdf", "dwi.bval", "DICOMDIR.bak"):
+        (tmp_path / name).write_bytes(b"text")
+    (tmp_path / "gone.bvec").symlink_to(tmp_path / "nowhere")
+    assert left_out(tmp_path) == []
+    write_mask(tmp_path / "anna_seg.nii.gz")
+    write_series(tmp_path / "scout", slices=3, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.tar").touch()
+        (tmp_path / folder / "x.hdr").touch()
+        (tmp_path / folder / "x.img").touch()
+    (tmp_path / "alone.img").touch()
+    found = find_scans(tmp_path)
+    assert list(found) == alone
+    names = [(one.path.relative_to(tmp_path).as_posix(), one.code, one.files) for one in found.left_out]
+    listed = {
+        ("anna_seg.nii.gz", "mask", 1), ("scout", "localizer", 3), ("a/x.tar", "unread-archive", 1),
+        ("b/x.tar", "unread-archive", 1), ("alone.img", "unread-format", 1),
+    }  # fmt: skip
+    assert listed <= {*names}
+    ids = [one.case for one in found.left_out]
+    assert len({*ids}) == len(ids)
+    assert {re.sub("[^-]+-[^-]+-", "", one, count=1) for one in ids} >= {"anna_seg.nii.gz", "scout", "x.tar"}
+    assert len({one.search_mark for one in found.left_out}) == 1
+    assert ids == [one.case for one in find_scans(tmp_path).left_out], "the same in each run"
+    assert copy.deepcopy(found).left_out == found.left_out, "it can be sent to another process"
+    assert found[:0].left_out == found.left_out
+
+
+def test_an_unreadable_slice_between_two_series_is_listed(tmp_path):
+    folder = two_series(tmp_path)
+    (folder / "x.dcm").write_bytes(b"no DICOM")
+    assert left_out(folder) == [("x.dcm", "damaged")]
+    assert left_out(folder, series=3) == [("x.dcm", "damaged")], "it may belong to the chosen series"
+
+
+def test_what_was_not_chosen_is_not_listed(tmp_path):
+    folder = two_series(tmp_path)
+    write_mask(folder / "anna_seg.nii.gz")
+    (folder / "x.mif").touch()
+    assert left_out(folder) == [("anna_seg.nii.gz", "mask"), ("x.mif", "unread-format")]
+    assert left_out(folder, series=3) == []
+
+
+def test_a_list_names_what_lies_beside_its_scans(tmp_path):
+    write_series(tmp_path / "s")
+    (tmp_path / "s" / "old.tar").touch()
+    write_nifti(tmp_path / "a.nii")
+    (tmp_path / "list.csv").write_text("image\ns\na.nii\n")
+    assert left_out(tmp_path / "list.csv") == [("old.tar", "unread-archive")]
 
 
 def two_series(folder):
@@ -413,7 +494,7 @@ def test_archives_that_cannot_be_used_are_named_and_the_others_taken(tmp_path, c
     assert "lies outside" in found["evil.zip"]
     assert "cannot be unpacked" in found["cut.zip"]
     good.unlink()
-    with pytest.raises(InputError, match=r"holds no scan .*left out 1 x file that cannot be unpacked"):
+    with pytest.raises(InputError, match=r"holds no scan .*left out 1 x cannot be unpacked .*\(damaged\)"):
         find_scans(tmp_path)
 
 
@@ -439,16 +520,24 @@ def test_archives_are_bounded_together_and_not_nested(tmp_path, monkeypatch, cap
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
-    [("a.tar.gz", "is not a zip archive: unpack it"), ("a.mgz", "has a format that is not read: convert it to NIfTI")],
+    ("name", "code", "reason", "remedy"),
+    [
+        ("a.tar.gz", "unread-archive", "is not a zip archive", "unpack it and give the folder"),
+        ("a.mif", "unread-format", "has a format that is not read", "convert it to NIfTI"),
+        ("A.MIF.GZ", "unread-format", "has a format that is not read", "convert it to NIfTI"),
+        ("a.vtk", "unread-format", "has a format that is not read", "convert it to NIfTI"),
+        ("a.ima", "damaged", "has the name or the mark of a DICOM file, but cannot be read as DICOM", "copy or export"),
+    ],
 )
-def test_what_is_not_read_is_listed(tmp_path, caplog, name, reason):
+def test_what_is_not_read_is_listed(tmp_path, caplog, name, code, reason, remedy):
     write_nifti(tmp_path / "scan.nii")
     (tmp_path / name).write_bytes(b"something")
     assert cases(tmp_path) == ["scan"]
-    assert f"{tmp_path / name} was left out: {reason}" in caplog.text
+    assert f"{tmp_path / name} was left out: {reason}; {remedy}" in caplog.text
     assert {one.path.name: one.skipped for one in find_studies(tmp_path)} == {"scan.nii": "", name: reason}
-    with pytest.raises(InputError, match=f"left out 1 x file that {reason}"):
+    (found,) = find_scans(tmp_path).left_out
+    assert (found.path, found.code, found.is_refused) == (tmp_path / name, code, True)
+    with pytest.raises(InputError, match=rf"left out 1 x {reason} \({code}\)"):
         find_scans(tmp_path / name)
 
 

@@ -27,7 +27,11 @@ class Odd:
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of input and its verdict: ``ok``, ``repaired CODE`` or ``refused CODE``."""
+    """A kind of input and its verdict.
+
+    ``ok``, ``repaired CODE``, ``refused CODE``, or ``left-out CODE``: the scan is read, and what lies beside it is
+    listed with this code.
+    """
 
     verdict: str
     build: Callable[[Path], Odd]
