@@ -13,6 +13,7 @@ import numpy as np
 
 from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.scan import ReadOptions, Scan, times
+from monai_zsad.data.value_range import check_range
 
 __all__ = [
     "CHECKS",
@@ -21,6 +22,7 @@ __all__ = [
     "check_size",
     "count_labels",
     "count_mask_labels",
+    "require_affine",
     "require_volume",
 ]
 
@@ -43,13 +45,26 @@ def check_affine(scan: Scan, path: Path, options: ReadOptions) -> list[Repair]: 
     Raises:
         InputError: naming the spacing.
     """
-    if not np.isfinite(scan.affine).all():
+    require_affine(scan.affine, path)
+    return []
+
+
+def require_affine(affine: np.ndarray, path: Path) -> None:
+    """Refuse an affine that is not finite or singular.
+
+    Args:
+        affine: (4, 4), voxel index to mm.
+        path: of the scan.
+
+    Raises:
+        InputError: naming the spacing.
+    """
+    if not np.isfinite(affine).all():
         raise refusal(path, "bad-affine", "its affine is not finite")
-    lengths = np.linalg.norm(scan.affine[:3, :3], axis=0)
-    if (lengths < 1e-6).any() or abs(np.linalg.det(scan.affine[:3, :3] / np.maximum(lengths, 1e-6))) < 1e-3:
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if (lengths < 1e-6).any() or abs(np.linalg.det(affine[:3, :3] / np.maximum(lengths, 1e-6))) < 1e-3:
         spacing = " x ".join(f"{length:g}" for length in lengths)
         raise refusal(path, "bad-affine", f"its affine is singular (spacing {spacing} mm)")
-    return []
 
 
 def check_finite(scan: Scan, path: Path, options: ReadOptions) -> list[Repair]:  # noqa: ARG001
@@ -96,7 +111,7 @@ def check_mask(scan: Scan, path: Path, options: ReadOptions) -> list[Repair]:  #
 Check = Callable[[Scan, Path, ReadOptions], list[Repair]]
 """A check of a scan that was read from a path. It returns warnings, may repair the scan, or raises InputError."""
 
-CHECKS: tuple[Check, ...] = (check_affine, check_finite, check_contrast, check_mask)
+CHECKS: tuple[Check, ...] = (check_affine, check_range, check_finite, check_contrast, check_mask)
 """The checks in their order, which the reader runs over every scan."""
 
 

@@ -16,14 +16,7 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from monai_zsad.data.checks import CHECKS
 from monai_zsad.data.codes import ACCEPTABLE, REPAIRABLE, refusal
 from monai_zsad.data.dicom import read_dicom
-from monai_zsad.data.formats import (
-    ITK_SUFFIXES,
-    NIFTI_SUFFIXES,
-    SLICE_SUFFIXES,
-    read_image,
-    read_itk,
-    read_nifti,
-)
+from monai_zsad.data.formats import format_of
 from monai_zsad.data.scan import MAX_VOXELS, ReadOptions, Scan
 from monai_zsad.errors import ConfigurationError
 
@@ -148,11 +141,5 @@ def _read(paths: tuple[Path, ...], options: ReadOptions) -> Scan:
             raise refusal(path, "missing-file", "does not exist")
         if path.is_dir():
             raise refusal(path, "is-folder", "is a folder", "list its scans with monai_zsad.data.find_scans first")
-    name = paths[0].name.lower()
-    if len(paths) == 1 and name.endswith(NIFTI_SUFFIXES):
-        return read_nifti(paths[0], options)
-    if len(paths) == 1 and name.endswith(ITK_SUFFIXES):
-        return read_itk(paths[0], options)
-    if len(paths) == 1 and name.endswith(SLICE_SUFFIXES):
-        return read_image(paths[0], options)
-    return read_dicom(paths, options)
+    form = format_of(paths[0]) if len(paths) == 1 else None
+    return read_dicom(paths, options) if form is None else form.read(paths[0], options)

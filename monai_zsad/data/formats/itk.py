@@ -16,7 +16,7 @@ from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.scan import READ_ERRORS, ReadOptions, Scan, first_line
 from monai_zsad.errors import InputError
 
-__all__ = ["ITK_SUFFIXES", "itk_geometry", "read_itk"]
+__all__ = ["ITK_SUFFIXES", "check_itk", "itk_geometry", "read_itk"]
 
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 """Endings (lower case) of NRRD and MetaImage files."""
@@ -101,6 +101,11 @@ def _read(path: Path, options: ReadOptions) -> Scan:
         values = values[..., options.volume]
     affine = np.asarray(meta[MetaKeys.ORIGINAL_AFFINE], dtype=np.float64)
     return Scan(values.astype(np.float32), affine, "", repairs)
+
+
+def check_itk(path: Path, options: ReadOptions) -> list[Repair]:
+    """All checks of :func:`read_itk` that need no voxels; it raises the same errors."""
+    return read_itk(path, options).repairs
 
 
 def itk_geometry(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
