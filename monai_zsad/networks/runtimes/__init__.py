@@ -1,6 +1,5 @@
-"""The runtimes of a network: PyTorch, ONNX Runtime, OpenVINO."""
+"""The runtimes of a network: PyTorch, ONNX Runtime, OpenVINO. Names are imported on first use, as torch is heavy."""
 
-from monai_zsad.networks.runtimes.networks import ONNXNetwork, OpenVINONetwork, with_runtime
-from monai_zsad.networks.runtimes.options import check_runtime
+import lazy_loader
 
-__all__ = ["ONNXNetwork", "OpenVINONetwork", "check_runtime", "with_runtime"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monai_zsad import bundles
 from monai_zsad.data import find_user_error
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.networks import ZeroShotNetwork
+
+if TYPE_CHECKING:
+    from monai_zsad.networks import ZeroShotNetwork
 
 __all__ = ["build_network", "bundle_network", "find_bundle", "read_bundle", "released_weights"]
 
@@ -100,6 +102,8 @@ def build_network(parser: Any, bundle: str | os.PathLike[str]) -> ZeroShotNetwor
     Raises:
         ConfigurationError: if a value cannot be used, or if it is not a network of this project.
     """
+    from monai_zsad.networks import ZeroShotNetwork
+
     try:
         network = parser.get_parsed_content("network_def")
     except RuntimeError as error:
