@@ -29,7 +29,7 @@ class Odd:
 class Case:
     """A kind of input and its verdict.
 
-    ``ok``, ``repaired CODE``, ``refused CODE``, or ``left-out CODE``: the scan is read, and what lies beside it is
+    ``ok``, ``repaired CODES``, ``refused CODE``, or ``left-out CODE``: the scan is read, and what lies beside it is
     listed with this code.
     """
 
