@@ -18,6 +18,7 @@ __all__ = ["NIFTI", "NIFTI_PAIR", "check_nifti", "nifti_geometry", "read_nifti",
 
 _MOST_EXTENSION_BYTES = 1 << 26
 _LARGEST_DIFFERENCE = 0.05
+_LONGEST_QUATERNION = 1 + 1e-4
 _TEMPLATE_CODES = (3, 4, 5)
 _HEADER_BYTES = 540
 _MAGICS = {b"n+1\0": "single", b"ni1\0": "pair"}
@@ -60,7 +61,19 @@ def _header(kind: str, block: bytes, *, corrected: bool = True) -> Any:
         header = Nifti2PairHeader if second else Nifti1PairHeader
     else:
         header = nibabel.Nifti2Header if second else nibabel.Nifti1Header
-    return header(block, check=corrected)
+    fields = header(block, check=corrected)
+    if kind != "analyze":
+        _shorten_quaternion(fields)
+    return fields
+
+
+def _shorten_quaternion(header: Any) -> None:
+    """Rounding may make the quaternion of a qform a little longer than 1, for which nibabel has no rotation."""
+    names = ("quatern_b", "quatern_c", "quatern_d")
+    length = math.hypot(*(float(header[name]) for name in names))
+    if 1 < length <= _LONGEST_QUATERNION:
+        for name in names:
+            header[name] = float(header[name]) / length
 
 
 def _block(path: Path) -> bytes:
@@ -196,6 +209,8 @@ def _check_forms(file: VolumeFile, options: ReadOptions) -> list[Repair]:
     if same_hand and code in _TEMPLATE_CODES and other_code not in _TEMPLATE_CODES:
         return [Repair("two-spaces", "sform (template) and qform (scanner) differ; the sform was used")]
     what = f"place its voxels up to {apart:.2f} mm apart" if same_hand else "disagree about left and right"
+    if not np.isfinite(rotated).all():
+        what = "differ: its qform is no rotation"
     return [options.refuse(path, "forms-disagree", f"its sform and qform {what}")]
 
 
