@@ -26,6 +26,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("repair", [],
            "faults of DICOM series to repair: missing-slices, uneven-slices, duplicate-slices, tilted-gantry",
            "Input", "list", decides="files", flag=Flag("--repair", "FAULT", "repeat")),
+    Option("colour", True, "read photographs, such as of skin, in colour; false: they are refused", "Input", "flag",
+           decides="files"),
     Option("download_dir", None, "folder that keeps what a DICOMweb query retrieves", "Input",
            flag=Flag("--download", "FOLDER")),
     Option("case_names", "auto",
