@@ -87,6 +87,11 @@ CODES: dict[str, Code] = {
     "no-pixels": Code("refusal", "a DICOM file without pixel data", _COPY),
     "no-codec": Code("refusal", "compressed or packed data whose decoder is not installed", "export it uncompressed"),
     "undecodable": Code("refusal", "DICOM pixel data that cannot be decoded", "export it again"),
+    "wrong-bits": Code(
+        "refusal",
+        "pixel values that need more bits, or another sign, than the DICOM header states",
+        "correct BitsStored and PixelRepresentation, or export the original series",
+    ),
     "not-an-image": Code(
         "refusal",
         "a DICOM object that is not an image, for example SEG, SR or RT dose",
@@ -164,6 +169,9 @@ CODES: dict[str, Code] = {
     ),
     "jitter": Code("warning", "slice distances vary a little; their mean was used"),
     "monochrome1": Code("warning", "low values are meant to be shown bright; the values were kept as they are"),
+    "padding-replaced": Code("warning", "padding outside of the field of view was given the value of the background"),
+    "bits-removed": Code("warning", "bits above BitsStored that are not part of the values were removed"),
+    "decimal-commas": Code("warning", "decimal commas in a DICOM header were read as decimal points"),
     "overlong-decimals": Code("warning", "decimal texts longer than DICOM allows were read in full"),
     "non-finite-replaced": Code("warning", "a few NaN or infinite voxels were replaced by the lowest value"),
     "no-position": Code(

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_zsad.data.codes import CODES, refusal
+from monai_zsad.data.codes import CODES, Repair, refusal
+from monai_zsad.data.dicom.numbers import mend_numbers
 from monai_zsad.data.scan import MAX_VOXELS, READ_ERRORS, first_line, most_unpacked
+from monai_zsad.dicom_log import drop_character_set_lines
 from monai_zsad.errors import InputError
 
-__all__ = ["BARE_SUFFIXES", "limit_deflated", "may_be_bare", "open_dicom", "require_decodable", "require_decoder"]
+__all__ = [
+    "BARE_SUFFIXES",
+    "PixelElement",
+    "is_encapsulated",
+    "limit_deflated",
+    "may_be_bare",
+    "open_dicom",
+    "pixel_element",
+    "require_decoder",
+    "undecodable",
+]
 
 _PACKAGES = {
     "1.2.840.10008.1.2.4.51": "pylibjpeg and pylibjpeg-libjpeg (GPL)",
@@ -29,26 +42,39 @@ BARE_SUFFIXES = (".dcm", ".ima")
 _FIRST_GROUP = (b"\x08\x00", b"\x00\x08")
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_DEFERRED_BYTES = 1 << 12
+_UNDEFINED = 0xFFFFFFFF
+_WRONG_NUMBERS = {
+    **dict.fromkeys(("RescaleSlope", "RescaleIntercept"), "bad-rescale"),
+    **dict.fromkeys(("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"), "no-geometry"),
+}
 
 
-def open_dicom(file: Path, max_voxels: int = MAX_VOXELS) -> Any:
-    """The data set of a file.
+def open_dicom(file: Path, max_voxels: int = MAX_VOXELS) -> tuple[Any, list[Repair]]:
+    """The header of a file; its pixels and other large elements are read on first use.
+
+    Returns:
+        The data set, and a warning if its numbers were mended.
 
     Raises:
-        InputError: if it is empty, damaged, not DICOM, or unpacks to more data than a scan can hold.
+        InputError: if the file is empty, damaged, not DICOM, or unpacks to more data than a scan can hold, or if a
+            number that decides values or positions is not a number.
     """
     import pydicom
     from pydicom.errors import InvalidDicomError
 
+    drop_character_set_lines()
     try:
         if file.stat().st_size == 0:
             raise refusal(file, "empty-file", "is empty")
-        limit_deflated(file, max_voxels)
+        # The elements of a deflated file have no place in the file from which they could be read later.
+        later = None if limit_deflated(file, max_voxels) else _DEFERRED_BYTES
         # The warnings of pydicom quote values, which may identify a patient.
         with pydicom.config.disable_value_validation():
-            dataset = _read_marked_or_bare(file)
+            dataset = _read_marked_or_bare(file, later)
             _state_syntax(dataset)
-            return dataset
+            return dataset, _mend(dataset, file)
     except (*READ_ERRORS, InvalidDicomError) as error:
         if isinstance(error, InputError):
             raise
@@ -74,35 +100,50 @@ def may_be_bare(file: Path) -> bool:
         return stream.read(2) in _FIRST_GROUP
 
 
-def _read_marked_or_bare(file: Path) -> Any:
+def _read_marked_or_bare(file: Path, later: int | None) -> Any:
     import pydicom
     from pydicom.errors import InvalidDicomError
 
     try:
-        return pydicom.dcmread(file)
+        return pydicom.dcmread(file, defer_size=later)
     except InvalidDicomError:
         if not may_be_bare(file):
             raise
-        dataset = pydicom.dcmread(file, force=True)
+        dataset = pydicom.dcmread(file, defer_size=later, force=True)
         if "SeriesInstanceUID" not in dataset:
             raise
         return dataset
+
+
+def _mend(dataset: Any, file: Path) -> list[Repair]:
+    mended = mend_numbers(dataset)
+    if mended.bad:
+        keyword = mended.bad[0]
+        finding = f"its {keyword} does not hold numbers that can be read with certainty"
+        raise refusal(file, _WRONG_NUMBERS.get(keyword, "damaged"), finding, "correct it, or export it again")
+    if not mended.commas:
+        return []
+    keywords = ", ".join(sorted(set(mended.commas)))
+    return [Repair("decimal-commas", f"{keywords}: decimal commas were read as decimal points")]
 
 
 def _state_syntax(dataset: Any) -> None:
     """Uncompressed pixels have the encoding of the header; pydicom does not decode them unless this is stated."""
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    pixels = dataset.get_item("PixelData") if "PixelData" in dataset else None
-    if "TransferSyntaxUID" in dataset.file_meta or pixels is None or getattr(pixels, "is_undefined_length", False):
+    pixels = dataset.get_item("PixelData", keep_deferred=True) if "PixelData" in dataset else None
+    if "TransferSyntaxUID" in dataset.file_meta or pixels is None or getattr(pixels, "length", 0) == _UNDEFINED:
         return
     implicit, little = dataset.original_encoding
     explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
 
 
-def limit_deflated(file: Path, max_voxels: int = MAX_VOXELS) -> None:
+def limit_deflated(file: Path, max_voxels: int = MAX_VOXELS) -> bool:
     """Limit the size of a deflated file: pydicom unpacks all of it, even to read only the header.
+
+    Returns:
+        Whether the file is deflated.
 
     Raises:
         InputError: if it unpacks to more data than a scan can hold.
@@ -111,10 +152,10 @@ def limit_deflated(file: Path, max_voxels: int = MAX_VOXELS) -> None:
 
     with file.open("rb") as stream:
         if stream.read(132)[128:] != b"DICM":
-            return
+            return False
         meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)  # noqa: ARG005
         if str(meta.get("TransferSyntaxUID", "")) != _DEFLATED:
-            return
+            return False
         size = file.stat().st_size
         limit = min(8 * max_voxels, most_unpacked(size))
         unpacker, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
@@ -123,6 +164,59 @@ def limit_deflated(file: Path, max_voxels: int = MAX_VOXELS) -> None:
             if count > limit:
                 finding = f"its {size} bytes unpack to more than {limit} bytes, far more than any scan does"
                 raise refusal(file, "implausible-compression", finding)
+        return True
+
+
+@dataclass(frozen=True)
+class PixelElement:
+    """The element of a data set that holds its pixels.
+
+    Attributes:
+        keyword: ``PixelData``, or one of those for floating-point pixels.
+        vr: its value representation.
+        length: its bytes; None where they are not stated, because the frames are encapsulated.
+    """
+
+    dataset: Any
+    keyword: str
+    vr: str
+    length: int | None
+
+    def read(self) -> bytes:
+        """The bytes of the element, which are not kept in the data set."""
+        from pydicom.filereader import read_deferred_data_element
+
+        raw, dataset = self.dataset.get_item(self.keyword, keep_deferred=True), self.dataset
+        if raw.value is None and self.length != 0:
+            raw = read_deferred_data_element(dataset.fileobj_type, dataset.filename, dataset.timestamp, raw)
+        return raw.value or b""
+
+    def present(self) -> int:
+        """Bytes that the file holds of the element; fewer than its length if the file was cut short."""
+        raw, length = self.dataset.get_item(self.keyword, keep_deferred=True), self.length or 0
+        if raw.value is not None:
+            return len(raw.value)
+        return min(length, Path(self.dataset.filename).stat().st_size - raw.value_tell)
+
+
+def pixel_element(dataset: Any) -> PixelElement | None:
+    """The element that holds the pixels of a data set; None if there is none."""
+    for keyword in _PIXELS:
+        if keyword in dataset:
+            raw = dataset.get_item(keyword, keep_deferred=True)
+            stated = getattr(raw, "length", None)
+            length = len(raw.value or b"") if stated is None else stated
+            return PixelElement(dataset, keyword, str(raw.VR or "OW"), None if length == _UNDEFINED else length)
+    return None
+
+
+def is_encapsulated(dataset: Any) -> bool:
+    """Whether the pixels of a data set are encapsulated, as compressed pixels are."""
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None or not syntax.is_transfer_syntax:
+        element = pixel_element(dataset)
+        return element is not None and element.length is None
+    return bool(syntax.is_encapsulated)
 
 
 def require_decoder(dataset: Any, file: Path) -> None:
@@ -134,11 +228,13 @@ def require_decoder(dataset: Any, file: Path) -> None:
     from pydicom.pixels.decoders.base import get_decoder
 
     syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if syntax is None or not syntax.is_compressed:
-        return
+    if syntax is None:
+        raise undecodable(file, None, "its transfer syntax is not stated")
     try:
         available = get_decoder(syntax).is_available
-    except NotImplementedError:
+    except NotImplementedError as error:
+        if syntax not in _PACKAGES:
+            raise undecodable(file, syntax, f"its transfer syntax {syntax} is not known") from error
         available = False
     if not available:
         package = _PACKAGES.get(str(syntax))
@@ -147,16 +243,15 @@ def require_decoder(dataset: Any, file: Path) -> None:
         raise refusal(file, "no-codec", finding, f"{remedy}{CODES['no-codec'].remedy}")
 
 
-def require_decodable(dataset: Any, file: Path) -> None:
-    """Refuse pixels that cannot be decoded.
+def undecodable(file: Path, syntax: Any, reason: str) -> InputError:
+    """The error of pixels that cannot be decoded, to be raised.
 
-    Raises:
-        InputError: with the reason of the decoder.
+    Args:
+        file: that holds them.
+        syntax: its transfer syntax.
+        reason: of the decoder.
     """
-    try:
-        _ = dataset.pixel_array
-    except READ_ERRORS as error:
-        package = _PACKAGES.get(str(dataset.file_meta.get("TransferSyntaxUID", "")))
-        code = "no-codec" if package else "undecodable"
-        remedy = f"{f'install {package}' if package else 'copy it again'}, or export it uncompressed"
-        raise refusal(file, code, f"its pixels cannot be decoded ({first_line(error)})", remedy) from error
+    package = _PACKAGES.get(str(syntax))
+    code = "no-codec" if package else "undecodable"
+    remedy = f"{f'install {package}' if package else 'copy it again'}, or export it uncompressed"
+    return refusal(file, code, f"its pixels cannot be decoded ({reason})", remedy)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from monai_zsad.data.codes import CODES, Repair, refusal
+from monai_zsad.data.dicom.files import is_encapsulated, pixel_element, undecodable
+from monai_zsad.data.dicom.split_series import identity_of, is_split_series
 from monai_zsad.data.scan import ReadOptions
 
-__all__ = ["DicomFile", "check_headers", "frame_groups", "is_multi_frame", "is_perpendicular"]
+__all__ = ["DicomFile", "check_headers", "check_length", "frame_groups", "is_multi_frame", "is_perpendicular"]
 
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _GEOMETRY = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
 _COMMON = (
     ("SeriesInstanceUID", "several-series", "several series"),
@@ -25,9 +26,8 @@ _COMMON = (
     ("Columns", "mixed-sizes", "slices of different size"),
     ("ImageOrientationPatient", "mixed-orientations", "slices of different orientation"),
     ("PixelSpacing", "mixed-spacings", "slices of different pixel spacing"),
-    ("EchoTime", "several-volumes", "several echoes"),
 )
-_TOLERANCES = {"ImageOrientationPatient": (1e-4, 0.0), "PixelSpacing": (1e-4, 0.0), "EchoTime": (0.0, 0.01)}
+_TOLERANCES = {"ImageOrientationPatient": (1e-4, 0.0), "PixelSpacing": (1e-4, 0.0)}
 """How much numbers of one series may differ: absolutely, and relatively."""
 _LONGEST_DECIMAL = 16
 _ORIGINAL = CODES["no-frame-of-reference"].remedy
@@ -97,11 +97,30 @@ def check_headers(files: Sequence[DicomFile], where: Path, options: ReadOptions)
             where, "several-multi-frame", "holds several multi-frame files of one series", "give each in its own folder"
         )
     datasets = [file.dataset for file in files]
-    _check_common(datasets, where)
+    for repair in _check_common(datasets, where):
+        repairs.setdefault(repair.code, repair)
     first = datasets[0]
     count = sum(int(dataset.get("NumberOfFrames") or 1) for dataset in datasets)
     options.require_size(where, (int(first.Columns), int(first.Rows), count))
     return list(repairs.values())
+
+
+def check_length(file: DicomFile) -> None:
+    """Refuse a file whose uncompressed pixels are incomplete, or more than its header states.
+
+    Raises:
+        InputError: naming the file.
+    """
+    dataset, element = file.dataset, pixel_element(file.dataset)
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if element is None or is_encapsulated(dataset):
+        return
+    bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated)
+    stated, present = -(-bits * int(dataset.get("NumberOfFrames") or 1) // 8), element.present()
+    if present < stated:
+        raise undecodable(file.path, syntax, f"it holds {present} of {stated} bytes")
+    if present >= 2 * stated:
+        raise undecodable(file.path, syntax, f"it holds {present} bytes, and its header states {stated}")
 
 
 def _check_kind(file: DicomFile, options: ReadOptions) -> list[Repair]:  # noqa: ARG001
@@ -113,19 +132,34 @@ def _check_kind(file: DicomFile, options: ReadOptions) -> list[Repair]:  # noqa:
 
 def _check_pixels(file: DicomFile, options: ReadOptions) -> list[Repair]:  # noqa: ARG001
     dataset = file.dataset
-    if not any(key in dataset for key in _PIXELS):
+    if pixel_element(dataset) is None:
         raise refusal(file.path, "no-pixels", "has no pixel data")
     if "MOSAIC" in (dataset.get("ImageType") or ()):
         finding = "is a mosaic of slices, without the positions of the slices"
         raise refusal(file.path, "frames-without-positions", finding)
-    stored, high = dataset.get("BitsStored"), dataset.get("HighBit")
-    if stored is not None and high is not None and int(high) != int(stored) - 1:
-        finding = f"its HighBit is {high}, not {int(stored) - 1} (BitsStored - 1), which decoders do not support"
-        raise refusal(file.path, "undecodable", finding)
     photometric = str(dataset.get("PhotometricInterpretation") or "")
     if int(dataset.get("SamplesPerPixel") or 1) != 1 or photometric.startswith("PALETTE"):
         remedy = "give the original series with one value per pixel"
         raise refusal(file.path, "colour", "is a colour image", remedy)
+    return []
+
+
+def _check_bits(file: DicomFile, options: ReadOptions) -> list[Repair]:  # noqa: ARG001
+    dataset = file.dataset
+    grey = "PixelData" in dataset
+    for key in ("Rows", "Columns", "BitsAllocated", *(("BitsStored", "PixelRepresentation") if grey else ())):
+        if not isinstance(dataset.get(key), int):
+            raise refusal(file.path, "undecodable", f"does not state {key}")
+    if not grey:
+        return []
+    allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
+    if not 0 < stored <= allocated:
+        raise refusal(file.path, "undecodable", f"its BitsStored is {stored} and its BitsAllocated is {allocated}")
+    high = dataset.get("HighBit")
+    shifted = isinstance(high, int) and high != stored - 1
+    if shifted and (not stored <= high < allocated or is_encapsulated(dataset)):
+        finding = f"its HighBit is {high}, not {stored - 1} (BitsStored - 1), which decoders do not support"
+        raise refusal(file.path, "undecodable", finding)
     return []
 
 
@@ -195,6 +229,7 @@ def _check_decimals(file: DicomFile, options: ReadOptions) -> list[Repair]:  # n
 FILE_CHECKS: tuple[Callable[[DicomFile, ReadOptions], list[Repair]], ...] = (
     _check_kind,
     _check_pixels,
+    _check_bits,
     _check_geometry,
     _check_rescale,
     _check_decimals,
@@ -202,13 +237,19 @@ FILE_CHECKS: tuple[Callable[[DicomFile, ReadOptions], list[Repair]], ...] = (
 """The checks of each file of a series, in their order."""
 
 
-def _check_common(datasets: list[Any], where: Path) -> None:
-    for key, code, what in _COMMON:
+def _check_common(datasets: list[Any], where: Path) -> list[Repair]:
+    series = {str(dataset.get("SeriesInstanceUID")) for dataset in datasets}
+    joined = len(series) > 1 and is_split_series([identity_of(dataset) for dataset in datasets])
+    for key, code, what in _COMMON[1:] if joined else _COMMON:
         found = _distinct(key, [dataset.get(key) for dataset in datasets])
         if len(found) > 1:
             # Messages are logged and reported, so they must not identify a patient.
             some = "" if key == "PatientID" else " " + ", ".join(sorted(map(_text, found))[:3])
             raise refusal(where, code, f"holds {what} ({key}{some})")
+    if not joined:
+        return []
+    sentence = f"{len(series)} series of one slice each were put together: they are equal in all but their UID"
+    return [Repair("series-joined", sentence)]
 
 
 def _distinct(key: str, values: Sequence[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Numbers that a DICOM header holds as text (VR IS and DS): what is malformed, what can be mended, what is a label."""
+"""Numbers of a DICOM header, as text (VR IS and DS) or binary: what is malformed, can be mended, or is a label."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ _DECIDING = frozenset(
         "RescaleSlope",
         "RescaleIntercept",
         "NumberOfFrames",
+        "Rows",
+        "Columns",
+        "SamplesPerPixel",
+        "BitsAllocated",
+        "BitsStored",
+        "HighBit",
+        "PixelRepresentation",
     }
 )
 # Series are split by these, so that the text is kept for the comparison even if it is no number.
@@ -31,6 +38,7 @@ _COMPARED = frozenset(
         "TriggerTime",
     }
 )
+_BINARY_BYTES = {"US": 2, "SS": 2, "US or SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "SV": 8, "UV": 8}
 _NESTED = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _INTEGER = re.compile(rb" *[+-]?\d+(\.0*)? *")
 _DECIMAL = re.compile(rb" *([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)) *", re.IGNORECASE)
@@ -57,6 +65,7 @@ def mend_numbers(dataset: Any) -> Mended:
     A decimal comma becomes a decimal point. A comma is never taken as a separator of values, and a rescale such as
     ``-1,024`` is refused, because the comma may separate thousands. Numbers that are labels, such as a SeriesNumber
     ``3A`` or ``3\1``, are emptied, as if they were not stated; those by which volumes are told apart become texts.
+    Binary numbers of another length than their type has are emptied, too.
 
     Args:
         dataset: as read, before its elements are used. Functional groups of an enhanced file are mended, too.
@@ -107,9 +116,15 @@ def _mend_element(dataset: Any, tag: Any, found: Mended) -> None:
     raw = dataset.get_item(tag, keep_deferred=True)
     value, kind = getattr(raw, "value", None), _kind(raw)
     # Values that pydicom has converted are well formed.
-    if kind not in ("IS", "DS") or not isinstance(value, bytes):
+    if not isinstance(value, bytes):
         return
-    parts, keyword = value.rstrip(b"\0 ").split(b"\\"), keyword_for_tag(tag)
+    keyword = keyword_for_tag(tag)
+    binary = kind or str(raw.VR)
+    if len(value) % _BINARY_BYTES.get(binary, 1):
+        _empty(dataset, tag, binary.partition(" ")[0], keyword, found)
+    if kind not in ("IS", "DS"):
+        return
+    parts = value.rstrip(b"\0 ").split(b"\\")
     several = len(parts) > 1 and (keyword == "" or dictionary_VM(tag) == "1")
     pattern = _INTEGER if kind == "IS" else _DECIMAL
     if parts == [b""] or (all(map(pattern.fullmatch, parts)) and not several):
@@ -120,9 +135,13 @@ def _mend_element(dataset: Any, tag: Any, found: Mended) -> None:
         if keyword in _DECIDING:
             found.commas.append(keyword)
         return
-    compared = keyword in _COMPARED
+    text = value.decode("latin-1").strip("\0 ") if keyword in _COMPARED else None
+    _empty(dataset, tag, kind if text is None else "LO", keyword, found, text)
+
+
+def _empty(dataset: Any, tag: Any, kind: str, keyword: str, found: Mended, value: str | None = None) -> None:
     del dataset[tag]
-    dataset.add_new(tag, "LO" if compared else kind, value.decode("latin-1").strip("\0 ") if compared else None)
+    dataset.add_new(tag, kind, value)
     if keyword in _DECIDING:
         found.bad.append(keyword)
 

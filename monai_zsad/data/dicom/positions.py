@@ -12,35 +12,23 @@ import numpy as np
 from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.dicom.headers import frame_groups, is_perpendicular
 from monai_zsad.data.dicom.resampling import LARGEST_JITTER, Stack
+from monai_zsad.data.dicom.volume_keys import KEYS, file_values, frame_values
+from monai_zsad.data.dicom.volumes import SAME_PLACE_MM, choose_volume, find_volumes, normal_to
 from monai_zsad.data.scan import ReadOptions
 
 __all__ = ["arrange_frames", "arrange_slices"]
 
-_SILENT_JITTER_MM = 0.01
 _GAP = 1.5
 _SHIFT_MM = 0.1
 _MOST_NAMED = 8
 _ORIGINAL = "export the original series, with its geometry"
-_VOLUME_KEYS = (
-    "EchoNumbers",
-    "TemporalPositionIdentifier",
-    "DiffusionBValue",
-    "TriggerTime",
-    "AcquisitionNumber",
-    "ImageType",
-)
-_FRAME_KEYS = (
-    ("MREchoSequence", "EffectiveEchoTime"),
-    ("MRImageFrameTypeSequence", "FrameType"),
-    ("CTImageFrameTypeSequence", "FrameType"),
-)
 _PIXEL_KEYS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "RescaleSlope", "RescaleIntercept")
 
 
 def arrange_slices(
     datasets: list[Any], where: Path, options: ReadOptions
 ) -> tuple[list[Any], Stack | None, list[Repair]]:
-    """Drop identical copies of slices, and refuse an irregular stack unless its repair was asked for.
+    """Choose a volume, drop identical copies of slices, and refuse an irregular stack unless its repair was asked for.
 
     Args:
         datasets: single-frame files, whose headers were checked.
@@ -51,10 +39,14 @@ def arrange_slices(
         The files to use; their positions, if they have to be resampled onto a grid; and warnings.
 
     Raises:
-        InputError: naming the positions.
+        InputError: naming the positions, or the fields in which several volumes differ.
     """
     positions = np.asarray([[float(value) for value in ds.ImagePositionPatient] for ds in datasets])
-    normal = _normal(datasets[0].ImageOrientationPatient)
+    normal = normal_to(datasets[0].ImageOrientationPatient)
+    found = find_volumes((positions @ normal).tolist(), [file_values(dataset) for dataset in datasets])
+    chosen = choose_volume(found, where, options)
+    if chosen is not None:
+        datasets, positions = [datasets[index] for index in chosen], positions[chosen]
     kept, copies, others = _one_per_place(datasets, positions @ normal, where, options)
     if others and len(kept) == 1:
         raise refusal(where, "duplicate-slices", "all its slices are at one position", _ORIGINAL)
@@ -75,8 +67,8 @@ def arrange_slices(
     return [datasets[index] for index in kept], stack, repairs
 
 
-def arrange_frames(dataset: Any, where: Path, options: ReadOptions) -> tuple[Stack | None, list[Repair]]:
-    """Refuse an enhanced file whose frames are not a regular stack, unless its repair was asked for.
+def arrange_frames(dataset: Any, where: Path, options: ReadOptions) -> tuple[list[int], Stack | None, list[Repair]]:
+    """Choose a volume, and refuse an enhanced file of irregular frames, unless their repair was asked for.
 
     Args:
         dataset: the file.
@@ -84,10 +76,10 @@ def arrange_frames(dataset: Any, where: Path, options: ReadOptions) -> tuple[Sta
         options: with the repairs that were asked for.
 
     Returns:
-        The positions of the frames, if they have to be resampled onto a grid; and warnings.
+        The indices of the frames to use; their positions, if they have to be resampled onto a grid; and warnings.
 
     Raises:
-        InputError: naming what is missing, or the positions.
+        InputError: naming what is missing, the positions, or the fields in which several volumes differ.
     """
     places = frame_groups(dataset, "PlanePositionSequence")
     planes = frame_groups(dataset, "PlaneOrientationSequence")
@@ -107,15 +99,17 @@ def arrange_frames(dataset: Any, where: Path, options: ReadOptions) -> tuple[Sta
     if np.abs(spacings - spacings[0]).max() > 1e-4:
         raise refusal(where, "mixed-spacings", "holds slices of different pixel spacing", "export it again")
     positions = _all_stated(places, "ImagePositionPatient", 3, where)
-    if count == 1:
-        _give_thickness(measures[0], where)
-        return None, []
-    _check_kind_of_frames(dataset, where)
-    normal = _normal(orientations[0])
-    if (np.diff(np.sort(positions @ normal)) < _SILENT_JITTER_MM).any():
+    normal = normal_to(orientations[0])
+    chosen = choose_volume(find_volumes((positions @ normal).tolist(), frame_values(dataset)), where, options)
+    chosen = list(range(count)) if chosen is None else chosen
+    positions = positions[chosen]
+    if len(chosen) == 1:
+        _give_thickness(measures[chosen[0]], where)
+        return chosen, None, []
+    if (np.diff(np.sort(positions @ normal)) < SAME_PLACE_MM).any():
         finding = "has more than one frame at a position (echoes, time points or copies)"
         raise refusal(where, "several-volumes", finding, "give one volume")
-    return _check_stack(positions, orientations[0], spacings[0], where, options)
+    return chosen, *_check_stack(positions, orientations[0], spacings[0], where, options)
 
 
 def _all_stated(groups: Sequence[Any], key: str, count: int, where: Path) -> np.ndarray:
@@ -126,26 +120,13 @@ def _all_stated(groups: Sequence[Any], key: str, count: int, where: Path) -> np.
     return np.asarray(rows)
 
 
-def _check_kind_of_frames(dataset: Any, where: Path) -> None:
-    """Frames of two echoes, or of magnitude and phase, are not one volume, even if all positions differ."""
-    for name, key in _FRAME_KEYS:
-        found = {str(group.get(key)) for group in frame_groups(dataset, name) if group is not None}
-        if len(found) > 1:
-            raise refusal(where, "several-volumes", f"holds frames that differ in {key}", "give one volume")
-
-
-def _normal(orientation: Any) -> np.ndarray:
-    axes = np.asarray([float(value) for value in orientation])
-    return np.asarray(np.cross(axes[:3], axes[3:]))
-
-
 def _one_per_place(
     datasets: list[Any], along: np.ndarray, where: Path, options: ReadOptions
 ) -> tuple[list[int], list[int], list[int]]:
     """Indices of the slices to use, of their identical copies, and of other slices at the same positions."""
     places: list[list[int]] = []
     for index in np.argsort(along, kind="stable").tolist():
-        if places and along[index] - along[places[-1][0]] < _SILENT_JITTER_MM:
+        if places and along[index] - along[places[-1][0]] < SAME_PLACE_MM:
             places[-1].append(index)
         else:
             places.append([index])
@@ -163,12 +144,13 @@ def _one_per_place(
 
 def _is_copy(one: Any, other: Any, along: float, where: Path, options: ReadOptions) -> bool:
     """Whether two slices at one position are equal; different slices are refused unless a repair was asked for."""
-    differing = [key for key in _VOLUME_KEYS if one.get(key) != other.get(key)]
+    pairs = zip(KEYS, file_values(one), file_values(other), strict=True)
+    differing = [key.name for key, value, same in pairs if value != same]
     if differing:
         raise refusal(where, "several-volumes", f"holds several volumes, which differ in {', '.join(differing)}")
     finding = f"has more than one slice at {along:.2f} mm"
     places = [[float(value) for value in dataset.ImagePositionPatient] for dataset in (one, other)]
-    if np.abs(np.diff(places, axis=0)).max() > _SILENT_JITTER_MM:
+    if np.abs(np.diff(places, axis=0)).max() > SAME_PLACE_MM:
         raise refusal(where, "duplicate-slices", f"{finding}, side by side", "give one stack of slices")
     if all(one.get(key) == other.get(key) for key in _PIXEL_KEYS):
         return True
@@ -193,7 +175,7 @@ def _check_stack(
 ) -> tuple[Stack | None, list[Repair]]:
     """Refuse gaps, uneven steps and a tilted gantry, or prepare their repair; warn if the steps vary a little."""
     axes = np.asarray([float(value) for value in orientation])
-    normal = _normal(axes)
+    normal = normal_to(axes)
     along = positions @ normal - (positions @ normal).min()
     order = np.argsort(along)
     steps = np.diff(along[order])
@@ -219,7 +201,7 @@ def _check_stack(
         expected = along[order] / step
     tilted = _is_tilted(positions[order], normal, along[order], usual, where, options)
     repairs = []
-    if jitter > _SILENT_JITTER_MM and not uneven:
+    if jitter > SAME_PLACE_MM and not uneven:
         sentence = f"the distance between slices varies by {jitter:.3f} mm; their mean was used"
         repairs.append(Repair("jitter", sentence))
     if not (gaps.size or uneven or tilted):

@@ -8,66 +8,19 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from monai_zsad.data.codes import Repair, refusal
-from monai_zsad.data.dicom.files import BARE_SUFFIXES, limit_deflated, may_be_bare
-from monai_zsad.data.dicom.numbers import mend_numbers
+from monai_zsad.data.dicom.file_header import Header, is_broken, read_header, why_not_a_scan
+from monai_zsad.data.dicom.split_series import is_split_series
 from monai_zsad.data.dicom.volume import is_flat
-from monai_zsad.data.scan import READ_ERRORS
+from monai_zsad.data.dicom.volumes import find_volumes, normal_to
 
-__all__ = ["Header", "Series", "closest", "group_series", "matches", "why_not_a_scan"]
+__all__ = ["Header", "Series", "closest", "group_series", "matches", "names_part", "why_not_a_scan"]
 
 _logger = logging.getLogger(__name__)
-_VOLUME_KEYS = (
-    "EchoTime",
-    "EchoNumbers",
-    "DiffusionBValue",
-    "TemporalPositionIdentifier",
-    "TriggerTime",
-    "ImageType",
-    "AcquisitionNumber",
-)
-_DIRECTORY = "1.2.840.10008.1.3.10"
-_TAGS = [
-    *_VOLUME_KEYS,
-    "SOPClassUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "SeriesDescription",
-    "Modality",
-    "BodyPartExamined",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "PixelSpacing",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "SharedFunctionalGroupsSequence",
-]
-
-
-@dataclass(frozen=True)
-class Header:
-    """Fields of the header of one DICOM file; lengths in mm, directions in LPS."""
-
-    kind: str
-    image_type: tuple[str, ...]
-    uid: str
-    number: int | None
-    modality: str
-    description: str = ""
-    body_part: str = ""
-    study: str = ""
-    rows: int = 0
-    columns: int = 0
-    frames: int = 1
-    spacing: tuple[float, ...] = ()
-    position: tuple[float, ...] = ()
-    orientation: tuple[float, ...] = ()
-    enhanced: bool = False
-    keys: tuple[str, ...] = ()
+_SAME_ORIENTATION = 1e-3
 
 
 @dataclass
@@ -77,14 +30,17 @@ class Series:
     Attributes:
         header: of the first file.
         members: every file with its header; None for a file that cannot be read.
-        part: number of the volume, from 1, if the series holds several volumes; otherwise 0.
-        repairs: warnings about files that were left out beside it.
+        repairs: warnings about files that were left out beside it, and about other volumes of its series.
     """
 
     header: Header
     members: list[tuple[Path, Header | None]] = field(default_factory=list)
-    part: int = 0
     repairs: list[Repair] = field(default_factory=list)
+
+    @property
+    def part(self) -> int:
+        """Number of the volume, from 1, if the series holds several volumes; otherwise 0."""
+        return self.header.part
 
     @property
     def files(self) -> list[Path]:
@@ -101,7 +57,8 @@ def group_series(files: Sequence[Path], unread: list[Path] | None = None) -> tup
     """Group the DICOM files among ``files``; other files are ignored.
 
     Several volumes under one series (echoes, time points) become one entry each, and so do 2D images such as X-rays.
-    An unreadable file stays with the series in its folder. Otherwise the series would lose a slice without a warning.
+    Slices with a SeriesInstanceUID each, but equal in all else, are put together. An unreadable file stays with the
+    series in its folder. Otherwise the series would lose a slice without a warning.
 
     Args:
         files: in any order.
@@ -114,14 +71,14 @@ def group_series(files: Sequence[Path], unread: list[Path] | None = None) -> tup
     groups: dict[tuple[str, str], Series] = {}
     broken: list[Path] = []
     for file in files:
-        header = _read_header(file)
+        header = read_header(file)
         if header is None:
-            if _is_broken(file):
+            if is_broken(file):
                 broken.append(file)
             continue
         reason = why_not_a_scan(header)
         groups.setdefault((header.uid, reason), Series(header)).members.append((file, header))
-    found = sorted(groups.values(), key=lambda one: str(one.files[0]))
+    found = sorted(_joined(list(groups.values())), key=lambda one: str(one.files[0]))
     skipped = [one for one in found if why_not_a_scan(one.header)]
     kept = [part for one in found if not why_not_a_scan(one.header) for part in _split(one)]
     counts = Counter({reason: 0 for reason in map(why_not_a_scan, (one.header for one in skipped))})
@@ -136,24 +93,20 @@ def group_series(files: Sequence[Path], unread: list[Path] | None = None) -> tup
     return kept, skipped
 
 
-def why_not_a_scan(header: Header) -> str:
-    """Reason to leave a DICOM file out, or an empty string."""
-    if "Image Storage" not in header.kind:
-        return f"not an image ({header.kind})"
-    if "Secondary Capture" in header.kind:
-        return "secondary capture"
-    if "LOCALIZER" in header.image_type:
-        return "localizer"
-    return ""
-
-
-def matches(header: Header, choice: str) -> int:
+def matches(header: Header, choice: str, *, whole: bool = False) -> int:
     """How exactly a choice names a series: 4 by UID, 3 by number, 2 by modality, 1 by description, 0 not at all.
 
+    Args:
+        header: of the series.
+        choice: what names it; with ``:2`` at its end, the second of the volumes that the series holds.
+        whole: whether ``header`` is of a series whose volumes are not known yet, so that this end is ignored.
+
     Example:
-        >>> header = Header("MR Image Storage", (), "1.2.3", 4, "MR", description="Ax T2 FLAIR")
+        >>> header = Header("MR Image Storage", (), "1.2.3", 4, "MR", description="Ax T2 FLAIR", part=2)
         >>> [matches(header, choice) for choice in ("1.2.3", "4", "mr", "flair", "T1")]
         [4, 3, 2, 1, 0]
+        >>> matches(header, "4:2"), matches(header, "4:1")
+        (3, 0)
     """
     wanted = choice.strip().casefold()
     if wanted == header.uid:
@@ -162,16 +115,27 @@ def matches(header: Header, choice: str) -> int:
         return 3
     if wanted == header.modality.casefold():
         return 2
-    return int(bool(wanted) and wanted in header.description.casefold())
+    if wanted and wanted in header.description.casefold():
+        return 1
+    series, _, part = wanted.rpartition(":")
+    chosen = names_part(wanted) and (whole or int(part) == header.part)
+    return matches(header, series) if chosen else 0
 
 
-def closest(headers: Sequence[Header], choice: str | int, where: Path | str) -> list[bool]:
+def names_part(choice: str | int | None) -> bool:
+    """Whether a choice of series names one of its volumes, as ``4:2`` does."""
+    series, _, part = str(choice or "").strip().rpartition(":")
+    return bool(series) and part.isdecimal()
+
+
+def closest(headers: Sequence[Header], choice: str | int, where: Path | str, *, whole: bool = False) -> list[bool]:
     """Which series a choice means: those that it names most exactly.
 
     Args:
         headers: of the series.
-        choice: UID, number, modality or part of the description.
+        choice: UID, number, modality or part of the description, and one of its volumes, see :func:`matches`.
         where: the folder or server, named in the message.
+        whole: see :func:`matches`.
 
     Returns:
         One truth value per header.
@@ -179,74 +143,39 @@ def closest(headers: Sequence[Header], choice: str | int, where: Path | str) -> 
     Raises:
         InputError: if it names no series; the message lists the numbers and modalities of the series.
     """
-    ranks = [matches(header, str(choice)) for header in headers]
+    ranks = [matches(header, str(choice), whole=whole) for header in headers]
     best = max(ranks, default=0)
     if best == 0:
-        there = sorted({f"{header.number or '?'} ({header.modality or '?'})" for header in headers})
+        there = sorted({f"{_shown(header)} ({header.modality or '?'})" for header in headers})
         finding = f"holds no series {str(choice)!r} (by UID, number, modality or description)"
         remedy = f"choose one of the series that it holds: {', '.join(there[:10]) or 'none'}"
         raise refusal(where, "no-such-series", finding, remedy)
     return [rank == best for rank in ranks]
 
 
-def _read_header(file: Path) -> Header | None:
-    """The DICOM header without pixels, or None if the file is not DICOM or cannot be read."""
-    import pydicom
-    from pydicom.misc import is_dicom
-    from pydicom.uid import UID
-
-    try:
-        force = not is_dicom(file)
-        if force and not may_be_bare(file):
-            return None
-        limit_deflated(file)
-        ds = pydicom.dcmread(file, stop_before_pixels=True, force=force, specific_tags=list(_TAGS))
-        mend_numbers(ds)
-        kind = ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID")
-        # Every object except a DICOMDIR has a series; otherwise the file was truncated within its header.
-        if not ds.get("SeriesInstanceUID") and kind != _DIRECTORY:
-            return None
-        number = ds.get("SeriesNumber")
-        return Header(
-            kind=UID(kind).name if kind else "no SOPClassUID",
-            image_type=tuple(str(value).upper() for value in ds.get("ImageType") or ()),
-            uid=str(ds.get("SeriesInstanceUID") or ""),
-            number=None if number is None else int(number),
-            modality=str(ds.get("Modality") or ""),
-            description=str(ds.get("SeriesDescription") or ""),
-            body_part=str(ds.get("BodyPartExamined") or ""),
-            study=str(ds.get("StudyInstanceUID") or ""),
-            rows=int(ds.get("Rows") or 0),
-            columns=int(ds.get("Columns") or 0),
-            frames=int(ds.get("NumberOfFrames") or 1),
-            spacing=_numbers(ds.get("PixelSpacing")),
-            position=_numbers(ds.get("ImagePositionPatient")),
-            orientation=_numbers(ds.get("ImageOrientationPatient")),
-            enhanced="SharedFunctionalGroupsSequence" in ds,
-            keys=tuple(str(ds.get(key)) for key in _VOLUME_KEYS),
-        )
-    except READ_ERRORS as error:
-        _logger.debug("%s: not readable as DICOM (%s)", file, type(error).__name__)
-        return None
+def _shown(header: Header) -> str:
+    number = "?" if header.number is None else str(header.number)
+    return f"{number}:{header.part}" if header.part else number
 
 
-def _numbers(value: Any) -> tuple[float, ...]:
-    return tuple(float(number) for number in value or ())
-
-
-def _is_broken(file: Path) -> bool:
-    """Whether an unreadable file was a DICOM file: by its name, by the mark ``DICM``, or because it is empty."""
-    from pydicom.misc import is_dicom
-
-    suffix = file.suffix.lower()
-    if suffix in BARE_SUFFIXES:
-        return True
-    try:
-        # Slices are often named without an ending, or end in a number (a UID).
-        empty = file.stat().st_size == 0 and (suffix == "" or suffix[1:].isdigit())
-        return empty or is_dicom(file)
-    except OSError:
-        return False
+def _joined(series: Sequence[Series]) -> list[Series]:
+    """Series of one slice each as one series, if they are one by all else; other series unchanged."""
+    alike: defaultdict[tuple[str, ...], list[Series]] = defaultdict(list)
+    for one in series:
+        identity = one.header.identity
+        labels = (one.header.uid,) if identity is None else (why_not_a_scan(one.header), *identity.labels)
+        alike[labels].append(one)
+    result = []
+    for group in alike.values():
+        members = [member for one in group for member in one.members]
+        slices = [header.identity for _, header in members if header is not None]
+        if len(group) == 1 or not is_split_series(slices):
+            result += group
+            continue
+        _logger.info("%d series of one slice each in %s are one series", len(group), group[0].folder)
+        first = min(group, key=lambda one: one.header.uid)
+        result.append(replace(first, members=members))
+    return result
 
 
 def _split(series: Series) -> list[Series]:
@@ -254,25 +183,32 @@ def _split(series: Series) -> list[Series]:
     headers = [(file, header) for file, header in series.members if header is not None]
     if len(headers) > 1 and all(is_flat(h.modality, bool(h.position)) and not h.enhanced for _, h in headers):
         members = sorted(headers, key=lambda member: str(member[0]))
-        return [Series(header, [(file, header)], part) for part, (file, header) in enumerate(members, start=1)]
-    places = Counter(header.position for _, header in headers)
-    if () in places or max(places.values()) < 2:
+        return [Series(replace(h, part=part), [(file, h)]) for part, (file, h) in enumerate(members, start=1)]
+    if any(h.enhanced or len(h.position) != 3 or len(h.orientation) != 6 for _, h in headers):
         return [series]
-    for index, key in enumerate(_VOLUME_KEYS):
-        groups: defaultdict[str, list[tuple[Path, Header | None]]] = defaultdict(list)
-        for file, header in headers:
-            groups[header.keys[index]].append((file, header))
-        parts = list(groups.values())
-        complete = all(
-            len(part) == len(places) == len({h.position for _, h in part if h is not None}) for part in parts
-        )
-        if len(parts) > 1 and complete:
-            _logger.info(
-                "%s: its series holds %d volumes, which differ in %s: one case each", series.folder, len(parts), key
-            )
-            parts.sort(key=lambda part: str(min(file for file, _ in part)))
-            return [replace(series, members=part, part=number) for number, part in enumerate(parts, start=1)]
-    return [series]
+    orientations = np.array([header.orientation for _, header in headers])
+    if np.abs(orientations - orientations[0]).max() > _SAME_ORIENTATION:
+        return [series]
+    places = np.array([header.position for _, header in headers]) @ normal_to(orientations[0])
+    found = find_volumes(places.tolist(), [header.values for _, header in headers])
+    count, sizes = len(found.parts), [len(part) for part in found.parts]
+    if count == 1:
+        return [series]
+    differing = ", ".join(found.keys)
+    _logger.info(
+        "%s: series %s holds %d volumes, which differ in %s: one case each; --series %s:1 chooses the first",
+        series.folder, _shown(series.header), count, differing, _shown(series.header),
+    )  # fmt: skip
+    parts = []
+    for number, indices in enumerate(found.parts, start=1):
+        sentence = f"volume {number} of the {count} volumes of its series, which differ in {differing}"
+        if len(indices) < max(sizes):
+            sentence += f"; it has {len(indices)} slices, the largest {max(sizes)}"
+        members = [headers[index] for index in indices]
+        header = replace(members[0][1], uid=series.header.uid, part=number)
+        repairs = [*series.repairs, Repair("several-volumes-split", sentence)]
+        parts.append(Series(header, list(members), repairs))
+    return parts
 
 
 def _note_neighbours(kept: Sequence[Series], skipped: Sequence[Series]) -> None:

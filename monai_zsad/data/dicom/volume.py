@@ -1,26 +1,49 @@
-"""A DICOM series as one volume, read with highdicom."""
+"""A DICOM series as one volume: what is read is decided by the headers, then the pixels are decoded."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from monai_zsad.data.codes import Repair, refusal
-from monai_zsad.data.dicom.files import open_dicom, require_decodable, require_decoder
-from monai_zsad.data.dicom.headers import DicomFile, check_headers, frame_groups, is_multi_frame
+from monai_zsad.data.dicom.files import open_dicom, require_decoder
+from monai_zsad.data.dicom.headers import DicomFile, check_headers, check_length, frame_groups, is_multi_frame
+from monai_zsad.data.dicom.pixels import Frame, PixelFile, linear, read_frames
 from monai_zsad.data.dicom.positions import arrange_frames, arrange_slices
-from monai_zsad.data.dicom.resampling import LARGEST_JITTER, Stack, resample_stack
+from monai_zsad.data.dicom.resampling import Stack, resample_stack
 from monai_zsad.data.formats import one_slice
 from monai_zsad.data.scan import READ_ERRORS, ReadOptions, Scan, first_line
 from monai_zsad.errors import InputError
 
-__all__ = ["is_flat", "read_dicom"]
+__all__ = ["check_dicom", "is_flat", "read_dicom"]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _FLAT_MODALITIES = {"CR", "DX", "MG", "RG", "XA", "RF", "US", "PX", "IO", "XC", "OT", "OP"}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is read.
+
+    Attributes:
+        frames: in the order of the volume, or in that of the positions in ``stack``.
+        affine: (4, 4), index to mm in LPS; None for a 2D image and for what is resampled.
+        stack: positions of the frames, if they have to be resampled.
+        dataset: header of the first file.
+        repairs: warnings.
+    """
+
+    frames: Sequence[Frame]
+    affine: np.ndarray | None
+    stack: Stack | None
+    dataset: Any
+    repairs: list[Repair]
 
 
 def read_dicom(files: Sequence[Path], options: ReadOptions | None = None) -> Scan:
@@ -28,8 +51,8 @@ def read_dicom(files: Sequence[Path], options: ReadOptions | None = None) -> Sca
 
     The slices are ordered along the normal of the slice plane, so index order is that of ITK and dcm2niix before its
     flip: X = columns, Y = rows, Z = slices. Values are the modality values of each slice (rescale slope and
-    intercept; HU for CT). MONOCHROME1 only says how to display the values: they are never inverted, and a warning is
-    returned.
+    intercept; HU for CT). Padding outside of the field of view gets the value of the background. MONOCHROME1 only says
+    how to display the values: they are never inverted, and a warning is returned.
 
     Args:
         files: all files of the series, in any order.
@@ -43,16 +66,28 @@ def read_dicom(files: Sequence[Path], options: ReadOptions | None = None) -> Sca
             slices, mixed orientation, patients or sizes, tilted gantry, colour, missing geometry, CT without rescale.
     """
     options = options or ReadOptions()
-    where = files[0].parent if len(files) > 1 else files[0]
-    datasets = [open_dicom(file, options.max_voxels) for file in files]
+    where = _where(files)
+    plan = _plan(files, where, options)
     try:
-        return _read(datasets, files, where, options)
+        return _read(plan, where, options)
     except READ_ERRORS as error:
-        if isinstance(error, InputError):
-            raise
-        for dataset, file in zip(datasets, files, strict=True):
-            require_decodable(dataset, file)
-        raise refusal(where, "irregular", f"is not a regular volume ({first_line(error)})") from error
+        raise _irregular(where, error) from error
+
+
+def check_dicom(files: Sequence[Path], options: ReadOptions | None = None) -> list[Repair]:
+    """Check the headers of a series as :func:`read_dicom` does, without decoding a pixel.
+
+    Args:
+        files: all files of the series, in any order.
+        options: see :class:`~monai_zsad.data.ScanReader`.
+
+    Returns:
+        The warnings that reading starts with; the pixels may add others.
+
+    Raises:
+        InputError: the one that reading raises.
+    """
+    return _plan(files, _where(files), options or ReadOptions()).repairs
 
 
 def is_flat(modality: str, has_position: bool) -> bool:
@@ -65,72 +100,124 @@ def is_flat(modality: str, has_position: bool) -> bool:
     return modality in _FLAT_MODALITIES and not has_position
 
 
-def _read(datasets: list[Any], files: Sequence[Path], where: Path, options: ReadOptions) -> Scan:
-    first = datasets[0]
-    modality = str(first.get("Modality") or "")
-    flat = len(files) == 1 and not is_multi_frame(first) and is_flat(modality, "ImagePositionPatient" in first)
-    checked = [DicomFile(file, dataset, flat) for dataset, file in zip(datasets, files, strict=True)]
-    repairs = check_headers(checked, where, options)
-    for dataset, file in zip(datasets, files, strict=True):
-        require_decoder(dataset, file)
-    scan = _read_flat(first) if flat else _read_stack(datasets, where, options)
-    if any(str(ds.get("PhotometricInterpretation")) == "MONOCHROME1" for ds in datasets):
+def _where(files: Sequence[Path]) -> Path:
+    return files[0].parent if len(files) > 1 else files[0]
+
+
+def _irregular(where: Path, error: BaseException) -> InputError:
+    if isinstance(error, InputError):
+        return error
+    return refusal(where, "irregular", f"is not a regular volume ({first_line(error)})")
+
+
+def _plan(files: Sequence[Path], where: Path, options: ReadOptions) -> _Plan:
+    opened = [(file, *open_dicom(file, options.max_voxels)) for file in files]
+    repairs = {repair.code: repair for _, _, more in opened for repair in more}
+    try:
+        first = opened[0][1]
+        modality = str(first.get("Modality") or "")
+        flat = len(files) == 1 and not is_multi_frame(first) and is_flat(modality, "ImagePositionPatient" in first)
+        checked = [DicomFile(file, dataset, flat) for file, dataset, _ in opened]
+        for repair in check_headers(checked, where, options):
+            repairs.setdefault(repair.code, repair)
+        for file in checked:
+            require_decoder(file.dataset, file.path)
+        frames, affine, stack, more = _arrange(checked, where, options)
+        for file in checked:
+            check_length(file)
+    except READ_ERRORS as error:
+        raise _irregular(where, error) from error
+    found = [*more, *repairs.values()]
+    if any(str(file.dataset.get("PhotometricInterpretation")) == "MONOCHROME1" for file in checked):
         sentence = "MONOCHROME1 (low values are shown bright): the values were kept, not inverted"
-        repairs.append(Repair("monochrome1", sentence))
-    return Scan(scan.values, scan.affine, modality, [*scan.repairs, *repairs])
+        found.append(Repair("monochrome1", sentence))
+    return _Plan(frames, affine, stack, first, found)
 
 
-def _read_stack(datasets: list[Any], where: Path, options: ReadOptions) -> Scan:
-    import highdicom
+def _arrange(
+    files: Sequence[DicomFile], where: Path, options: ReadOptions
+) -> tuple[list[Frame], np.ndarray | None, Stack | None, list[Repair]]:
+    """The frames to read, in the order of the volume; its affine, or the stack from which it is resampled."""
+    first = files[0].dataset
+    if files[0].flat:
+        from pydicom.pixels.processing import apply_modality_lut
 
-    values = {"dtype": np.float32, "apply_presentation_lut": False, "apply_real_world_transform": False}
-    if is_multi_frame(datasets[0]):
-        stack, repairs = arrange_frames(datasets[0], where, options)
-        _drop_outer_rescale(datasets[0])
-        image = highdicom.image.Image.from_dataset(datasets[0], copy=False)
-        if stack is not None:
-            return _resampled(image.get_frames(**values), stack, where, options, repairs)
-        volume = image.get_volume(rtol=LARGEST_JITTER, **values)
+        return [Frame(PixelFile(files[0].path, first), 0, partial(apply_modality_lut, ds=first))], None, None, []
+    if is_multi_frame(first):
+        chosen, stack, repairs = arrange_frames(first, where, options)
+        stated, rescales = frame_groups(first, "PlanePositionSequence"), _frame_rescales(first)
+        file, measures = PixelFile(files[0].path, first), frame_groups(first, "PixelMeasuresSequence")[chosen[0]]
+        frames = [Frame(file, index, rescales[index]) for index in chosen]
+        places = [stated[index] for index in chosen]
+        orientations = [frame_groups(first, "PlaneOrientationSequence")[0].ImageOrientationPatient]
     else:
-        kept, stack, repairs = arrange_slices(datasets, where, options)
-        if stack is not None:
-            images = [highdicom.image.Image.from_dataset(dataset, copy=False) for dataset in kept]
-            frames = np.stack([image.get_frames(**values)[0] for image in images])
-            return _resampled(frames, stack, where, options, repairs)
-        for dataset in kept:
-            # The checks allow small differences, but highdicom asks for equal spacings.
-            dataset.PixelSpacing = kept[0].PixelSpacing
-        volume = highdicom.image.get_volume_from_series(kept, rtol=LARGEST_JITTER, orientation_tol=1e-4, **values)
-    return Scan(*_as_index_order(volume), repairs=repairs)
+        kept, stack, repairs = arrange_slices([file.dataset for file in files], where, options)
+        paths = {id(file.dataset): file.path for file in files}
+        frames = [Frame(PixelFile(paths[id(dataset)], dataset), 0, _rescale(dataset)) for dataset in kept]
+        places, measures = kept, kept[0]
+        orientations = [dataset.ImageOrientationPatient for dataset in kept]
+    if stack is not None:
+        return frames, None, stack, repairs
+    positions = np.asarray([[float(value) for value in place.ImagePositionPatient] for place in places])
+    orientation = Counter(tuple(float(value) for value in one) for one in orientations).most_common(1)[0][0]
+    order, affine = _grid(positions, orientation, measures)
+    return [frames[index] for index in order], affine, None, repairs
 
 
-def _drop_outer_rescale(dataset: Any) -> None:
-    """The rescale of the frames is the valid one; highdicom would prefer one of the whole file, if there is one."""
-    if not any(frame_groups(dataset, "PixelValueTransformationSequence")):
-        return
-    for key in ("RescaleSlope", "RescaleIntercept"):
-        if key in dataset:
-            delattr(dataset, key)
+def _grid(positions: np.ndarray, orientation: Sequence[float], measures: Any) -> tuple[list[int], np.ndarray]:
+    """The order of slices along their normal, and the affine (4, 4) from index to mm in LPS."""
+    row, column = np.asarray(orientation[:3]), np.asarray(orientation[3:])
+    # Sorted against the normal, and turned: the rounding of the last digit is that of earlier versions.
+    against = np.cross(column, row)
+    along = against @ positions.T
+    order = np.argsort(along)
+    spacing = measures.get("SpacingBetweenSlices", 1.0)
+    if len(order) > 1:
+        spacing = (along[order[-1]] - along[order[0]]) / (len(order) - 1)
+    affine = np.eye(4)
+    affine[:3, 0] = row * float(measures.PixelSpacing[1])
+    affine[:3, 1] = column * float(measures.PixelSpacing[0])
+    step = against * abs(float(spacing))
+    affine[:3, 2] = -step
+    affine[:3, 3] = positions[order[0]] + step * (len(order) - 1)
+    return order[::-1].tolist(), affine
 
 
-def _resampled(frames: np.ndarray, stack: Stack, where: Path, options: ReadOptions, repairs: Sequence[Repair]) -> Scan:
-    values, affine, more = resample_stack(frames, stack, where, options)
-    return Scan(values, _LPS_TO_RAS @ affine, repairs=[*repairs, *more])
+def _rescale(dataset: Any) -> Any:
+    if "ModalityLUTSequence" in dataset:
+        from pydicom.pixels.processing import apply_modality_lut
+
+        return partial(apply_modality_lut, ds=dataset)
+    return linear(_number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept"))
 
 
-def _as_index_order(volume: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Highdicom returns (slice, row, column) in LPS, with the slices in the opposite direction of the normal."""
-    values = np.ascontiguousarray(volume.array[::-1].transpose(2, 1, 0))
-    affine = np.asarray(volume.affine, dtype=np.float64).copy()
-    affine[:3, 3] += affine[:3, 0] * (volume.array.shape[0] - 1)
-    affine[:3, 0] *= -1
-    return values, _LPS_TO_RAS @ affine[:, [2, 1, 0, 3]]
+def _frame_rescales(dataset: Any) -> list[Any]:
+    """The rescale of every frame; the one of the whole file holds only if no frame states its own."""
+    groups = frame_groups(dataset, "PixelValueTransformationSequence")
+    if not any(groups):
+        return [_rescale(dataset)] * len(groups)
+    return [linear(None, None) if group is None else _rescale(group) for group in groups]
 
 
-def _read_flat(dataset: Any) -> Scan:
-    from pydicom.pixels.processing import apply_modality_lut
+def _number(dataset: Any, keyword: str) -> float | None:
+    value = dataset.get(keyword)
+    return None if value is None else float(value)
 
-    values = np.asarray(apply_modality_lut(dataset.pixel_array, dataset), dtype=np.float32)
-    stated = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
+
+def _read(plan: _Plan, where: Path, options: ReadOptions) -> Scan:
+    rows, columns, count = int(plan.dataset.Rows), int(plan.dataset.Columns), len(plan.frames)
+    modality = str(plan.dataset.get("Modality") or "")
+    in_units = "" if any(repair.code == "no-rescale" for repair in plan.repairs) else modality
+    if plan.affine is not None:
+        values = np.empty((columns, rows, count), np.float32)
+        repairs = read_frames(plan.frames, values.transpose(2, 1, 0), in_units)
+        return Scan(values, _LPS_TO_RAS @ plan.affine, modality, [*plan.repairs, *repairs])
+    frames = np.empty((count, rows, columns), np.float32)
+    repairs = [*plan.repairs, *read_frames(plan.frames, frames, in_units)]
+    if plan.stack is not None:
+        values, affine, more = resample_stack(frames, plan.stack, where, options)
+        return Scan(values, _LPS_TO_RAS @ affine, modality, [*more, *repairs])
+    stated = plan.dataset.get("PixelSpacing") or plan.dataset.get("ImagerPixelSpacing")
     spacing = (float(stated[0]), float(stated[1])) if stated and min(map(float, stated)) > 0 else None
-    return one_slice(values, spacing)
+    scan = one_slice(frames[0], spacing)
+    return Scan(scan.values, scan.affine, modality, [*scan.repairs, *repairs])

@@ -134,7 +134,7 @@ def echoes(folder: Path) -> list[list[Path]]:
     return series
 
 
-@kind("ok")
+@kind("repaired several-volumes-split")
 def two_echoes_in_a_folder(folder: Path) -> Odd:
     return Odd(folder / "s", [series_truth(files) for files in echoes(folder)])
 

@@ -104,7 +104,6 @@ SERIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "constant_series": ("refused constant", {"PixelData": b"\1" * 70}),
-    "echo_per_slice": ("refused several-volumes", {"EchoTime": lambda i: 10.0 if i % 2 else 80.0}),
 }
 
 

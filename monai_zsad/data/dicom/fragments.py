@@ -1,0 +1,90 @@
+"""Fragments of encapsulated pixel data: which of them are a frame, and files in which they are not closed."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from pathlib import Path
+
+__all__ = ["split_frames", "unclosed_fragments"]
+
+_PIXEL_DATA = b"\xe0\x7f\x10\x00"
+_UNDEFINED_LENGTH = b"\xff\xff\xff\xff"
+_ITEM = b"\xfe\xff\x00\xe0"
+_DELIMITER = b"\xfe\xff\xdd\xe0" + bytes(4)
+_END_OF_IMAGE = b"\xff\xd9"
+_MOST_ZEROS = 64
+
+
+def split_frames(data: bytes, count: int) -> list[bytes]:
+    """The frames of encapsulated pixel data.
+
+    An offset table is only an index, and it may be that of another file. So the number of fragments decides, where it
+    can: all fragments are the only frame, or each is one. Otherwise the table must point at fragments, or the frames
+    end with the end marker of JPEG.
+
+    Args:
+        data: value of the element, from the item of the basic offset table on.
+        count: number of frames.
+
+    Returns:
+        One codestream per frame, in their order.
+
+    Raises:
+        ValueError: if there are fewer or more frames, or if the table states another order.
+
+    Example:
+        >>> from pydicom.encaps import encapsulate
+        >>> split_frames(encapsulate([b"abcd", b"efgh"], has_bot=False), 2)
+        [b'abcd', b'efgh']
+    """
+    from pydicom.encaps import generate_fragments, generate_frames, parse_basic_offsets
+
+    buffer = io.BytesIO(data)
+    table = parse_basic_offsets(buffer)
+    start = buffer.tell()
+    fragments = list(generate_fragments(buffer))
+    if count == 1 and fragments:
+        return [b"".join(fragments)]
+    if table != sorted(table):
+        raise ValueError("its offset table states another order of its frames")
+    if len(fragments) == count:
+        return fragments
+    starts = {0, *itertools.accumulate(len(fragment) + 8 for fragment in fragments)}
+    if not (len(table) == count and starts.issuperset(table)):
+        data = _ITEM + bytes(4) + data[start:]
+    frames = list(generate_frames(data, number_of_frames=count))
+    if len(frames) != count:
+        raise ValueError(f"it holds {len(frames)} of {count} frames")
+    return frames
+
+
+def unclosed_fragments(file: Path, count: int) -> bytes | None:
+    """Encapsulated pixel data at the end of a file that does not mark their end, for which pydicom drops them.
+
+    Args:
+        file: whose data set seems to have no pixels.
+        count: number of its frames.
+
+    Returns:
+        The value of the element, or None if a fragment or a frame is not complete.
+    """
+    whole = file.read_bytes()
+    marks = [_PIXEL_DATA + vr + bytes(2) + _UNDEFINED_LENGTH for vr in (b"OB", b"OW")]
+    at = max(map(whole.rfind, marks))
+    if at < 0:
+        return None
+    start = place = at + len(marks[0])
+    fragments = []
+    while whole[place : place + 4] == _ITEM:
+        end = place + 8 + int.from_bytes(whole[place + 4 : place + 8], "little")
+        if end > len(whole):
+            return None
+        fragments.append(whole[place + 8 : end])
+        place = end
+    rest = whole[place:]
+    if not (_DELIMITER.startswith(rest) or (len(rest) <= _MOST_ZEROS and not rest.strip(b"\0"))):
+        return None
+    # The first item is the offset table. A codestream of JPEG tells its own end.
+    ended = len(fragments) > 1 and fragments[-1].rstrip(b"\0").endswith(_END_OF_IMAGE)
+    return whole[start:place] if ended or len(fragments) == count + 1 else None
