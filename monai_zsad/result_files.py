@@ -17,6 +17,7 @@ from monai_zsad.errors import OutputError
 __all__ = [
     "CASE_FILES",
     "INDEX_FILE",
+    "INPUT_MARK",
     "RUN_FILES",
     "STATUS_FOLDER",
     "STATUS_TABLES",
@@ -86,6 +87,9 @@ RUN_FILES = (SUMMARY_FILE, INDEX_FILE, *STATUS_TABLES)
 
 STATUS_FOLDER = ".status"
 """Folder in the output folder with the status of each case, and with the claims while a run goes on."""
+
+INPUT_MARK = "input~"
+"""Begins the id of an input that is no case, in the tables of a run. No case id has this character."""
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.(?P<name>.+)", re.DOTALL)
 

@@ -69,11 +69,11 @@ def launch(
         count: number of workers, at least 1.
         config_file: the bundle's ``inference.yaml``.
         settings: as for ``monai.bundle.run``.
-        find: finds the cases, and raises if the output folder cannot take their results; called once, before the
-            workers start.
+        find: finds the cases, as :func:`~monai_zsad.data.find_scans` does, and raises if the output folder cannot take
+            their results; called once, before the workers start.
 
     Returns:
-        Whether every case of the run is done.
+        Whether every case of the run is done, and no input was refused.
 
     Raises:
         ConfigurationError: if the scans are a DICOMweb query, as each worker would retrieve them.
@@ -115,12 +115,13 @@ def launch(
     rows = _conclude(share, job.run)
     own = [row for row in rows if row.run == job.run]
     print(result_table([row.summary() for row in own], share.folder))
-    return all(row.is_done for row in own)
+    return not any(row.has_failed for row in own)
 
 
 def _conclude(share: Share, run: str) -> list[StatusRow]:
     share.claims = Claims(share.folder, run)
     with share.claims, share.tables():
+        share.write_inputs()
         rows = share.rows()
         publish(share.folder, rows, keep_earlier=share.resume)
     return rows

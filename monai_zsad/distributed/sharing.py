@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from monai_zsad.data import FoundScans
 from monai_zsad.distributed.claims import Claims
 from monai_zsad.distributed.ranks import Rank, current_rank
 from monai_zsad.errors import OutputError
 from monai_zsad.result_files import RUN_FILES, final_name
-from monai_zsad.writers.status import StatusRow, read_row, read_rows, row_identity, write_row
+from monai_zsad.writers.status import StatusRow, read_row, read_rows, remove_rows, row_identity, write_row
 
 __all__ = ["MAX_DEATHS", "Share", "clean_case"]
 
@@ -43,6 +44,9 @@ class Share:
         resume: keep rows of earlier runs in the tables.
         settings: hash of the settings that decide the results.
 
+    Attributes:
+        found: what the search found, of which the tables show what was left out.
+
     Example:
         >>> import tempfile
         >>> folder = tempfile.mkdtemp()
@@ -65,6 +69,7 @@ class Share:
     ) -> None:
         self.folder = Path(output_dir).expanduser()
         self.records = list(records)
+        self.found = records if isinstance(records, FoundScans) else FoundScans()
         self.resume = resume
         self.settings = settings
         self.rank: Rank = current_rank()
@@ -160,11 +165,34 @@ class Share:
         time.sleep(_POLL_SECONDS)
         return True
 
+    def inputs(self) -> list[StatusRow]:
+        """A row for each input that is no case, because it was left out or refused when the scans were found."""
+        return [
+            StatusRow(
+                one.case,
+                "refused" if one.is_refused else "left-out",
+                (one.code,),
+                one.sentence if str(one.path) == one.case else f"{one.path}: {one.sentence}",
+                run=self.run,
+            )
+            for one in self.found.left_out
+        ]
+
+    def write_inputs(self) -> None:
+        """Write the rows of :meth:`inputs`, in the place of those of earlier searches at the same path."""
+        rows = self.inputs()
+        if self.found.mark:
+            remove_rows(self.folder, self.found.mark, keep={row.case for row in rows})
+        for row in rows:
+            write_row(self.folder, row)
+
     def rows(self) -> list[StatusRow]:
         """Rows for the tables of this run, sorted by case; with ``resume`` also those of earlier runs."""
         if self.resume:
             return read_rows(self.folder)
-        return [row for case in sorted(self._before) if self.is_finished(case) and (row := read_row(self.folder, case))]
+        finished = [case for case in sorted(self._before) if self.is_finished(case)]
+        own = [row for case in finished if (row := read_row(self.folder, case))]
+        return sorted([*own, *self.inputs()], key=lambda row: row.case)
 
     @contextmanager
     def tables(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,9 +150,9 @@ def _launch(workers: WorkerPlan, config: str, settings: dict[str, Any]) -> bool:
 
     own = absolute(settings)
 
-    def find() -> list[dict[str, Any]]:
+    def find() -> Sequence[dict[str, Any]]:
         """The cases of the run, as its configuration finds them."""
-        cases = list(read_bundle(own["bundle_root"], own).get_parsed_content("datalist"))
+        cases = read_bundle(own["bundle_root"], own).get_parsed_content("datalist")
         flags = {name: parse_flag(name, own.get(name, False)) for name in ("overwrite", "resume", "retry_failed")}
         check_output(own["output_dir"], cases, flags["overwrite"], flags["resume"] or flags["retry_failed"])
         return cases

@@ -13,6 +13,7 @@ from typing import Any
 
 from ignite.engine import Engine
 
+from monai_zsad.data import FoundScans
 from monai_zsad.distributed.ranks import use_own_device
 from monai_zsad.distributed.sharing import Share, clean_case
 from monai_zsad.errors import OutputError
@@ -38,14 +39,16 @@ class ScreeningRun:
 
     Args:
         output_dir: folder of the run.
-        cases: records of :func:`~monai_zsad.workflow.cases.names.find_cases`.
+        cases: records of :func:`~monai_zsad.workflow.cases.names.find_cases`. What this has left out stands in the
+            tables, too.
         settings: the bundle's options; ``overwrite``, ``resume``, ``retry_failed``, ``limit`` and ``progress`` are used
             here, and the record of the others decides whether a case is complete.
         describe: gives the model's description for a scan of a modality (DICOM's code), once its weights are loaded.
 
     Attributes:
         cases: of the run; after :meth:`skip_complete` those that remain.
-        failures: after :meth:`evaluate`, the records of cases that were refused or failed. Only rank 0 has them.
+        failures: after :meth:`evaluate`, the records of cases and other inputs that were refused or failed. Only rank 0
+            has them.
     """
 
     def __init__(
@@ -60,7 +63,8 @@ class ScreeningRun:
         self.settings = settings
         self.describe = describe
         self.failures: list[dict[str, Any]] = []
-        self.share = Share(self.folder, [])
+        self.found = cases if isinstance(cases, FoundScans) else FoundScans()
+        self.share = Share(self.folder, self.found[:0])
         self._settings = ""
         self.log = CaseLog(self._finished, settings.progress, lambda: self.share.run)
 
@@ -88,7 +92,8 @@ class ScreeningRun:
         """
         settings = self.settings
         record = settings.record.files
-        self.share = Share(self.folder, [], settings=content_hash({"model": self.describe(""), "settings": record}))
+        made_with = content_hash({"model": self.describe(""), "settings": record})
+        self.share = Share(self.folder, self.found[:0], settings=made_with)
         self._settings = self._settings_hash()
         self._refuse_other_settings()
         restarted = self.share.rank.world_size > 1 and self.share.rank.restarted
@@ -159,7 +164,8 @@ class ScreeningRun:
         """
         share, dataset = self.share, evaluator.data_loader.dataset
         self.failures = []
-        if not self.cases and share.rank.world_size == 1:
+        shows_inputs = share.rank.is_leader and bool(self.found.left_out)
+        if not self.cases and share.rank.world_size == 1 and not shows_inputs:
             _logger.info("nothing to do: all cases are complete")
             return
 
@@ -176,14 +182,16 @@ class ScreeningRun:
                     run([record])
             started = self.log.started
             self.log.close()
-            if started and share.rank.is_leader:
+            if share.rank.is_leader and (started or shows_inputs):
                 self._publish()
             rows = share.rows() if share.rank.is_leader else []
-        wanted = {str(record["case"]) for record in share.records}
-        self.failures = [row.summary() for row in rows if row.case in wanted and not row.is_done]
+        wanted = {str(record["case"]) for record in share.records} | {one.case for one in self.found.left_out}
+        self.failures = [row.summary() for row in rows if row.case in wanted and row.has_failed]
 
     def finish(self) -> None:
-        """End the program with exit code 1 if a case was refused or failed. All other cases are done by then.
+        """End the program with exit code 1 if a case or another input was refused or failed. The others are done then.
+
+        Inputs that were left out on purpose do not change the exit code.
 
         Raises:
             SystemExit: code 1 if there are failures.
@@ -205,9 +213,10 @@ class ScreeningRun:
 
     def _publish(self) -> None:
         with self.share.tables():
+            self.share.write_inputs()
             rows = self.share.rows()
             publish(self.folder, rows, keep_earlier=self.share.resume)
-        shown = self.log.rows if self.share.rank.world_size == 1 else rows
+        shown = [*self.log.rows, *self.share.inputs()] if self.share.rank.world_size == 1 else rows
         print(result_table([row.summary() for row in shown], self.folder))
         if times := part_table([(row.case, row.parts) for row in self.log.rows]):
             print(times)

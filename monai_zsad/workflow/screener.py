@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from monai_zsad.result_files import INPUT_MARK
 from monai_zsad.workflow.launching import plan_workers, prepare, run_bundle
 from monai_zsad.workflow.options.views import given_options
 
@@ -22,7 +23,7 @@ class ScreenedCase:
 
     Attributes:
         case: name of the case and of its folder.
-        status: ``"done"``, ``"repaired"``, ``"refused"`` or ``"failed"``, see
+        status: ``"done"``, ``"repaired"``, ``"refused"``, ``"failed"`` or ``"left-out"``, see
             :data:`monai_zsad.writers.status.STATES`.
         volume_score: in [0, 1]; None if there are no results.
         reason: why the scan was refused or failed, in one sentence.
@@ -54,17 +55,20 @@ class Screened:
     Attributes:
         folder: folder of the results. Its ``index.html`` has links to all of them.
         cases: the cases of the run by name. With ``resume=True`` also the cases that were complete before.
-        complete: whether every scan of this run has results.
+        complete: whether every scan of this run has results, and no other input was refused.
+        inputs: what is no case, by its id: refused or left out when the scans were found. Each has a ``reason``.
     """
 
     folder: Path
     cases: Mapping[str, ScreenedCase]
     complete: bool
+    inputs: Mapping[str, ScreenedCase] = field(default_factory=dict)
 
     @property
     def failed(self) -> list[ScreenedCase]:
-        """The scans that were refused or failed. Each has a ``reason``."""
-        return [case for case in self.cases.values() if not case.is_done]
+        """The scans and other inputs that were refused or failed. Each has a ``reason``."""
+        every = [*self.cases.values(), *self.inputs.values()]
+        return [case for case in every if case.status in ("refused", "failed")]
 
     def __str__(self) -> str:
         from monai_zsad.writers.run_tables import earlier_records, result_table
@@ -134,7 +138,9 @@ def screen(
         # The run of a bundle expects a process of its own, so it does not restore these.
         sys.excepthook, sys.path[:] = hook, search
     folder = Path(output_dir).expanduser()
-    return Screened(folder, _cases(folder), complete)
+    every = _cases(folder)
+    inputs = {case: every.pop(case) for case in list(every) if case.startswith(INPUT_MARK)}
+    return Screened(folder, every, complete, inputs)
 
 
 def _cases(folder: Path) -> dict[str, ScreenedCase]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai_zsad._version import __version__
-from monai_zsad.result_files import SUMMARY_FILE, make_folder
+from monai_zsad.result_files import INPUT_MARK, STATUS_TABLES, SUMMARY_FILE, make_folder
 from monai_zsad.writers.files import atomic_path
 from monai_zsad.writers.pages.index import write_index
 from monai_zsad.writers.status import StatusRow, write_tables
 
 __all__ = ["earlier_records", "publish", "result_table", "write_summary"]
+
+_MOST_LINES = 20
 
 
 def write_summary(output_dir: str | os.PathLike[str], cases: Sequence[Mapping[str, Any]]) -> None:
@@ -22,8 +25,8 @@ def write_summary(output_dir: str | os.PathLike[str], cases: Sequence[Mapping[st
 
     Args:
         output_dir: folder of the run; made if it does not exist.
-        cases: records with ``case``, ``status`` (``"done"`` or ``"failed"``), ``volume_score`` or ``reason``,
-            ``seconds``.
+        cases: records with ``case``, ``status`` (``"done"``, ``"failed"`` or ``"left-out"``), ``volume_score`` or
+            ``reason`` and ``codes``, ``seconds``.
 
     Raises:
         OutputError: if they cannot be written.
@@ -32,11 +35,12 @@ def write_summary(output_dir: str | os.PathLike[str], cases: Sequence[Mapping[st
     import torch
 
     folder = Path(output_dir).expanduser()
-    failed = sum(record["status"] == "failed" for record in cases)
+    counts = Counter(record["status"] for record in cases)
     content = {
         "schema_version": 1,
-        "done": len(cases) - failed,
-        "failed": failed,
+        "done": counts["done"],
+        "failed": counts["failed"],
+        "left_out": counts["left-out"],
         "cases": list(cases),
         "software": {"monai_zsad": __version__, "monai": monai.__version__, "torch": torch.__version__},
     }
@@ -59,7 +63,9 @@ def publish(output_dir: str | os.PathLike[str], rows: Sequence[StatusRow], keep_
     """
     records = [row.summary() for row in rows]
     if keep_earlier:
-        records = [*earlier_records(output_dir, {row.case for row in rows}), *records]
+        earlier = earlier_records(output_dir, {row.case for row in rows})
+        # An input that is no case has a row, unless a later run did not find it any more.
+        records = [*(one for one in earlier if not one["case"].startswith(INPUT_MARK)), *records]
     write_tables(output_dir, rows)
     write_summary(output_dir, records)
 
@@ -74,7 +80,7 @@ def earlier_records(output_dir: str | os.PathLike[str], replaced: set[str]) -> l
 
 
 def result_table(cases: Sequence[Mapping[str, Any]], output_dir: object = None) -> str:
-    """One line per case; the failed cases come last, with their reasons.
+    """One line per case; the failed cases come last, with their reasons, and then the inputs that are no cases.
 
     Example:
         >>> print(result_table([{"case": "anna", "status": "done", "volume_score": 0.5, "seconds": 1.2}]))
@@ -82,16 +88,29 @@ def result_table(cases: Sequence[Mapping[str, Any]], output_dir: object = None) 
         anna  0.500   1.2
         1 done, 0 failed
     """
-    ordered = sorted(cases, key=lambda record: record["status"] == "failed")
+    inputs = [record for record in cases if record["case"].startswith(INPUT_MARK)]
+    own = [record for record in cases if not record["case"].startswith(INPUT_MARK)]
+    ordered = sorted(own, key=lambda record: record["status"] == "failed")
     width = max([len("case"), *(len(record["case"]) for record in ordered)])
     results = [f"{record['volume_score']:.3f}" if "volume_score" in record else record["status"] for record in ordered]
     second = max([len("result"), *(len(result) for result in results)])
     lines = [f"{'case':<{width}}  {'result':<{second}}  seconds"]
     for record, result in zip(ordered, results, strict=True):
         lines.append(f"{record['case']:<{width}}  {result:<{second}}  {record['seconds']:.1f}")
-    failures = [record for record in ordered if record["status"] == "failed"]
-    lines += [f"{record['case']}: {record['reason']}" for record in failures]
+    lines += [f"{record['case']}: {record['reason']}" for record in ordered if record["status"] == "failed"]
+    lines += [*_inputs("refused", inputs, "failed"), *_inputs("left out", inputs, "left-out")]
     if output_dir is not None:
         lines.append(f"results: {output_dir}")
-    lines.append(f"{len(ordered) - len(failures)} done, {len(failures)} failed")
+    counts = Counter(record["status"] for record in cases)
+    left_out = f", {counts['left-out']} left out" if counts["left-out"] else ""
+    lines.append(f"{counts['done']} done, {counts['failed']} failed{left_out}")
     return "\n".join(lines)
+
+
+def _inputs(heading: str, inputs: Sequence[Mapping[str, Any]], status: str) -> list[str]:
+    """One line for each reason; private inputs have reasons without names, and so perhaps the same."""
+    chosen = (record for record in inputs if record["status"] == status)
+    counts = Counter(f"{record['reason']} [{' '.join(record['codes'])}]" for record in chosen)
+    lines = [f"{heading}: {f'{count} x ' if count > 1 else ''}{text}" for text, count in counts.items()]
+    more = [f"{heading}: {len(lines) - _MOST_LINES} more, see {STATUS_TABLES[0]}"] if len(lines) > _MOST_LINES else []
+    return lines[:_MOST_LINES] + more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,25 +21,28 @@ __all__ = [
     "StatusRow",
     "read_row",
     "read_rows",
+    "remove_rows",
     "row_identity",
     "write_row",
     "write_tables",
 ]
 
-STATES = ("done", "repaired", "refused", "failed")
-"""Done; done with warning codes (repaired); refused by a check of the input; failed for another reason."""
+STATES = ("done", "repaired", "refused", "failed", "left-out")
+"""Done; done with warning codes (repaired); refused by a check of the input; failed for another reason; an input that
+is no scan and was left out on purpose."""
 
 
 @dataclass(frozen=True)
 class StatusRow:
-    """The status of a case.
+    """The status of a case, or of an input that is no case: what was left out or refused when the scans were found.
 
     Attributes:
-        case: its id.
+        case: its id; of an input that is no case, it begins with :data:`~monai_zsad.result_files.INPUT_MARK`.
         status: one of :data:`STATES`.
-        codes: codes of warnings (:data:`monai_zsad.data.REPAIRS`), or of the refusal
-            (:data:`monai_zsad.data.REFUSALS`); ``"out-of-memory"`` and ``"worker-lost"`` for failures.
-        reason: one sentence for a refused or failed case.
+        codes: codes of warnings (:data:`monai_zsad.data.REPAIRS`), of the refusal (:data:`monai_zsad.data.REFUSALS`)
+            or of what was left out (:data:`monai_zsad.data.LEFT_OUT`); ``"out-of-memory"`` and ``"worker-lost"`` for
+            failures.
+        reason: one sentence for everything that is not done.
         volume_score: volume score of a finished case, in [0, 1].
         seconds: time from the end of the previous case to the end of this case.
         parts: seconds of each step, see :class:`~monai_zsad.workflow.profiling.StudyProfiler`.
@@ -62,11 +65,17 @@ class StatusRow:
         """Whether there are results."""
         return self.status in ("done", "repaired")
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the user wants to have results, and there are none."""
+        return self.status in ("refused", "failed")
+
     def summary(self) -> dict[str, Any]:
         """The entry in ``summary.json``: a refused case counts as failed, a repaired case as done."""
-        record: dict[str, Any] = {"case": self.case, "status": "done" if self.is_done else "failed"}
+        status = "done" if self.is_done else "failed" if self.has_failed else self.status
+        record: dict[str, Any] = {"case": self.case, "status": status}
         if not self.is_done:
-            record["reason"] = self.reason
+            record |= {"reason": self.reason, "codes": list(self.codes)}
         elif self.volume_score is not None:
             record["volume_score"] = self.volume_score
         return record | {"seconds": self.seconds}
@@ -114,6 +123,13 @@ def read_rows(output_dir: str | os.PathLike[str]) -> list[StatusRow]:
     return [row for row in found if row is not None]
 
 
+def remove_rows(output_dir: str | os.PathLike[str], mark: str, keep: Collection[str] = ()) -> None:
+    """Remove the rows of the ids that begin with ``mark``, except for those to keep."""
+    for file in (Path(output_dir).expanduser() / STATUS_FOLDER).glob("*.json"):
+        if file.stem.startswith(mark) and file.stem not in keep:
+            file.unlink(missing_ok=True)
+
+
 def row_identity(output_dir: str | os.PathLike[str], case: str) -> tuple[int, int] | None:
     """A value that changes when the row of a case is written again; None if there is no row."""
     try:
@@ -132,7 +148,7 @@ def _read(file: Path) -> StatusRow | None:
 
 
 def write_tables(output_dir: str | os.PathLike[str], rows: Sequence[StatusRow]) -> list[Path]:
-    """Write ``status.csv``, and ``status.parquet`` if pyarrow is installed: one line per case.
+    """Write ``status.csv``, and ``status.parquet`` if pyarrow is installed: one line per case or other input.
 
     Args:
         output_dir: folder of the run.

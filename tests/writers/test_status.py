@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from monai_zsad.errors import OutputError
+from monai_zsad.result_files import INPUT_MARK
+from monai_zsad.writers.run_tables import result_table
 from monai_zsad.writers.status import (
     STATUS_FOLDER,
     StatusRow,
     read_row,
     read_rows,
+    remove_rows,
     row_identity,
     write_row,
     write_tables,
@@ -57,8 +60,38 @@ def test_summary_knows_two_states() -> None:
     assert [row.summary() for row in ROWS] == [
         {"case": "anna", "status": "done", "volume_score": 0.25, "seconds": 1.5},
         {"case": "ben", "status": "done", "volume_score": 0.5, "seconds": 0.0},
-        {"case": "=1+1", "status": "failed", "reason": ROWS[2].reason, "seconds": 0.0},
+        {"case": "=1+1", "status": "failed", "reason": ROWS[2].reason, "codes": ["empty-file"], "seconds": 0.0},
     ]
+
+
+def test_an_input_that_is_no_scan_is_neither_done_nor_failed() -> None:
+    row = StatusRow(f"{INPUT_MARK}1-2", "left-out", ("mask",), "a_seg.nii: is a mask")
+    assert (row.is_done, row.has_failed) == (False, False)
+    assert row.summary() == {
+        "case": "input~1-2", "status": "left-out", "reason": row.reason, "codes": ["mask"], "seconds": 0.0,
+    }  # fmt: skip
+    refused = StatusRow(f"{INPUT_MARK}1-3", "refused", ("unread-format",), "b.mif: is not read")
+    assert (refused.has_failed, refused.summary()["status"]) == (True, "failed")
+
+
+def test_the_printed_table_shows_inputs_behind_the_cases() -> None:
+    inputs = [StatusRow(f"{INPUT_MARK}1-{n}", "left-out", ("localizer",), "a localizer") for n in range(3)]
+    inputs += [StatusRow(f"{INPUT_MARK}2-{n}", "left-out", ("mask",), f"{n}_seg.nii: is a mask") for n in range(40)]
+    inputs.append(StatusRow(f"{INPUT_MARK}3", "refused", ("unread-format",), "b.mif: is not read; convert it"))
+    lines = result_table([row.summary() for row in [*inputs, *ROWS]]).splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["case", "anna", "ben", "=1+1"]
+    assert "refused: b.mif: is not read; convert it [unread-format]" in lines
+    assert "left out: 3 x a localizer [localizer]" in lines
+    assert "left out: 21 more, see status.csv" in lines
+    assert lines[-1] == "2 done, 2 failed, 43 left out"
+    assert len(lines) == 4 + 3 + 22
+
+
+def test_rows_of_an_earlier_search_are_removed(folder: Path) -> None:
+    for case in ("anna", "input~1-2", "input~1-3", "input~2-2"):
+        write_row(folder, StatusRow(case, "left-out"))
+    remove_rows(folder, "input~1-", keep={"input~1-3"})
+    assert [row.case for row in read_rows(folder)] == ["anna", "input~1-3", "input~2-2"]
 
 
 def test_csv(folder: Path) -> None:

@@ -6,13 +6,12 @@ from monai_zsad.data.discovery.archives import extract_archive
 from monai_zsad.data.discovery.case_ids import hashed_id, safe_id, unique_ids
 from monai_zsad.data.discovery.dicomweb import RemoteSeries, list_series, retrieve
 from monai_zsad.data.discovery.dicomweb_query import DicomwebLogin, is_query
-from monai_zsad.data.discovery.left_out import INPUT_MARK, FoundScans, LeftOut, with_ids
+from monai_zsad.data.discovery.left_out import FoundScans, LeftOut, search_mark, with_ids
 from monai_zsad.data.discovery.overview import FoundSeries, find_studies
 from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, read_scan_list
 from monai_zsad.data.discovery.studies import find_scans
 
 __all__ = [
-    "INPUT_MARK",
     "LIST_SUFFIXES",
     "DicomwebLogin",
     "FoundScans",
@@ -28,6 +27,7 @@ __all__ = [
     "read_scan_list",
     "retrieve",
     "safe_id",
+    "search_mark",
     "unique_ids",
     "with_ids",
 ]

@@ -15,7 +15,7 @@ from monai_zsad.data.dicom import Series, group_series
 from monai_zsad.data.discovery.archives import extract_archives, is_archive
 from monai_zsad.data.discovery.left_out import LeftOut, broken_file, no_scan_series, unread_file
 from monai_zsad.data.discovery.masks import label_count, named_as_mask
-from monai_zsad.data.formats import IMAGE_SUFFIXES, SLICE_SUFFIXES
+from monai_zsad.data.formats import SLICE_SUFFIXES, is_volume, scan_file
 from monai_zsad.result_files import has_results
 
 __all__ = ["Contents", "look_into"]
@@ -147,7 +147,7 @@ def _walk(contents: Contents, root: Path, exclude: str | os.PathLike[str] | None
                 LeftOut(contents.shown(path), "earlier-results", "folder with results of an earlier run")
             )
         if earlier:
-            _logger.info("%s: left out %d folders with results of an earlier run", folder, len(earlier))
+            _logger.info("%s: left out %d folders with results of an earlier run", Path(folder), len(earlier))
         subfolders[:] = [path.name for path in shown if path not in earlier and _is_new(path, followed)]
         files = (Path(folder) / name for name in sorted(names) if not name.startswith("."))
         # A broken link is kept, so that the missing scan is reported.
@@ -172,10 +172,12 @@ def _leave_nested(contents: Contents, archives: Iterable[Path]) -> None:
 
 
 def _add(contents: Contents, files: Sequence[Path]) -> None:
-    volumes = [file for file in files if file.name.lower().endswith(IMAGE_SUFFIXES)]
+    # The header of a pair stands for both of its files.
+    parts = [file for file in files if is_volume(file)]
+    volumes = list(dict.fromkeys(scan_file(file) for file in parts))
     images = [file for file in files if file.name.lower().endswith(SLICE_SUFFIXES)]
     broken: list[Path] = []
-    kept, skipped = group_series(sorted(set(files) - set(volumes) - set(images)), broken)
+    kept, skipped = group_series(sorted(set(files) - set(parts) - set(images)), broken)
     known, outside = {one.header.uid for one in contents.series}, list(contents.volumes)
     contents.files += len(files)
     for file in volumes:
@@ -199,7 +201,7 @@ def _add(contents: Contents, files: Sequence[Path]) -> None:
     broken = [file for file in broken if file.exists()]
     contents.left_out += [broken_file(file, contents.shown(file)) for file in broken]
     # DICOM files are recognised by their content, not by their name.
-    others = set(files).difference(volumes, images, broken, *(one.files for one in [*kept, *skipped]))
+    others = set(files).difference(parts, images, broken, *(one.files for one in [*kept, *skipped]))
     has_scans = bool(contents.volumes or contents.series)
     unread = (unread_file(file, contents.shown(file), has_scans) for file in sorted(others))
     contents.left_out += [one for one in unread if one is not None]

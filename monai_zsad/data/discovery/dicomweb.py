@@ -120,7 +120,7 @@ def retrieve(
         if one.skipped:
             _logger.info("left out a series of %s: %s", wanted.service, one.skipped)
     if series is not None:
-        found = [one for one, yes in zip(found, closest(found, series, wanted.service), strict=True) if yes]
+        found = [one for one, yes in zip(found, closest(found, series, wanted.service, whole=True), strict=True) if yes]
     if not found:
         finding = f"the query finds no series with images ({len(listed)} others)"
         raise refusal(wanted.service, "no-scan", finding, "give other filters")

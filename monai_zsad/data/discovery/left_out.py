@@ -13,31 +13,17 @@ from monai_zsad.data.dicom import Series, why_not_a_scan
 from monai_zsad.data.dicom.files import BARE_SUFFIXES
 from monai_zsad.data.discovery.archives import is_other_archive
 from monai_zsad.data.discovery.case_ids import safe_id
+from monai_zsad.data.formats import why_unread
+from monai_zsad.result_files import INPUT_MARK
 
-__all__ = ["INPUT_MARK", "FoundScans", "LeftOut", "broken_file", "no_scan_series", "unread_file", "with_ids"]
-
-INPUT_MARK = "input~"
-"""Begins the id of an input that is no case. No case id has this character."""
+__all__ = ["FoundScans", "LeftOut", "broken_file", "no_scan_series", "search_mark", "unread_file", "with_ids"]
 
 SERIES_CODES = {"localizer": "localizer", "secondary capture": "capture", "": "other-object"}
 """Codes of DICOM series that are no scans, by the reason; empty: every other reason."""
 
-_LONGEST_LABEL = 40
+_LONGEST_LABEL = 80
 _DIRECTORY = "Media Storage Directory"
 _PICTURES = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2")
-_CONVERT = "convert it to NIfTI"
-_UNPACK = "unpack it"
-_WHOLE = "give its header and its data together, or convert it to NIfTI"
-_UNREAD = {
-    **dict.fromkeys((".mgz", ".mgh", ".mnc", ".mif", ".mif.gz", ".mih", ".par", ".rec", ".brik", ".brik.gz"), _CONVERT),
-    **dict.fromkeys((".gipl", ".gipl.gz", ".vtk", ".vti", ".fdf", ".nii.gz.gz"), _CONVERT),
-    **dict.fromkeys((".nii.bz2", ".nii.xz", ".nii.zst", ".nii.z", ".nrrd.gz", ".mha.gz"), _UNPACK),
-    **dict.fromkeys((".dcm.gz", ".dcm.bz2", ".dcm.xz", ".ima.gz", ".dicom.gz"), _UNPACK),
-    **dict.fromkeys((".img", ".img.gz", ".hdr", ".hdr.gz"), _WHOLE),
-    **dict.fromkeys(_PICTURES, "convert it to PNG"),
-}
-# The data of a header beside them, which is listed itself.
-_DATA_OF = {".img": (".hdr",), ".img.gz": (".hdr", ".hdr.gz"), ".rec": (".par",)}
 
 
 @dataclass(frozen=True)
@@ -76,11 +62,6 @@ class LeftOut:
         return f"{self.reason}; {self.remedy or CODES[self.code].remedy}"
 
     @property
-    def search_mark(self) -> str:
-        """The beginning that the ids of equal searches have."""
-        return self.case[: len(INPUT_MARK) + 7]
-
-    @property
     def files(self) -> int:
         """How many files it has."""
         return len(self.source.files) if isinstance(self.source, Series) else 1
@@ -94,6 +75,7 @@ class FoundScans(list[dict[str, Any]]):
     Args:
         records: see :func:`~monai_zsad.data.find_scans`.
         left_out: inputs beside the scans that are not screened.
+        mark: the beginning of the ids of all inputs that this search leaves out, see :func:`search_mark`.
 
     Example:
         >>> found = FoundScans([{"case": "anna"}, {"case": "ben"}], [LeftOut(Path("a_seg.nii"), "mask", "is a mask")])
@@ -101,42 +83,56 @@ class FoundScans(list[dict[str, Any]]):
         (2, 1, 1)
     """
 
-    def __init__(self, records: Iterable[dict[str, Any]] = (), left_out: Iterable[LeftOut] = ()) -> None:
+    def __init__(
+        self, records: Iterable[dict[str, Any]] = (), left_out: Iterable[LeftOut] = (), mark: str = ""
+    ) -> None:
         super().__init__(records)
         self.left_out = tuple(left_out)
+        self.mark = mark
 
     def __getitem__(self, index: Any) -> Any:
         """A record, or the records of a slice with all that was left out."""
         found = super().__getitem__(index)
-        return FoundScans(found, self.left_out) if isinstance(index, slice) else found
+        return FoundScans(found, self.left_out, self.mark) if isinstance(index, slice) else found
 
 
-def with_ids(left_out: Iterable[LeftOut], search: str, salt: str = "", *, named: bool = True) -> list[LeftOut]:
+def search_mark(search: str, salt: str = "") -> str:
+    """The beginning of the ids of the inputs that a search leaves out: the same for each search at this path.
+
+    Args:
+        search: what was searched.
+        salt: secret of the run; without it, the mark can be compared with known paths.
+
+    Example:
+        >>> search_mark("scans")
+        'input~05fa45-'
+    """
+    return f"{INPUT_MARK}{_digest(search, salt)[:6]}-"
+
+
+def with_ids(left_out: Iterable[LeftOut], mark: str, salt: str = "") -> list[LeftOut]:
     """Give each input an id: unique, the same in each run, safe as the name of a file, and never that of a case.
 
     Args:
         left_out: what a search has left out.
-        search: what was searched. Equal searches have ids with an equal beginning (:attr:`LeftOut.search_mark`).
-        salt: secret of the run; without it, ids can be compared with known paths.
-        named: whether an id ends with the name of the file.
+        mark: of the search.
+        salt: secret of the run. With it, the ids contain no names.
 
     Example:
-        >>> (one,) = with_ids([LeftOut(Path("scans/anna_seg.nii"), "mask", "is a mask")], "scans")
-        >>> one.case, one.case.startswith(one.search_mark)
-        ('input~05fa45-6f0e9ab37c-anna_seg.nii', True)
+        >>> with_ids([LeftOut(Path("scans/anna_seg.nii"), "mask", "is a mask")], search_mark("scans"))[0].case
+        'input~05fa45-6f0e9ab37c-anna_seg.nii'
     """
-    found = []
-    taken: set[str] = set()
+    found, taken = [], set[str]()
     for one in left_out:
         uid = one.source.header.uid if isinstance(one.source, Series) else ""
-        own, number = _digest(f"{one.path}\n{one.code}\n{uid}", salt)[:10], 2
-        case = f"{INPUT_MARK}{_digest(search, salt)[:6]}-{own}"
-        while case in taken:
-            case, number = f"{INPUT_MARK}{_digest(search, salt)[:6]}-{own}-{number}", number + 1
-        taken.add(case)
-        # Names of files have at most 255 bytes, a letter has up to four.
-        label = f"-{safe_id(one.path.name)[:_LONGEST_LABEL]}" if named else ""
-        found.append(replace(one, case=case + label))
+        digest = _digest(f"{one.path}\n{one.code}\n{uid}", salt)[:10]
+        own, number = digest, 2
+        while own in taken:
+            own, number = f"{digest}.{number}", number + 1
+        taken.add(own)
+        # A file name has at most 255 bytes.
+        label = "" if salt else safe_id(one.path.name).encode()[:_LONGEST_LABEL].decode(errors="ignore")
+        found.append(replace(one, case=f"{mark}{own}-{label}" if label else f"{mark}{own}"))
     return found
 
 
@@ -167,23 +163,16 @@ def unread_file(file: Path, path: Path, has_scans: bool) -> LeftOut | None:
         path: as the user knows it.
         has_scans: whether scans lie beside it; then a 2D image is a picture of them.
     """
-    name = file.name.lower()
-    suffix = max((end for end in _UNREAD if name.endswith(end)), key=len, default="")
+    remedy = why_unread(file)
     if not file.exists():
         # Slices are often named without an ending, or end in a number.
-        is_scan = suffix or file.suffix.lower() in ("", *BARE_SUFFIXES) or file.suffix[1:].isdigit()
-        reason, remedy = "is a link to a place that does not exist", "restore what it links to"
-        return LeftOut(path, "missing-file", reason, remedy) if is_scan else None
+        is_scan = remedy or file.suffix.lower() in ("", *BARE_SUFFIXES) or file.suffix[1:].isdigit()
+        reason = "is a link to a place that does not exist"
+        return LeftOut(path, "missing-file", reason, "restore what it links to") if is_scan else None
     if is_other_archive(file):
         return LeftOut(path, "unread-archive", "is not a zip archive")
-    if not suffix or _is_data_of_a_header(file, suffix):
+    if not remedy:
         return None
-    if suffix in _PICTURES and has_scans:
+    if file.suffix.lower() in _PICTURES and has_scans:
         return LeftOut(path, "picture", "2D image beside scans")
-    return LeftOut(path, "unread-format", "has a format that is not read", _UNREAD[suffix])
-
-
-def _is_data_of_a_header(file: Path, suffix: str) -> bool:
-    stem = file.name[: -len(suffix)]
-    names = [stem + end for header in _DATA_OF.get(suffix, ()) for end in (header, header.upper())]
-    return any(file.with_name(name).is_file() for name in names)
+    return LeftOut(path, "unread-format", "has a format that is not read", remedy)

@@ -9,14 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from monai_zsad.data.checks import count_labels, count_mask_labels
-from monai_zsad.data.formats import (
-    NIFTI_SUFFIXES,
-    SLICE_SUFFIXES,
-    itk_geometry,
-    nifti_geometry,
-    read_image,
-    read_itk,
-)
+from monai_zsad.data.formats import format_of
+from monai_zsad.data.formats.volumes import Kind
 from monai_zsad.data.scan import READ_ERRORS, ReadOptions
 
 __all__ = ["label_count", "named_as_mask"]
@@ -43,17 +37,15 @@ def named_as_mask(parts: tuple[str, ...]) -> bool:
 def label_count(path: Path, *, named: bool = True) -> int:
     """How many different values a file has that looks like a mask; 0 for a scan, and for an unreadable file.
 
-    Only some slices of a NIfTI file are read, so the file may have more values.
+    Only some slices of a large file are read, so the file may have more values.
 
     Args:
         path: of a volume file or 2D image.
         named: whether its name is that of a mask, so that more values are allowed.
     """
-    from nibabel.filebasedimages import ImageFileError
-
     try:
         values = _some_voxels(path)
-    except (ImageFileError, *READ_ERRORS):
+    except READ_ERRORS:
         # The reader reports later what is wrong.
         return 0
     if values is None:
@@ -62,22 +54,25 @@ def label_count(path: Path, *, named: bool = True) -> int:
 
 
 def _some_voxels(path: Path) -> np.ndarray | None:
-    name = path.name.lower()
-    options = ReadOptions(max_voxels=_MOST_VOXELS, accept=frozenset({"implausible-compression"}))
-    if name.endswith(SLICE_SUFFIXES):
-        return read_image(path, options).values
-    if not name.endswith(NIFTI_SUFFIXES):
-        return read_itk(path, options).values if math.prod(itk_geometry(path)[0]) <= options.max_voxels else None
-    return _some_slices(path, nifti_geometry(path)[0])
-
-
-def _some_slices(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    import nibabel
-
-    image = nibabel.load(path, keep_file_open=True)
-    if len(shape) != 3 or min(shape) < 1 or math.prod(shape[:2]) * _MOST_SLICES > 8 * _MOST_VOXELS:
+    form = format_of(path)
+    if form is None:
         return None
-    # All bytes before a slice have to be unpacked. The first part is enough to recognise a mask.
-    last = _MOST_UNPACKED // (math.prod(shape[:2]) * image.get_data_dtype().itemsize)
-    chosen = np.unique(np.linspace(0, min(shape[2] - 1, last), _MOST_SLICES).round().astype(int))
-    return np.stack([np.asarray(image.dataobj[..., int(index)], dtype=np.float32) for index in chosen])
+    if form.kind is not None:
+        return _some_slices(form.kind, path)
+    options = ReadOptions(max_voxels=_MOST_VOXELS, accept=frozenset({"implausible-compression"}))
+    if form.geometry is not None and math.prod(form.geometry(path)[0]) > options.max_voxels:
+        return None
+    return form.read(path, options).values
+
+
+def _some_slices(kind: Kind, path: Path) -> np.ndarray | None:
+    with kind.open(path) as (shape, dtype, voxels):
+        if len(shape) != 3 or min(shape) < 1 or math.prod(shape[:2]) * _MOST_SLICES > 8 * _MOST_VOXELS:
+            return None
+        if dtype.kind not in "iuf":
+            return None
+        # All bytes before a slice have to be unpacked. The first part is enough to recognise a mask.
+        last = _MOST_UNPACKED // (math.prod(shape[:2]) * dtype.itemsize)
+        chosen = np.unique(np.linspace(0, min(shape[2] - 1, last), _MOST_SLICES).round().astype(int))
+        with np.errstate(over="ignore"):
+            return np.stack([np.asarray(voxels[..., int(index)]).astype(np.float32) for index in chosen])

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from monai_zsad.data.codes import Repair, refusal
-from monai_zsad.data.dicom import Series, closest
+from monai_zsad.data.dicom import Series, closest, names_part
 from monai_zsad.data.discovery.archives import extract_archive, is_archive
 from monai_zsad.data.discovery.case_ids import safe_id, unique_ids
 from monai_zsad.data.discovery.contents import Contents, look_into
 from monai_zsad.data.discovery.dicomweb import Retrieved, retrieve
 from monai_zsad.data.discovery.dicomweb_query import DicomwebLogin, is_query
-from monai_zsad.data.discovery.left_out import FoundScans, LeftOut, with_ids
+from monai_zsad.data.discovery.left_out import FoundScans, LeftOut, search_mark, with_ids
 from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, ListedScan, read_scan_list
 from monai_zsad.data.formats import IMAGE_SUFFIXES, SLICE_SUFFIXES
 
@@ -38,9 +38,12 @@ class _Scan:
     parts: tuple[str, ...]
     modality: str = ""
     repairs: Sequence[Repair] = ()
+    part: int = 0
 
     def record(self, case: str) -> dict[str, Any]:
         record: dict[str, Any] = {"image": self.image, "case": case, "modality": self.modality}
+        if self.part:
+            record["part"] = self.part
         if self.repairs:
             record["warnings"] = "\n".join(repair.sentence for repair in self.repairs)
             record["warning_codes"] = "\n".join(repair.code for repair in self.repairs)
@@ -57,11 +60,12 @@ def find_scans(
     """List the scans at a path: a volume file, a 2D image, a DICOM series, or a folder, archive or list of these.
 
     DICOM files are recognised by content and grouped by SeriesInstanceUID. Several volumes under one series (echoes,
-    time points) and several X-rays are one case each. Localizers, secondary captures and objects that are not images
-    (SEG, SR, parametric maps) are left out. 2D images are scans only in a folder without volumes: beside volumes they
-    are previews. Files that people take for scans, but that are not read, are refused: other archives, volumes of other
-    formats, damaged DICOM files. All of these are listed, each with its code and reason. Other files (texts, tables,
-    DICOMDIR), and hidden files and folders, are ignored.
+    time points, b values) are one case each, with a warning that names what they differ in. Several X-rays are one case
+    each. Slices with a SeriesInstanceUID each, but equal in all else, are one case. Localizers, secondary captures and
+    objects that are not images (SEG, SR, parametric maps) are left out. 2D images are scans only in a folder without
+    volumes: beside volumes they are previews. Files that people take for scans, but that are not read, are refused:
+    other archives, volumes of other formats, damaged DICOM files. All of these are listed, each with its code and
+    reason. Other files (texts, tables, DICOMDIR), and hidden files and folders, are ignored.
 
     Results of an earlier run below ``path``, segmentations of 3D Slicer (``.seg.nrrd``) and masks are left out. A file
     counts as a mask if it has a name such as ``anna_mask.nii.gz``, or lies in a folder such as ``labels``, and holds
@@ -75,8 +79,8 @@ def find_scans(
             Archives inside a folder are searched like folders.
         exclude: folder that is left out, for example one with results beside the scans.
         series: choice of DICOM series, by SeriesInstanceUID, number, modality, or part of the description, in this
-            order. Everything else is left out and not listed, except for DICOM files and archives that cannot be read:
-            they may belong to the chosen series.
+            order, and of one of its volumes, the second by ``4:2``. Everything else is left out and not listed, except
+            for DICOM files and archives that cannot be read: they may belong to the chosen series.
         download: folder for the retrieved series of a query, one folder per study and series; another run does not
             retrieve them again. None makes a temporary folder, which is removed when Python ends.
         login: for the server of a query; None takes it from the environment, see
@@ -94,6 +98,7 @@ def find_scans(
           series
         - ``modality``: DICOM's code (``"CT"``, ``"MR"``), or ``""`` if it is unknown (every other format; not None,
           because a DataLoader cannot collate None)
+        - ``part``: number of the volume or X-ray, from 1, only if a series holds several
         - ``warnings`` and ``warning_codes``, joined by line breaks, only if something was left out beside the scan
 
     Raises:
@@ -110,7 +115,7 @@ def find_scans(
         ['anna_flair', 'ben_flair']
     """
     if is_query(path):
-        return _retrieved(retrieve(str(path), download, series, login), str(path))
+        return _retrieved(retrieve(str(path), download, series, login), str(path), series)
     root = Path(path).expanduser()
     if not root.exists():
         raise refusal(root, "missing-file", "does not exist", f"give {_ACCEPTED}")
@@ -122,7 +127,8 @@ def find_scans(
 def _numbered(scans: Sequence[_Scan], left_out: Sequence[LeftOut], search: str) -> FoundScans:
     cases = unique_ids([scan.parts for scan in scans])
     records = (scan.record(case) for scan, case in zip(scans, cases, strict=True))
-    return FoundScans(records, with_ids(left_out, search))
+    mark = search_mark(search)
+    return FoundScans(records, with_ids(left_out, mark), mark)
 
 
 def _found(
@@ -137,13 +143,15 @@ def _found(
     return _scans(contents, root, series)
 
 
-def _retrieved(result: Retrieved, query: str) -> FoundScans:
+def _retrieved(result: Retrieved, query: str, series: str | int | None) -> FoundScans:
     """Scans of a server, and its series that are no scans or could not be retrieved."""
     left_out = [LeftOut(path, "other-object", reason) for path, reason in result.skipped.items()]
     left_out += [LeftOut(path, "server-failed", reason, "try again") for path, reason in result.failed.items()]
     scans: list[_Scan] = []
     if result.files:
-        scans, others = _scans(look_into(result.folder, result.files), "what was retrieved", None)
+        # The server does not know the volumes of a series, so one of them is chosen among the files.
+        chosen = series if names_part(series) else None
+        scans, others = _scans(look_into(result.folder, result.files), "what was retrieved", chosen)
         left_out += [replace(one, path=Path("studies", *one.path.relative_to(result.folder).parts)) for one in others]
     return _numbered(scans, left_out, query)
 
@@ -189,7 +197,7 @@ def _series_scans(series: Sequence[Series], contents: Contents) -> list[_Scan]:
             last = name[-1] + (f"_s{rank if number is None else number}" if several else "")
             last += f"_v{one.part}" if one.part else ""
             files = [str(file) for file in one.files]
-            scans.append(_Scan(files, (*name[:-1], last), one.header.modality, one.repairs))
+            scans.append(_Scan(files, (*name[:-1], last), one.header.modality, one.repairs, one.part))
     return scans
 
 
@@ -221,4 +229,4 @@ def _listed_scan(entry: ListedScan, path: Path, series: str | int | None, left_o
     else:
         scan = _Scan(str(image), (image.parent.name, image.stem))
     parts = (entry.case,) if entry.case else scan.parts
-    return _Scan(scan.image, parts, entry.modality or scan.modality, scan.repairs)
+    return _Scan(scan.image, parts, entry.modality or scan.modality, scan.repairs, scan.part)

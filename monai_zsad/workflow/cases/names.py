@@ -6,17 +6,17 @@ import csv
 import os
 import random
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from monai_zsad.data import IMAGE_SUFFIXES, find_scans
+from monai_zsad.data import IMAGE_SUFFIXES, FoundScans, LeftOut, find_scans
 from monai_zsad.data.dicom import limit_deflated
 from monai_zsad.data.discovery import LIST_SUFFIXES, hashed_id, read_scan_list, unique_ids
 from monai_zsad.data.formats import SLICE_SUFFIXES
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.errors import ConfigurationError, OutputError
-from monai_zsad.workflow.cases.redaction import redact_cases, redacted_search
+from monai_zsad.workflow.cases.redaction import redact_cases, redact_left_out, redacted_search
 from monai_zsad.writers import atomic_path, without_paths
 
 __all__ = ["CASE_NAMES", "ORDERS", "SALT_VARIABLE", "find_cases", "ordered"]
@@ -44,7 +44,7 @@ def find_cases(
     series: str | int | None = None,
     download: str | os.PathLike[str] | None = None,
     order: str = "path",
-) -> list[dict[str, Any]]:
+) -> FoundScans:
     """Find the scans at a path, and give them names without the name of a patient.
 
     :func:`~monai_zsad.data.find_scans` names a case after its file or folder. The user chose the name of a NIfTI file.
@@ -62,13 +62,15 @@ def find_cases(
         names: ``"auto"`` (see above); ``"files"`` (names of files and folders, also for DICOM, and log lines show them,
             too); ``"hash"`` (a hash for every case, also for other formats and for cases with a name in a list); or
             ``"uid"`` (as ``"auto"``, but the name of a DICOM series is its SeriesInstanceUID).
-        key_file: CSV file to write, with the scan of each case. Only the user can read it. ``None``: no file.
+        key_file: CSV file to write, with the scan of each case, and with each input that is not screened. Only the
+            user can read it. ``None``: no file.
         series: see :func:`~monai_zsad.data.find_scans`.
         download: see :func:`~monai_zsad.data.find_scans`.
         order: see :func:`ordered`.
 
     Returns:
-        Records of :func:`~monai_zsad.data.find_scans`. All cases have different names.
+        Records of :func:`~monai_zsad.data.find_scans`. All cases have different names. Inputs that are not screened are
+        in ``left_out``, without the names of private files and folders.
 
     Raises:
         ConfigurationError: if ``names`` is not in :data:`CASE_NAMES`, or if the salt in the environment is too short.
@@ -87,17 +89,21 @@ def find_cases(
     if names not in CASE_NAMES:
         raise ConfigurationError(f"case_names={names!r}: choose {', '.join(CASE_NAMES)}")
     root = Path(path).expanduser()
+    records: Sequence[dict[str, Any]]
     if names == "files":
-        records = find_scans(path, output_dir, series, download)
-        private = [False] * len(records)
+        found = find_scans(path, output_dir, series, download)
+        records, private = found, [False] * len(found)
+        left_out, mark = list(found.left_out), found.mark
     else:
+        folder = Path(output_dir).expanduser()
         with redacted_search(root):
-            records = find_scans(path, output_dir, series, download)
-        records, private = _named(records, _own_ids(root, len(records)), names, Path(output_dir).expanduser())
+            found = find_scans(path, output_dir, series, download)
+        records, private = _named(found, _own_ids(root, len(found)), names, folder)
+        left_out, mark = redact_left_out(found, names, _salt(folder) if found.left_out or _has_salt(folder) else "")
     redact_cases(records, private)
     if key_file is not None:
-        _write_key(Path(key_file).expanduser(), records)
-    return ordered(records, order)
+        _write_key(Path(key_file).expanduser(), records, zip(left_out, found.left_out, strict=True))
+    return FoundScans(ordered(records, order), left_out, mark)
 
 
 def _own_ids(root: Path, count: int) -> list[bool]:
@@ -123,6 +129,8 @@ def _named(
             else:
                 salt = salt or _salt(output_dir)
                 case = hashed_id(f"series {uid}" if uid else f"name {case}", salt)
+            # The name of a volume is the same whether the others of its series are screened, too, or not.
+            case += f"_v{record['part']}" if uid and record.get("part") else ""
         wanted.append((case,))
         # The user chose the name in the list, but not the names of the folders.
         private.append(hidden or dicom)
@@ -184,6 +192,10 @@ def _salt(folder: Path) -> str:
     return salt
 
 
+def _has_salt(folder: Path) -> bool:
+    return bool(os.environ.get(SALT_VARIABLE)) or (folder / _SALT_FILE).exists()
+
+
 def _make_salt(file: Path) -> None:
     # The file must never be half written. If two runs start together, both use the salt of the first one.
     temporary = file.with_name(f".{secrets.token_hex(4)}.{file.name}")
@@ -204,7 +216,7 @@ def _make_salt(file: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _write_key(file: Path, records: Sequence[Mapping[str, Any]]) -> None:
+def _write_key(file: Path, records: Sequence[Mapping[str, Any]], left_out: Iterable[tuple[LeftOut, LeftOut]]) -> None:
     with atomic_path(file) as temporary:
         temporary.touch(mode=0o600)
         with temporary.open("w", encoding="utf-8", newline="") as stream:
@@ -213,6 +225,7 @@ def _write_key(file: Path, records: Sequence[Mapping[str, Any]]) -> None:
             for record in records:
                 image = record["image"]
                 table.writerow([record["case"], image if isinstance(image, str) else os.path.commonpath(image)])
+            table.writerows([named.case, known.path] for named, known in left_out)
 
 
 def ordered(records: Sequence[_Record], order: str = "path") -> list[_Record]:

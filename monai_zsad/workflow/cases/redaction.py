@@ -1,4 +1,4 @@
-"""Redaction of paths: log lines and errors of a run do not name the files and folders of private cases."""
+"""Redaction of paths: log lines, errors and tables of a run do not name private files and folders."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from monai_zsad.data import CODES, IMAGE_SUFFIXES, FoundScans, LeftOut
+from monai_zsad.data.dicom import Series
+from monai_zsad.data.discovery import search_mark, with_ids
+from monai_zsad.data.formats import SLICE_SUFFIXES
 from monai_zsad.errors import show_tracebacks
 from monai_zsad.writers import without_paths
 
-__all__ = ["hides_tracebacks", "is_redacting", "redact", "redact_cases", "redacted_search"]
+__all__ = ["hides_tracebacks", "is_redacting", "redact", "redact_cases", "redact_left_out", "redacted_search"]
+
+# A user chose the names of these files, as those of a NIfTI file.
+_CHOSEN = ("unread-format", "picture")
 
 # These loggers write the path of a scan while it is read.
 _READING = ("monai_zsad.data.reader", "monai_zsad.data.dataset")
@@ -134,3 +142,35 @@ def redacted_search(root: Path) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(own)
+
+
+def redact_left_out(found: FoundScans, names: str, salt: str) -> tuple[list[LeftOut], str]:
+    """Replace the names of private files and folders that are not screened.
+
+    The names of DICOM files, archives and folders may contain the name of a patient. Such an input is shown by its id
+    and by the meaning of its code. A volume or 2D image is shown by the name of its file, without its folders.
+
+    Args:
+        found: with what was left out.
+        names: the way to name cases, not ``"files"``.
+        salt: secret of the run; empty if nothing was left out.
+
+    Returns:
+        The same inputs, and the beginning of their ids.
+
+    Example:
+        >>> found = FoundScans(left_out=[LeftOut(Path("DOE_JANE.tar"), "unread-archive", "is not a zip archive")])
+        >>> redact_left_out(found, "auto", "pepper")[0][0].sentence
+        'an archive that is not unpacked; unpack it and give the folder'
+    """
+    mark = search_mark(found.mark, salt)
+    return [_hidden(one, names) for one in with_ids(found.left_out, mark, salt)], mark
+
+
+def _hidden(one: LeftOut, names: str) -> LeftOut:
+    chosen = one.path.name.lower().endswith((*IMAGE_SUFFIXES, *SLICE_SUFFIXES)) or one.code in _CHOSEN
+    if names != "hash" and chosen and not isinstance(one.source, Series):
+        return replace(one, path=Path(one.path.name))
+    shown = one.source.header.uid if names == "uid" and isinstance(one.source, Series) else one.case
+    # A reason may quote names in an archive.
+    return replace(one, path=Path(shown), reason=CODES[one.code].meaning, source=None)

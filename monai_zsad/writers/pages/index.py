@@ -59,8 +59,8 @@ def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screen
 
     The cases are sorted by volume score, the most suspicious first; a click on a header sorts by that column. Links are
     relative and only to files that exist. The page loads no other files. If there is a ``status.csv`` or a
-    ``summary.json``, refused and failed cases are listed with their codes and reasons. Findings that cannot be read are
-    listed, too.
+    ``summary.json``, refused and failed cases are listed with their codes and reasons, and so are inputs that are no
+    cases: refused or left out when the scans were found. Findings that cannot be read are listed, too.
 
     Args:
         output_dir: folder of a run.
@@ -82,7 +82,7 @@ def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screen
         raise OutputError(f"{folder}: no such folder; give the --output_dir of a run")
     cases: list[tuple[Path, dict[str, Any]]] = []
     states = _states(folder)
-    undone = [state for state in states.values() if state.status in ("refused", "failed")]
+    undone = [state for state in states.values() if state.status in ("refused", "failed", "left-out")]
     for file in sorted(folder.glob(f"*/{case_file('*', 'findings')}")):
         if file.name != case_file(file.parent.name, "findings"):
             continue
@@ -124,7 +124,7 @@ def _states(folder: Path) -> dict[str, _State]:
     """The status of each case; refused cases are failed in ``summary.json``, and refused in ``status.csv``."""
     try:
         cases = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))["cases"]
-        found = [_State(str(own["case"]), str(own["status"]), "", str(own.get("reason", ""))) for own in cases]
+        found = [_of_summary(own) for own in cases]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         found = []
     try:
@@ -138,6 +138,10 @@ def _states(folder: Path) -> dict[str, _State]:
     return {state.case: state for state in found}
 
 
+def _of_summary(own: Mapping[str, Any]) -> _State:
+    return _State(str(own["case"]), str(own["status"]), " ".join(own.get("codes", ())), str(own.get("reason", "")))
+
+
 def _page(
     title: str,
     cases: Sequence[tuple[Path, Mapping[str, Any]]],
@@ -146,6 +150,7 @@ def _page(
 ) -> str:
     seeded = sum(SEEDED_WARNING in content["warnings"] for _, content in cases)
     found = sum(content["candidates"] > 0 for _, content in cases)
+    left_out = {state for state in undone if state.status == "left-out"}
     values = {
         "title": title,
         "alarm": f"NOT A RESULT ({seeded} of {len(cases)} cases): {SEEDED_WARNING}" if seeded else "",
@@ -153,10 +158,12 @@ def _page(
             (len(cases), "case" if len(cases) == 1 else "cases"),
             (found, "with lesion candidates"),
             *((sum(state.status == status for state in undone), status) for status in ("refused", "failed")),
+            *([(len(left_out), "left out")] if left_out else []),
         ],
         "columns": _COLUMNS,
         "rows": [_row(folder, content, states.get(content["case"])) for folder, content in cases],
-        "undone": sorted(undone, key=lambda state: state.case),
+        "undone": sorted((state for state in undone if state not in left_out), key=lambda state: state.case),
+        "left_out": sorted((state.codes, state.reason, state.case) for state in left_out),
     }
     return render("index.html.j2", values)
 
