@@ -104,9 +104,11 @@ class CaseLog:
             codes = (code,) if code else ()
             return StatusRow(case, status, codes, str(known["reason"]), seconds=seconds, parts=parts, run=self.run())
         score = known.get("volume_score")
-        status = "repaired" if self._codes else "done"
+        # The writers add codes of their own, for example why there are no DICOM results.
+        warned = tuple(dict.fromkeys((*self._codes, *warning_codes(known))))
+        status = "repaired" if warned else "done"
         score = None if score is None else float(score)
-        return StatusRow(case, status, self._codes, volume_score=score, seconds=seconds, parts=parts, run=self.run())
+        return StatusRow(case, status, warned, volume_score=score, seconds=seconds, parts=parts, run=self.run())
 
 
 def _result(row: StatusRow) -> str:

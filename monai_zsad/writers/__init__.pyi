@@ -1,7 +1,7 @@
 from . import base, dicom, facts, figures, files, labels, nifti, pages, records, results, run_tables, status
 from .base import CaseLayout, CaseWriter, RunSettings
 from .dicom import SaveDicom, SaveDicomD, SaveDicomd, SaveDicomDict
-from .facts import SEEDED_WARNING, is_seeded, without_paths
+from .facts import RESULT_WARNINGS, SEEDED_WARNING, ResultWarning, is_seeded, without_paths
 from .figures.comparison import comparison_figure, save_comparison_figure, suspicious_slices
 from .figures.preview import (
     SavePreviewD,
@@ -49,6 +49,8 @@ __all__ = [
     "FINDINGS_COLUMNS",
     "FINDINGS_SCHEMA_VERSION",
     "Fingerprint",
+    "RESULT_WARNINGS",
+    "ResultWarning",
     "RunSettings",
     "SCHEMA_VERSION",
     "SEEDED_WARNING",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from monai.data import FolderLayoutBase
 from monai.transforms import MapTransform
 
 from monai_zsad.result_files import case_folder
-from monai_zsad.writers.facts import Meta, described
+from monai_zsad.writers.facts import Meta, ResultWarning, described, with_warnings
 from monai_zsad.writers.files import cannot_write
 
 __all__ = ["CaseLayout", "CaseWriter", "RunSettings"]
@@ -79,7 +79,7 @@ class CaseLayout(FolderLayoutBase):
 
 
 class CaseWriter(MapTransform):
-    """Base class of every transform that writes files of a case; the data pass through unchanged.
+    """Base class of all transforms that write files of a case; the data pass through, with warnings about the results.
 
     MONAI has no common class of transforms that write. With this class, a program finds the writers of a bundle by
     ``isinstance(step, CaseWriter)``, for instance to leave them out or to measure their time.
@@ -116,20 +116,24 @@ class CaseWriter(MapTransform):
             data: data of one case.
 
         Returns:
-            A copy of the dictionary with the same values.
+            A copy of the dictionary with the same values. Only what :meth:`write` warns of is added to its entries
+            ``warnings`` (sentences) and ``warning_codes``.
         """
         d = dict(data)
         for key in self.key_iterator(d):
-            self.write(d, key)
+            d = with_warnings(d, self.write(d, key) or ())
         return d
 
     @abstractmethod
-    def write(self, data: Mapping[Hashable, Any], key: str) -> None:
+    def write(self, data: Mapping[Hashable, Any], key: str) -> Sequence[ResultWarning] | None:
         """Write the files for one key.
 
         Args:
             data: data of one case.
             key: a key of ``data``.
+
+        Returns:
+            Warnings about the results, or nothing.
 
         Raises:
             OutputError: if something is missing in the data, or a file cannot be written.

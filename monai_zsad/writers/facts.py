@@ -5,21 +5,59 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from monai_zsad._version import __version__
 from monai_zsad.errors import OutputError
 
-__all__ = ["SEEDED_WARNING", "is_seeded", "without_paths"]
+__all__ = ["RESULT_WARNINGS", "SEEDED_WARNING", "ResultWarning", "is_seeded", "without_paths"]
 
 Meta = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 """The bundle's description of its model, or a function that returns it."""
 
 SEEDED_WARNING = "made with seeded random weights: the values mean nothing"
 """Warning in every output of a network without trained weights."""
+
+RESULT_WARNINGS: dict[str, str] = {
+    "no-dicom-results": "DICOM results were asked for, but this source can have none; all other results are complete",
+    "dicom-failed": "DICOM results could not be written; all other results are complete, and --resume tries again",
+    "text-replaced": "texts of the DICOM header do not fit its character set; DICOM results hold what could be read",
+}
+"""Codes of warnings about the results of a case (:attr:`StatusRow.codes`), each with its meaning.
+
+The codes of warnings about the scan itself are in :data:`monai_zsad.data.REPAIRS`."""
+
+
+class ResultWarning(NamedTuple):
+    """A warning about the results of a case, which stands in its report, its records and its status row.
+
+    Attributes:
+        code: key of :data:`RESULT_WARNINGS`.
+        sentence: the finding and the remedy, without file names and without texts of a DICOM header.
+    """
+
+    code: str
+    sentence: str
+
+
+def with_warnings(data: Mapping[Hashable, Any], found: Iterable[ResultWarning]) -> dict[Hashable, Any]:
+    """The data of a case with further warnings.
+
+    Example:
+        >>> with_warnings({"warnings": "first"}, [ResultWarning("dicom-failed", "second")])
+        {'warnings': ['first', 'second'], 'warning_codes': 'dicom-failed'}
+    """
+    result = dict(data)
+    for code, sentence in found:
+        earlier = result.get("warnings") or []
+        lines = earlier.splitlines() if isinstance(earlier, str) else list(earlier)
+        result["warnings"] = [*lines, *([] if sentence in lines else [sentence])]
+        codes = str(result.get("warning_codes") or "").split()
+        result["warning_codes"] = "\n".join([*codes, *([] if code in codes else [code])])
+    return result
 
 
 def is_seeded(model: Mapping[str, Any] | None) -> bool:

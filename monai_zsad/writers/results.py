@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from monai.config import DtypeLike, KeysCollection
 
-from monai_zsad.errors import ConfigurationError
+from monai_zsad.errors import ConfigurationError, ZsadError
 from monai_zsad.flags import parse_flag
 from monai_zsad.writers.base import CaseWriter, RunSettings
 from monai_zsad.writers.dicom import SaveDicomd
-from monai_zsad.writers.facts import Meta
+from monai_zsad.writers.facts import Meta, ResultWarning, with_warnings, without_paths
 from monai_zsad.writers.figures.preview import SavePreviewd
 from monai_zsad.writers.labels import SaveLabelsd
 from monai_zsad.writers.nifti import SaveCased
@@ -23,6 +25,9 @@ from monai_zsad.writers.records.scores import SaveScoresd
 
 __all__ = ["SaveResultsD", "SaveResultsDict", "SaveResultsd"]
 
+_RECORDS = (SaveFindingsd, SaveScoresd, SaveManifestd)
+_logger = logging.getLogger(__name__)
+
 
 class SaveResultsd(CaseWriter):
     """Write all files of a case: map, preview, label map, DICOM objects, report, findings, scores and manifest.
@@ -30,6 +35,9 @@ class SaveResultsd(CaseWriter):
     A ``Compose`` of the single writers does the same. But then each writer needs the folder, the model and the settings
     again, and a wrong order of the writers causes no error. The order matters: the findings name the files that exist
     at that time, and the manifest marks the case as complete. Here the manifest is always written last.
+
+    The map is compressed in a thread of its own, while the figures are drawn. If DICOM objects cannot be made or
+    written, all other files are complete; report, records and status row then say why (:data:`RESULT_WARNINGS`).
 
     The transform comes after ``LesionCandidatesd`` (and ``CalibratedCandidatesd``), whose keys ``<key>_labels`` and
     ``<key>_candidates`` it reads. To add a writer, add it to ``writers`` below, and its file to
@@ -115,14 +123,42 @@ class SaveResultsd(CaseWriter):
             SaveManifestd(settings=settings.files, **scanned),
         ]
 
-    def write(self, data: Mapping[Hashable, Any], key: str) -> None:  # noqa: ARG002
+    def write(self, data: Mapping[Hashable, Any], key: str) -> list[ResultWarning]:
         """Write all files of the case.
 
+        Returns:
+            Warnings about the results: why there are no DICOM objects, or what they lack.
+
         Raises:
-            OutputError: if something is missing in the data, or a file cannot be written.
+            OutputError: if something is missing in the data, or a file other than a DICOM object cannot be written.
         """
-        for writer in self.writers:
+        first, *others = self.writers
+        found: list[ResultWarning] = []
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            mapped = thread.submit(first, data)
+            for writer in others:
+                if isinstance(writer, _RECORDS) and not mapped.done():
+                    mapped.result()  # the records name the map's file
+                found += self._written(writer, with_warnings(data, found), key)
+            mapped.result()
+        return found
+
+    def _written(self, writer: CaseWriter, data: Mapping[Hashable, Any], key: str) -> Sequence[ResultWarning]:
+        if not isinstance(writer, SaveDicomd):
             writer(data)
+            return ()
+        try:
+            return writer.write(data, key)
+        except Exception as error:
+            case = str(data[writer.case_key])
+            # Messages of other libraries can quote the header.
+            reason = str(error) if isinstance(error, ZsadError) else type(error).__name__
+            reason = without_paths(reason, writer.files(data, key), case)
+            _logger.warning("case %r: DICOM results could not be written: %s", case, reason)
+            _logger.debug("case %r: traceback of the failure", case, exc_info=True)
+            writer.saver.remove(case)
+            sentence = f"DICOM results could not be written: {reason}; --resume tries again"
+            return (ResultWarning("dicom-failed", sentence),)
 
 
 SaveResultsD = SaveResultsDict = SaveResultsd

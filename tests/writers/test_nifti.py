@@ -63,11 +63,11 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     SaveCased(keys="pred", output_dir=tmp_path)(data)
     old = (tmp_path / "x" / "x_anomaly.nii.gz").read_bytes()
 
-    def full(image, path):
-        path.write_bytes(b"half")
+    def full(image, stream):
+        stream.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(nibabel, "save", full)
+    monkeypatch.setattr(nibabel.Nifti1Image, "to_stream", full)
     with pytest.raises(OutputError, match="no space left"):
         SaveCased(keys="pred", output_dir=tmp_path)({**data, "pred": data["pred"] + 1})
     assert (tmp_path / "x" / "x_anomaly.nii.gz").read_bytes() == old

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from monai.data.utils import orientation_ras_lps
 
+from monai_zsad.dicom_log import drop_character_set_lines
 from monai_zsad.errors import OutputError
+from monai_zsad.writers.dicom.references import UnfitSourceError, check_references
+from monai_zsad.writers.dicom.texts import settle_texts
+from monai_zsad.writers.facts import ResultWarning
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -32,6 +36,11 @@ _LEFT_OUT = (
     *("ContainerTypeCodeSequence", "ContainerDescription", "ContainerComponentSequence", "SpecimenDescriptionSequence"),
     "PositionReferenceIndicator",
 )
+_REPLACED = ResultWarning(
+    "text-replaced",
+    "texts of the DICOM header do not fit its character set: DICOM results hold what could be decoded, with ? for the "
+    "rest; compare the patient's name with the source",
+)
 # Groups 0002 and 0008, little and big endian.
 _FIRST_GROUPS = (b"\x02\x00", b"\x00\x02", b"\x08\x00", b"\x00\x08")
 
@@ -46,11 +55,13 @@ class SourceSeries:
         order: for each frame of ``images``, its index along the volume's third axis.
         identity: values of patient and study. They are not in ``images``, because highdicom and pydicom quote unusual
             values in logs and errors. :meth:`identify` copies them into a result.
+        warnings: what results of this source must say.
     """
 
     images: list[Dataset]
     order: np.ndarray
     identity: dict[str, Any]
+    warnings: tuple[ResultWarning, ...] = ()
 
     def identify(self, result: Dataset) -> None:
         """Copy the values of patient and study into a result."""
@@ -73,18 +84,22 @@ def header_errors(what: str) -> Iterator[None]:
     the log. The values stay as they are in the source.
 
     Raises:
-        OutputError: instead of the errors of these libraries.
+        UnfitSourceError: instead of the errors of these libraries.
     """
     from pydicom.config import disable_value_validation
+    from pydicom.datadict import tag_for_keyword
 
     try:
         with disable_value_validation():
             yield
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
         reason = str(error).split("\n")[0] or type(error).__name__
-        raise OutputError(
-            f"{what}: cannot be made of this source ({reason}); repair the source's header, or write no DICOM results"
-        ) from error
+        finding = "cannot be made of this source"
+        # Only the name of an attribute, because messages of these libraries quote values.
+        if (lacking := getattr(error, "name", None)) and tag_for_keyword(str(lacking)) is not None:
+            finding += f", whose header lacks {lacking}"
+        remedy = "repair the source's header, or write no DICOM results"
+        raise UnfitSourceError(what, finding, remedy, reason) from error
 
 
 def read_source(
@@ -104,8 +119,10 @@ def read_source(
         The series; ``None`` if the files are not DICOM.
 
     Raises:
-        OutputError: if a file cannot be read, or the volume is not on the grid of the files.
+        UnfitSourceError: the headers lack what results refer to.
+        OutputError: a file cannot be read again, or the volume is not on the grid of the files.
     """
+    drop_character_set_lines()
     paths = [Path(file) for file in files]
     try:
         if not paths or any(path.is_dir() or not _begins_as_dicom(path) for path in paths):
@@ -116,23 +133,28 @@ def read_source(
     with header_errors(str(where)):
         # If several slices have the same position, the reader keeps the first by number. So does the match.
         headers = sorted((_header(path) for path in paths), key=_number)
-        identity = {keyword: headers[0].get(keyword) for keyword in _SET_ASIDE}
-        for header in headers:
-            for keyword in _SET_ASIDE:
-                setattr(header, keyword, None)
         multi_frame = "PerFrameFunctionalGroupsSequence" in headers[0]
         if multi_frame and len(headers) > 1:
-            raise OutputError(f"{where}: holds several multi-frame files; DICOM results need one of them alone")
+            finding = "holds several multi-frame files"
+            raise UnfitSourceError(where, finding, "DICOM results need one of them alone")
         planes = _frame_planes(headers[0]) if multi_frame else [_plane(header) for header in headers]
         nearest = _match(planes, headers[0], orientation_ras_lps(np.array(affine, dtype=np.float64)), shape, where)
-    if multi_frame:
-        if len(planes) != len(nearest):
-            raise OutputError(f"{where}: has {len(planes)} frames, the map {len(nearest)} slices; give one volume")
-        return SourceSeries(headers, np.argsort(nearest), identity)
-    images = [headers[index] for index in nearest]
-    with header_errors(str(where)):
-        _unify(images, float(np.linalg.norm(np.asarray(affine)[:3, 2])))
-    return SourceSeries(images, np.arange(len(images)), identity)
+        if multi_frame and len(planes) != len(nearest):
+            finding = f"has {len(planes)} frames, the map {len(nearest)} slices"
+            raise UnfitSourceError(where, finding, "give one volume")
+        images = headers if multi_frame else [headers[index] for index in nearest]
+        check_references(images, where)
+        # Results take their texts from the first image only.
+        replaced = settle_texts(images[0])
+        identity = {keyword: images[0].get(keyword) for keyword in _SET_ASIDE}
+        for image in images:
+            image.SpecificCharacterSet = images[0].get("SpecificCharacterSet")
+            for keyword in _SET_ASIDE:
+                setattr(image, keyword, None)
+        if not multi_frame:
+            _unify(images, float(np.linalg.norm(np.asarray(affine)[:3, 2])))
+    order = np.argsort(nearest) if multi_frame else np.arange(len(images))
+    return SourceSeries(images, order, identity, (_REPLACED,) if replaced else ())
 
 
 def _begins_as_dicom(path: Path) -> bool:

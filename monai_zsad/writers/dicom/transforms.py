@@ -7,8 +7,6 @@ import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
 from monai.transforms import Transform
@@ -16,13 +14,12 @@ from monai.transforms import Transform
 from monai_zsad.errors import ConfigurationError, OutputError
 from monai_zsad.result_files import CASE_FILES
 from monai_zsad.writers.base import CaseLayout, CaseWriter
-from monai_zsad.writers.dicom.capture import dicom_capture
-from monai_zsad.writers.dicom.parametric_map import MAP_TYPES, dicom_parametric_map
-from monai_zsad.writers.dicom.report import dicom_report
-from monai_zsad.writers.dicom.segmentation import Candidate, dicom_segmentation
-from monai_zsad.writers.dicom.source import SourceSeries, header_errors, read_source
-from monai_zsad.writers.facts import Meta, described
-from monai_zsad.writers.figures.views import on_grid
+from monai_zsad.writers.dicom.objects import CaseContent, dicom_objects, map_values
+from monai_zsad.writers.dicom.parametric_map import MAP_TYPES
+from monai_zsad.writers.dicom.references import UnfitSourceError
+from monai_zsad.writers.dicom.segmentation import Candidate
+from monai_zsad.writers.dicom.source import header_errors, read_source
+from monai_zsad.writers.facts import Meta, ResultWarning, described
 from monai_zsad.writers.files import atomic_path
 
 if TYPE_CHECKING:
@@ -60,7 +57,8 @@ class SaveDicom(Transform):
         kinds: some of :data:`KINDS`; ``"sr"`` needs ``"seg"``, because it refers to the segments.
         meta: the bundle's description of its model, or a function that returns it (see ``SaveScoresd``).
         map_dtype: how the map is stored, see :func:`dicom_parametric_map`.
-        strict: raise an error for a scan that was not read from DICOM; otherwise write nothing and log it.
+        strict: raise an error for a scan that was not read from DICOM, or whose files DICOM results cannot be made of;
+            otherwise write nothing, remove the objects of an earlier run, and warn.
 
     Raises:
         ConfigurationError: if a kind or type is unknown, or ``"sr"`` is given without ``"seg"``.
@@ -117,38 +115,58 @@ class SaveDicom(Transform):
 
         Raises:
             OutputError: if a value is not finite, label map and map differ in shape, the map is not on the grid of the
-                files, the source's header cannot be used, a file cannot be written, or, if ``strict``, the scan was not
-                read from DICOM.
+                files, a file cannot be read again or written, or, if ``strict``, the scan was not read from DICOM, or
+                the source's header cannot be used.
         """
-        values = _values(img, case)
+        self._save(img, labels, candidates, source_files, case, scan, scores)
+        return img
+
+    def _save(
+        self,
+        img: NdarrayOrTensor,
+        labels: NdarrayOrTensor | None,
+        candidates: Sequence[Candidate],
+        source_files: Sequence[str | os.PathLike[str]],
+        case: str,
+        scan: NdarrayOrTensor | None = None,
+        scores: Mapping[str, Any] | None = None,
+        resampled: str = "",
+    ) -> list[ResultWarning]:
+        """Write the objects; the warnings say why nothing was written, or what the objects lack."""
+        values = map_values(img, case)
         affine = img.affine.cpu().numpy() if isinstance(img, MetaTensor) else None
         if affine is None:
             raise OutputError(f"case {case!r}: the map has no affine; give it as a MetaTensor")
-        source = read_source(source_files, affine, values.shape)
-        if source is None:
-            reason = f"case {case!r}: the scan was not read from DICOM files, so no DICOM results can be written"
+        try:
+            if resampled:
+                finding = f"its slices are not those of the files any more ({resampled})"
+                raise UnfitSourceError(f"case {case!r}", finding, "leave DICOM results out")
+            source = read_source(source_files, affine, values.shape)
+            if source is None:
+                finding = "the scan was not read from DICOM files"
+                raise UnfitSourceError(f"case {case!r}", finding, "leave SaveDicomd out, or give a DICOM series")
+            content = CaseContent(case, values, img, labels, candidates, scan, dict(scores or {}))
+            # All objects are made before the first is written, so that a report and its segments are from the same run.
+            results = dicom_objects(tuple(self.layouts), content, source, described(self.meta), self.map_dtype)
+            for kind, result in results.items():
+                self._write(kind, result, case)
+        except UnfitSourceError as refusal:
             if self.strict:
-                raise OutputError(f"{reason}; leave SaveDicomd out, or give a DICOM series")
-            _logger.warning("%s", reason)
-            return img
-        model = described(self.meta)
-        # All objects are made before the first is written, so that a report and its segments are from the same run.
-        results: dict[str, Dataset | None] = {}
-        if "pm" in self.layouts:
-            results["pm"] = dicom_parametric_map(values, source, model, self.map_dtype)
-        if "seg" in self.layouts:
-            results["seg"] = _segmentation(labels, candidates, source, model, values.shape, case)
-        known = dict(scores or {})
-        volume_score = known.pop("volume_score", None)
-        if "sr" in self.layouts:
-            results["sr"] = dicom_report(candidates, source, model, results["seg"], results.get("pm"), **known)
-        if "sc" in self.layouts:
-            if scan is None:
-                raise OutputError(f"case {case!r}: a secondary capture needs the scan; give it, or leave 'sc' out")
-            results["sc"] = dicom_capture(on_grid(scan, img), img, labels, source, model, volume_score)
-        for kind, result in results.items():
-            self._write(kind, result, case)
-        return img
+                raise
+            self.remove(case)
+            # Not the error itself, which names the source's folder.
+            _logger.warning("case %r: %s, so it has no DICOM results; %s", case, refusal.finding, refusal.remedy)
+            return [ResultWarning("no-dicom-results", f"no DICOM results: {refusal.finding}")]
+        for warning in source.warnings:
+            _logger.warning("case %r: %s", case, warning.sentence)
+        return list(source.warnings)
+
+    def remove(self, case: str) -> None:
+        """Remove the objects of a case, which an earlier run may have written."""
+        for layout in self.layouts.values():
+            folder = layout.output_dir / case
+            if folder.is_dir():
+                layout.filename(subject=case).unlink(missing_ok=True)
 
     def _write(self, kind: str, result: Dataset | None, case: str) -> None:
         path = self.layouts[kind].filename(subject=case)
@@ -208,19 +226,12 @@ class SaveDicomd(CaseWriter):
         self.image_key = image_key
         self.case_key = case_key
 
-    def write(self, data: Mapping[Hashable, Any], key: str) -> None:
-        """Write the objects for one key.
+    def write(self, data: Mapping[Hashable, Any], key: str) -> list[ResultWarning]:
+        """Write the objects for one key; see :class:`SaveDicom`.
 
         Raises:
             OutputError: if the candidates are missing, or :class:`SaveDicom` raises it.
         """
-        if resampled := self._resampled(data, key):
-            _logger.warning(
-                "case %r: no DICOM results, as its slices are not those of the files any more (%s)",
-                data[self.case_key],
-                resampled,
-            )
-            return
         labels, candidates = data.get(f"{key}_labels"), data.get(f"{key}_candidates")
         if "seg" in self.saver.layouts and (labels is None or candidates is None):
             raise OutputError(
@@ -229,10 +240,11 @@ class SaveDicomd(CaseWriter):
             )
         scores = {"p_values": data.get(f"{key}_p_values"), "volume_p_value": data.get("volume_p_value")}
         scores["volume_score"] = None if data.get("volume_score") is None else float(data["volume_score"])
-        self.saver(
-            *(data[key], labels, candidates or [], self._files(data, key), str(data[self.case_key])),
+        return self.saver._save(
+            *(data[key], labels, candidates or [], self.files(data, key), str(data[self.case_key])),
             scan=data.get(self.image_key),
             scores=scores,
+            resampled=self._resampled(data, key),
         )
 
     def _resampled(self, data: Mapping[Hashable, Any], key: Hashable) -> str:
@@ -243,7 +255,8 @@ class SaveDicomd(CaseWriter):
                 found |= set(str(data[name].meta.get("warning_codes") or "").split()) & _RESAMPLED
         return ", ".join(sorted(found))
 
-    def _files(self, data: Mapping[Hashable, Any], key: Hashable) -> list[str]:
+    def files(self, data: Mapping[Hashable, Any], key: Hashable) -> list[str]:
+        """Paths of the scan's files, as the meta data of the map or of the scan name them."""
         for name in (key, self.image_key):
             found = data[name].meta.get("source_files") if isinstance(data.get(name), MetaTensor) else None
             if found:
@@ -252,38 +265,3 @@ class SaveDicomd(CaseWriter):
 
 
 SaveDicomD = SaveDicomDict = SaveDicomd
-
-
-def _values(img: NdarrayOrTensor, case: str) -> np.ndarray:
-    """The map (X, Y, Z) float32, checked."""
-    values = img.detach().cpu().float().numpy() if isinstance(img, torch.Tensor) else np.asarray(img)
-    if values.ndim != 4 or values.shape[0] != 1:
-        raise OutputError(f"case {case!r}: the map has the shape {tuple(values.shape)}; give (1, X, Y, Z)")
-    if bad := values.size - int(np.count_nonzero(np.isfinite(values))):
-        raise OutputError(
-            f"case {case!r}: DICOM not written, {bad} of {values.size} values are NaN or infinite; "
-            "run in float32 (amp off)"
-        )
-    return values[0]
-
-
-def _segmentation(
-    labels: NdarrayOrTensor | None,
-    candidates: Sequence[Candidate],
-    source: SourceSeries,
-    model: Mapping[str, Any],
-    shape: Sequence[int],
-    case: str,
-) -> Dataset | None:
-    if not candidates:
-        return None
-    array = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
-    if array.shape != (1, *shape):
-        raise OutputError(
-            f"case {case!r}: the label map has the shape {tuple(array.shape)}, the map {(1, *shape)}; write both on "
-            "the scan's grid"
-        )
-    whole = array[0].astype(np.uint16)
-    if array.dtype.kind != "u" and not np.array_equal(whole, array[0]):
-        raise OutputError(f"case {case!r}: the label map holds values other than whole numbers from 0 to 65535")
-    return dicom_segmentation(whole, candidates, source, model)

@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from monai_zsad.errors import OutputError
 from monai_zsad.result_files import CASE_FILES, final_name
 from monai_zsad.writers.base import CaseLayout, CaseWriter
-from monai_zsad.writers.facts import Meta, require, software
+from monai_zsad.writers.facts import RESULT_WARNINGS, Meta, require, software
 from monai_zsad.writers.files import atomic_path
 from monai_zsad.writers.records.fingerprint import Fingerprint, file_hash, fingerprint
 
@@ -42,7 +42,8 @@ class SaveManifestd(CaseWriter):
     MONAI's writers record at most the names of their files. So a later run does not know whether a case is complete, or
     whether it was made with other settings. The manifest names every file in the folder of the case that was written
     since this transform was made, with size and SHA-256, and the :class:`Fingerprint`. It contains descriptions and
-    paths only as hashes, and no date: equal runs write equal manifests.
+    paths only as hashes, and no date: equal runs write equal manifests. Codes of warnings about the results
+    (:data:`RESULT_WARNINGS`) are in it, too: a case whose DICOM results failed counts as incomplete.
 
     Args:
         keys: key of the anomaly map. Only one key, because a case has one manifest.
@@ -103,6 +104,7 @@ class SaveManifestd(CaseWriter):
                 "files": {name: _facts(path.parent / name) for name in written},
                 "fingerprint": asdict(made_by),
                 "software": software(),
+                **({"warning_codes": codes} if (codes := _result_codes(data)) else {}),
             }
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -163,6 +165,8 @@ def _verified(output_dir: str | os.PathLike[str], case: str) -> tuple[dict[str, 
     for name, expected in {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "case": case}.items():
         if content.get(name) != expected:
             problems.append(f"{path.name}: {name} is {content.get(name)!r}, not {expected!r}")
+    if "dicom-failed" in content.get("warning_codes", ()):
+        problems.append(f"{path.name}: DICOM results could not be written when the case was run")
     for name, facts in content["files"].items():
         if problem := _difference(path.parent, name, facts):
             problems.append(f"{name}: {problem}")
@@ -199,6 +203,10 @@ def _written(manifest: Path, since: int) -> list[str]:
         for path in files
         if final_name(path.name) is None and path.stat().st_mtime_ns >= since
     )
+
+
+def _result_codes(data: Mapping[Hashable, Any]) -> list[str]:
+    return [code for code in str(data.get("warning_codes") or "").split() if code in RESULT_WARNINGS]
 
 
 def _facts(path: Path) -> dict[str, Any]:
