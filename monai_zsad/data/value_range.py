@@ -77,8 +77,8 @@ def _plan(values: np.ndarray) -> tuple[float, int]:
         finite = flat[np.isfinite(flat)].astype(np.float64)
         low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     largest = float(max(abs(low), abs(high)))
-    # Halves, because the difference of the two largest numbers is no number.
-    contrast = 2 * (float(high) / 2 - float(low) / 2) if largest < _LIMIT else math.inf
+    # Halves, because the difference of the largest and the lowest number of 64 bits is infinite.
+    contrast = 2 * (float(high) / 2 - float(low) / 2)
     shift = 0.0
     if 0 < contrast < _LEAST_CONTRAST * largest:
         shift, largest = float(np.min(flat[np.isfinite(flat)])), contrast

@@ -36,6 +36,7 @@ __all__ = [
 
 _HEAD_BYTES = 1024
 _DICOM = "DICOM"
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _PAR_MARK = b"# === DATA DESCRIPTION FILE"
 _META_IMAGE = re.compile(rb"^\s*(objecttype|ndims)\s*=", re.IGNORECASE | re.MULTILINE)
 
@@ -132,29 +133,14 @@ _DATA_OF = {".img": ".hdr", ".rec": ".par"}
 
 _CONVERT = "convert it to NIfTI"
 UNREAD_SUFFIXES: dict[str, str] = {
-    ".mif": f"{_CONVERT} with mrconvert of MRtrix3",
-    ".mih": f"{_CONVERT} with mrconvert of MRtrix3",
-    ".head": f"{_CONVERT} with 3dAFNItoNIFTI of AFNI",
-    ".brik": f"{_CONVERT} with 3dAFNItoNIFTI of AFNI",
-    ".v": f"{_CONVERT} with the software of the scanner or with nibabel",
-    ".vti": "write it as NRRD or MetaImage, for example with ParaView or VTK",
-    ".vtk": "write it as NRRD or MetaImage, for example with ParaView or VTK",
-    ".gipl": f"{_CONVERT} with ITK-SNAP or SimpleITK",
-    ".nia": f"{_CONVERT} with ITK",
-    ".lsm": "write it as NRRD with its voxel size, for example with Fiji",
-    ".tif": "write a stack as NRRD with its voxel size, or a 2D image as PNG",
-    ".tiff": "write a stack as NRRD with its voxel size, or a 2D image as PNG",
-    ".bmp": "write it as PNG",
-    ".mrd": "reconstruct the images and write them as DICOM or NIfTI",
-    ".h5": f"{_CONVERT}, with the affine of its voxels",
-    ".hdf5": f"{_CONVERT}, with the affine of its voxels",
-    ".npy": f"{_CONVERT}, with the affine of its voxels",
-    ".npz": f"{_CONVERT}, with the affine of its voxels",
-    ".vol": f"{_CONVERT} with the software that wrote it",
-    ".nim": f"{_CONVERT} with the software that wrote it",
-    ".fib": f"{_CONVERT} with the software that wrote it",
-    ".raw": "give the header (.mhd or .nhdr) that describes it",
-    ".zraw": "give the header (.mhd or .nhdr) that describes it",
+    **dict.fromkeys((".mif", ".mih"), f"{_CONVERT} with mrconvert of MRtrix3"),
+    **dict.fromkeys((".head", ".brik"), f"{_CONVERT} with 3dAFNItoNIFTI of AFNI"),
+    **dict.fromkeys((".gipl", ".nia", ".v", ".fdf", ".nim"), _CONVERT),
+    **dict.fromkeys((".vti", ".vtk"), "write it as NRRD or MetaImage"),
+    **dict.fromkeys((".h5", ".hdf5", ".mrd"), "write its images as DICOM or NIfTI"),
+    **dict.fromkeys((".tif", ".tiff", ".lsm"), "write a stack as NRRD with its voxel size, or a 2D image as PNG"),
+    **dict.fromkeys((".bmp", ".gif", ".webp", ".jp2"), "write it as PNG"),
+    **dict.fromkeys((".raw", ".zraw"), "give the header (.mhd or .nhdr) that describes it"),
 }
 """Endings (lower case) of files that people take for scans and that are not read, each with the remedy."""
 
@@ -179,7 +165,8 @@ def format_of(path: Path) -> Format | None:
     by_name = _format_named(path)
     by_content = _content(path)
     if by_content == _DICOM:
-        return None if by_name is None or by_name in (_PAIR, _PAR_REC) else _DICOM_NAMED_OTHERWISE
+        fits = by_name is None or by_name in (_PAIR, _PAR_REC)
+        return None if fits and not packing_of(path) else _DICOM_NAMED_OTHERWISE
     # Any file may begin like an Analyze header.
     if isinstance(by_content, Format) and by_name is not _IMAGE and (by_content is not _PAIR or by_name is _PAIR):
         return by_content
@@ -234,9 +221,9 @@ def why_unread(path: Path) -> str:
         return f"put its header ({_DATA_OF[Path(name).suffix]}) into the same folder"
     if name.endswith(".hdr"):
         return "it is the header of another program: convert the scan to NIfTI"
-    if name != path.name.lower() and name.endswith((*_NRRD.suffixes, *_META.suffixes)):
+    if name != path.name.lower() and name.endswith((*_NRRD.suffixes, *_META.suffixes, *_DICOM_SUFFIXES)):
         return "unpack it"
-    if name.endswith((".raw", ".zraw")) and any(file_beside(path, suffix) for suffix in (".mhd", ".nhdr")):
+    if name.endswith((".raw", ".zraw")) and any(any(path.parent.glob(f"*{end}")) for end in (".mhd", ".nhdr")):
         return ""
     return UNREAD_SUFFIXES.get(Path(name).suffix, "")
 
@@ -266,7 +253,8 @@ def _content(path: Path) -> Format | str:
 
 
 def _refuse_dicom(path: Path, options: ReadOptions) -> Scan:  # noqa: ARG001
-    raise refusal(path, "damaged", f"is DICOM, but its name ends in {path.suffix}", "rename it to .dcm")
+    remedy = "unpack it" if packing_of(path) else "rename it to .dcm"
+    raise refusal(path, "damaged", "is DICOM, but it is packed or has the name of another format", remedy)
 
 
 def _refuse_dicom_header(path: Path, options: ReadOptions) -> list[Repair]:
