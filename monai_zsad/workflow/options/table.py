@@ -17,9 +17,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("overwrite", False, "replace results of the same cases", "Basic", "flag", flag=Flag("--overwrite")),
     Option("resume", False, "skip cases that are complete already", "Basic", "flag", flag=Flag("--resume")),
     # Input
-    Option("series", None, "only this DICOM series: UID, number, modality, or part of the description", "Input",
-           flag=Flag("--series")),
-    Option("volume", None, "number of the volume, from 0, in a file with several, such as 4D NIfTI", "Input",
+    Option("series", None, "only this DICOM series: UID, number, modality, part of the description; 4:2: its volume 2",
+           "Input", flag=Flag("--series")),
+    Option("volume", None, "number of the volume, from 0, in a file with several: 4D NIfTI, enhanced DICOM", "Input",
            decides="files"),
     Option("accept", [], "refusal codes to accept with a warning, such as \"['constant']\"", "Input", "list",
            decides="files"),
