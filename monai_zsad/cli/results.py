@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from monai_zsad.errors import ConfigurationError, OutputError
 
+if TYPE_CHECKING:
+    from monai_zsad.data import FoundSeries
+
 __all__ = ["calibrate", "info", "report"]
+
+_MOST_LISTED = 3
 
 
 def info(
@@ -18,32 +24,66 @@ def info(
         typer.Argument(help="Volume file, folder with any subfolders, zip, CSV or JSON list, or DICOMweb query."),
     ],
     series: Annotated[
-        str | None, typer.Option(help="Choose DICOM series by UID, number, modality, or part of the description.")
+        str | None,
+        typer.Option(help="Choose DICOM series by UID, number, modality, part of the description; 4:2: its volume 2."),
+    ] = None,
+    repair: Annotated[
+        list[str] | None, typer.Option(metavar="FAULT", help="As `screen --repair`: a fault to repair. Repeat.")
+    ] = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(metavar="CODE", help="As `screen --set accept=CODE`: a code to accept. Repeat.")
     ] = None,
 ) -> None:
-    """List the series at a path with modality, size and spacing, and the reason if one cannot be screened.
+    """List the series at a path with modality, size and spacing, and say which ones `screen` would leave out or refuse.
+
+    Only headers are read, by the same checks as in `screen`. So what only the voxels show is not known here: a constant
+    scan, many NaN, damaged compressed data. The exit status is 0 if at least one scan can be screened and no input is
+    refused, otherwise 1.
 
     The descriptions are those in the files and may name a patient. `screen` writes none of them.
 
     Example: python -m monai_zsad info SCANS --series FLAIR
     """
-    from monai_zsad.data import find_studies
+    from monai_zsad.data import ReadOptions, find_studies
 
-    found = find_studies(path, series)
-    for one in found:
-        size = " x ".join(str(n) for n in one.shape) or "size unknown"
-        spacing = " x ".join(f"{mm:.3g}" for mm in one.spacing_mm)
-        number = "" if one.number is None else f"series {one.number}"
-        facts = [number, one.modality, one.body_part, one.description, one.plane, size, spacing and f"{spacing} mm"]
-        typer.echo(f"{one.path}: " + ", ".join(fact for fact in facts if fact))
-        if one.files > 1:
-            typer.echo(f"   {one.files} files, UID {one.uid}")
-        if one.skipped:
-            typer.echo(f"   left out: {one.skipped}")
-        for warning in one.warnings:
-            typer.echo(f"   warning: {warning}")
-    usable = sum(not one.skipped for one in found)
-    typer.echo(f"{usable} of {len(found)} can be screened")
+    found = find_studies(path, series, ReadOptions(accept=frozenset(accept or ()), repair=frozenset(repair or ())))
+    for group in _alike(found):
+        _print_found(group)
+    usable, refused = sum(one.is_usable for one in found), sum(bool(one.refused) for one in found)
+    left_out = len(found) - usable - refused
+    others = [f"{count} {what}" for count, what in ((refused, "refused"), (left_out, "left out")) if count]
+    typer.echo(", ".join([f"{usable} of {len(found)} can be screened", *others]))
+    if refused or not usable:
+        raise typer.Exit(1)
+
+
+def _alike(found: Sequence[FoundSeries]) -> list[list[FoundSeries]]:
+    """Many 2D images of one folder about which the same is said, together; every other input alone."""
+    groups: dict[Hashable, list[FoundSeries]] = {}
+    for number, one in enumerate(found):
+        said = (one.path.parent, one.path.suffix, one.skipped, one.refused, one.warnings)
+        groups.setdefault(number if one.uid or one.shape else said, []).append(one)
+    few = [[one] for group in groups.values() if len(group) <= _MOST_LISTED for one in group]
+    return sorted([*few, *(group for group in groups.values() if len(group) > _MOST_LISTED)], key=lambda g: g[0].path)
+
+
+def _print_found(group: Sequence[FoundSeries]) -> None:
+    one = group[0]
+    size = " x ".join(str(n) for n in one.shape) or "size unknown"
+    spacing = " x ".join(f"{mm:.3g}" for mm in one.spacing_mm)
+    number = "" if one.number is None else f"series {one.number}" + (f":{one.part}" if one.part else "")
+    facts = [number, one.modality, one.body_part, one.description, one.plane, size, spacing and f"{spacing} mm"]
+    several = f"{one.path.parent / f'*{one.path.suffix}'}: {len(group)} files"
+    typer.echo(several if len(group) > 1 else f"{one.path}: " + ", ".join(fact for fact in facts if fact))
+    if one.files > 1:
+        typer.echo(f"   {one.files} files, UID {one.uid}")
+    code = f" ({one.code})" if one.code else ""
+    if one.refused:
+        typer.echo(f"   refused{code}: {one.refused}")
+    elif one.skipped:
+        typer.echo(f"   left out{code}: {one.skipped}")
+    for warning in one.warnings:
+        typer.echo(f"   warning: {warning}")
 
 
 def calibrate(

@@ -1,4 +1,4 @@
-from . import benchmarks, checks, codes, dataset, dicom, discovery, failures, formats, reader, scan
+from . import benchmarks, checks, codes, dataset, dicom, discovery, failures, formats, reader, scan, verdict
 from .benchmarks import (
     Benchmark,
     BenchmarkCheck,
@@ -44,6 +44,7 @@ from .failures import OUT_OF_MEMORY, explain, failure_code, find_user_error
 from .formats import IMAGE_SUFFIXES
 from .reader import ScanReader
 from .scan import MAX_VOXELS, ReadOptions, Scan
+from .verdict import check_scan
 
 __all__ = [
     "ACCEPTABLE",
@@ -84,6 +85,7 @@ __all__ = [
     "are_volumes",
     "benchmarks",
     "check_benchmark",
+    "check_scan",
     "checks",
     "codes",
     "dataset",
@@ -110,4 +112,5 @@ __all__ = [
     "retrieve",
     "scan",
     "split_cases",
+    "verdict",
 ]

@@ -14,10 +14,10 @@ from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
 from monai_zsad.data.checks import CHECKS
-from monai_zsad.data.codes import ACCEPTABLE, REPAIRABLE, refusal
+from monai_zsad.data.codes import ACCEPTABLE, REPAIRABLE
 from monai_zsad.data.dicom import read_dicom
-from monai_zsad.data.formats import format_of
-from monai_zsad.data.scan import MAX_VOXELS, ReadOptions, Scan
+from monai_zsad.data.scan import MAX_VOXELS, ReadOptions
+from monai_zsad.data.verdict import scan_format
 from monai_zsad.errors import ConfigurationError
 
 __all__ = ["ScanReader"]
@@ -44,7 +44,8 @@ class ScanReader(ImageReader):
     (keys of :data:`monai_zsad.data.REPAIRS`) and ``source_files`` (paths).
 
     Args:
-        volume: which volume of a 4D file to read, counted from 0; None refuses 4D files.
+        volume: which of several volumes to read, counted from 0: of a 4D file, of an enhanced DICOM file, or of the
+            files of a DICOM series; None refuses several volumes. It has no effect on a single volume.
         max_voxels: limit of the volume's size, checked in the header before memory is allocated.
         accept: refusals that become warnings, of :data:`monai_zsad.data.ACCEPTABLE`: ``"no-rescale"`` keeps the stored
             values of CT, ``"forms-disagree"`` uses the sform, ``"no-geometry"`` uses the default affine of the library,
@@ -115,7 +116,8 @@ class ScanReader(ImageReader):
                 remedy, and has a ``code`` of :data:`monai_zsad.data.REFUSALS`.
         """
         paths = tuple(Path(os.fspath(name)) for name in ensure_tuple(img))
-        scan = _read(paths, self.options)
+        known = scan_format(paths)
+        scan = read_dicom(paths, self.options) if known is None else known.read(paths[0], self.options)
         for check in CHECKS:
             scan.repairs += check(scan, paths[0], self.options)
         for warning in scan.warnings:
@@ -131,15 +133,5 @@ class ScanReader(ImageReader):
             "modality": scan.modality,
             "warnings": "\n".join(scan.warnings),
             "warning_codes": "\n".join(scan.warning_codes),
-            "source_files": "\n".join(str(path) for path in paths),
+            "source_files": "\n".join(str(path) for path in scan.files or paths),
         }
-
-
-def _read(paths: tuple[Path, ...], options: ReadOptions) -> Scan:
-    for path in paths:
-        if not path.exists():
-            raise refusal(path, "missing-file", "does not exist")
-        if path.is_dir():
-            raise refusal(path, "is-folder", "is a folder", "list its scans with monai_zsad.data.find_scans first")
-    form = format_of(paths[0]) if len(paths) == 1 else None
-    return read_dicom(paths, options) if form is None else form.read(paths[0], options)

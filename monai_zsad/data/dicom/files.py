@@ -25,8 +25,9 @@ __all__ = [
     "undecodable",
 ]
 
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _PACKAGES = {
-    "1.2.840.10008.1.2.4.51": "pylibjpeg and pylibjpeg-libjpeg (GPL)",
+    _JPEG_EXTENDED: "pylibjpeg and pylibjpeg-libjpeg (GPL)",
     "1.2.840.10008.1.2.4.57": "pylibjpeg and pylibjpeg-libjpeg (GPL)",
     "1.2.840.10008.1.2.4.70": "pylibjpeg and pylibjpeg-libjpeg (GPL)",
     "1.2.840.10008.1.2.4.201": "pylibjpeg and pylibjpeg-openjpeg",
@@ -105,7 +106,9 @@ def _read_marked_or_bare(file: Path, later: int | None) -> Any:
     from pydicom.errors import InvalidDicomError
 
     try:
-        return pydicom.dcmread(file, defer_size=later)
+        dataset = pydicom.dcmread(file, defer_size=later)
+        # At an early end of the file, pydicom gives no element at all.
+        return dataset if len(dataset) else pydicom.dcmread(file, defer_size=later, stop_before_pixels=True)
     except InvalidDicomError:
         if not may_be_bare(file):
             raise
@@ -231,7 +234,11 @@ def require_decoder(dataset: Any, file: Path) -> None:
     if syntax is None:
         raise undecodable(file, None, "its transfer syntax is not stated")
     try:
-        available = get_decoder(syntax).is_available
+        plugins = set(get_decoder(syntax).available_plugins)
+        # Pillow decodes this JPEG with 8 bits only.
+        if str(syntax) == _JPEG_EXTENDED and int(dataset.get("BitsStored") or 0) > 8:
+            plugins.discard("pillow")
+        available = bool(plugins)
     except NotImplementedError as error:
         if syntax not in _PACKAGES:
             raise undecodable(file, syntax, f"its transfer syntax {syntax} is not known") from error

@@ -13,7 +13,7 @@ import numpy as np
 from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.scan import ReadOptions
 
-__all__ = ["LARGEST_JITTER", "Stack", "resample_stack"]
+__all__ = ["LARGEST_JITTER", "Stack", "require_slices", "resample_stack"]
 
 LARGEST_JITTER = 0.05
 """Largest variation of the slice distance, as a fraction of it."""
@@ -45,6 +45,18 @@ class Stack:
     count: int
     tilted: bool
     uneven: bool
+
+
+def require_slices(stack: Stack, where: Path) -> None:
+    """Refuse a stack of which more slices are missing than present.
+
+    Raises:
+        InputError: with both numbers.
+    """
+    present = len(stack.positions)
+    if stack.count - present > present:
+        finding = f"{stack.count - present} slices are missing and only {present} are present: too few to interpolate"
+        raise refusal(where, "missing-slices", finding)
 
 
 def resample_stack(
@@ -79,11 +91,7 @@ def resample_stack(
     """
     lower, upper, weight = _neighbours(stack)
     made = np.flatnonzero(weight > 0)
-    if stack.count - len(frames) > len(frames):
-        finding = (
-            f"{stack.count - len(frames)} slices are missing and only {len(frames)} are present: too few to interpolate"
-        )
-        raise refusal(where, "missing-slices", finding)
+    require_slices(stack, where)
     row, column = stack.orientation[:3], stack.orientation[3:]
     first = stack.positions[int(np.argmin(stack.places))]
     sideways = np.zeros((len(frames), 2))

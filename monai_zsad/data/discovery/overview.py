@@ -1,4 +1,4 @@
-"""Overview of a path for the user: every series with its description, its geometry, and why it is left out."""
+"""Overview of a path for the user: every series with its geometry, and why it is left out or would be refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_zsad.data.checks import MASK_WARNING
-from monai_zsad.data.codes import Repair
+from monai_zsad.data.codes import CODES, Repair
 from monai_zsad.data.dicom import Header, Series, closest
 from monai_zsad.data.discovery.archives import extract_archive, is_archive
 from monai_zsad.data.discovery.contents import Contents, look_into
@@ -18,8 +18,9 @@ from monai_zsad.data.discovery.dicomweb import list_series
 from monai_zsad.data.discovery.dicomweb_query import is_query
 from monai_zsad.data.discovery.left_out import LeftOut
 from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, read_scan_list
-from monai_zsad.data.formats import NIFTI_SUFFIXES, SLICE_SUFFIXES, itk_geometry, nifti_geometry
-from monai_zsad.data.scan import READ_ERRORS
+from monai_zsad.data.formats.registry import format_of
+from monai_zsad.data.scan import READ_ERRORS, ReadOptions
+from monai_zsad.data.verdict import check_scan
 from monai_zsad.errors import InputError
 
 __all__ = ["FoundSeries", "find_studies"]
@@ -41,11 +42,15 @@ class FoundSeries:
         shape: (X, Y, Z) in voxels, empty if the header does not state it.
         spacing_mm: (X, Y, Z), empty if the header does not state it.
         skipped: why :func:`find_scans` leaves it out, or an empty string.
+        refused: the finding and the remedy of an input that people take for a scan and that is not read, or an empty
+            string. Only headers were read, see :func:`~monai_zsad.data.check_scan`.
+        code: of the reason why it is left out or refused, a key of :data:`monai_zsad.data.CODES`; or an empty string.
         warnings: files that were left out beside it, and other findings.
         warning_codes: one per warning, keys of :data:`monai_zsad.data.REPAIRS`.
         study: StudyInstanceUID, or an empty string.
         plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``, the anatomical plane nearest to the slices; empty if
             the header does not state it.
+        part: number of the volume, from 1, if the series holds several volumes or 2D images; otherwise 0.
     """
 
     path: Path
@@ -62,9 +67,19 @@ class FoundSeries:
     study: str = ""
     plane: str = ""
     warning_codes: tuple[str, ...] = ()
+    part: int = 0
+    refused: str = ""
+    code: str = ""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can be screened, as far as its headers tell."""
+        return not (self.skipped or self.refused)
 
 
-def find_studies(path: str | os.PathLike[str], series: str | int | None = None) -> list[FoundSeries]:
+def find_studies(
+    path: str | os.PathLike[str], series: str | int | None = None, options: ReadOptions | None = None
+) -> list[FoundSeries]:
     """Describe every series, volume file and 2D image at a path, also those that are left out.
 
     This is for choosing; :func:`find_scans` lists the scans that are screened, without texts that may name a patient.
@@ -73,7 +88,8 @@ def find_studies(path: str | os.PathLike[str], series: str | int | None = None) 
     Args:
         path: file, folder, zip archive, CSV or JSON list, or DICOMweb query, as for :func:`find_scans`.
         series: choice of DICOM series, by SeriesInstanceUID, number, modality, or part of the description, in this
-            order; everything else is marked as left out.
+            order, and of one of its volumes, the second by ``4:2``; everything else is marked as left out.
+        options: of reading, for the verdict; None for the default ones.
 
     Returns:
         Descriptions in the order of their paths.
@@ -89,13 +105,14 @@ def find_studies(path: str | os.PathLike[str], series: str | int | None = None) 
         >>> find_studies(folder)[0].shape, find_studies(folder)[0].spacing_mm
         ((3, 4, 5), (1.0, 1.0, 3.0))
     """
-    found = _on_server(str(path)) if is_query(path) else _found(path)
+    found = _on_server(str(path)) if is_query(path) else _found(path, options or ReadOptions())
     if series is None:
         return found
     usable = [one for one in found if one.uid and not one.skipped]
-    headers = [Header("", (), one.uid, one.number, one.modality, one.description) for one in usable]
+    headers = [Header("", (), one.uid, one.number, one.modality, one.description, part=one.part) for one in usable]
     where = "the server" if is_query(path) else Path(path).expanduser()
-    wanted = [one for one, yes in zip(usable, closest(headers, series, where), strict=True) if yes]
+    chosen = closest(headers, series, where, whole=is_query(path))
+    wanted = [one for one, yes in zip(usable, chosen, strict=True) if yes]
     return [one if one.skipped or one in wanted else replace(one, skipped="not chosen") for one in found]
 
 
@@ -110,13 +127,14 @@ def _on_server(query: str) -> list[FoundSeries]:
             body_part=one.header.body_part,
             description=one.header.description,
             skipped=one.skipped,
+            code="other-object" if one.skipped else "",
             study=one.header.study,
         )
         for one in list_series(query)
     ]
 
 
-def _found(path: str | os.PathLike[str]) -> list[FoundSeries]:
+def _found(path: str | os.PathLike[str], options: ReadOptions) -> list[FoundSeries]:
     root = Path(path).expanduser()
     if not root.exists():
         raise InputError(f"{root} does not exist: give a file, folder or zip archive", code="missing-file")
@@ -124,14 +142,18 @@ def _found(path: str | os.PathLike[str]) -> list[FoundSeries]:
     if root.is_file() and root.name.lower().endswith(LIST_SUFFIXES):
         entries = [entry.images for entry in read_scan_list(root)]
         there = [[image for image in images if image.exists()] for images in entries]
-        found = [one for images in there if images for one in _describe(_look_into_entry(images))]
+        found = [one for images in there if images for one in _describe(_look_into_entry(images), options)]
         missing = [image for images in entries for image in images if not image.exists()]
-        found += [FoundSeries(image, skipped="does not exist") for image in missing]
+        remedy = CODES["missing-file"].remedy
+        found += [
+            FoundSeries(image, skipped="does not exist", refused=f"does not exist; {remedy}", code="missing-file")
+            for image in missing
+        ]
     elif archive:
         folder = extract_archive(root)
-        found = _describe(look_into(folder, archive=root))
+        found = _describe(look_into(folder, archive=root), options)
     else:
-        found = _describe(look_into(root))
+        found = _describe(look_into(root), options)
     return sorted(found, key=lambda one: (str(one.path), one.number or 0))
 
 
@@ -140,34 +162,56 @@ def _look_into_entry(images: Sequence[Path]) -> Contents:
     return look_into(images[0]) if len(images) == 1 else look_into(images[0].parent, images)
 
 
-def _describe(contents: Contents) -> list[FoundSeries]:
-    found = [_describe_file(file, contents) for file in [*contents.volumes, *contents.images]]
-    found += [_describe_series(one, contents) for one in contents.series]
+def _describe(contents: Contents, options: ReadOptions) -> list[FoundSeries]:
+    found = [_judged(_describe_file(file, contents), [file], contents, options) for file in contents.volumes]
+    found += [_judged(_describe_file(file, contents), [file], contents, options) for file in contents.images]
+    found += [_judged(_describe_series(one, contents), one.files, contents, options) for one in contents.series]
     return found + [_describe_left_out(one, contents) for one in contents.left_out]
 
 
+def _judged(described: FoundSeries, files: Sequence[Path], contents: Contents, options: ReadOptions) -> FoundSeries:
+    """The description with the verdict of the reader."""
+    try:
+        repairs = check_scan(files, options)
+    except InputError as error:
+        return replace(described, refused=_shown_text(str(error), described.path, contents), code=error.code)
+    sentences, codes = _noted(repairs)
+    return replace(described, warnings=described.warnings + sentences, warning_codes=described.warning_codes + codes)
+
+
+def _shown_text(text: str, path: Path, contents: Contents) -> str:
+    """A message without the path under which it is listed, and with the paths of archives as the user knows them."""
+    unpacked = dict(contents.unpacked) | ({contents.archive: contents.base} if contents.archive else {})
+    for archive, folder in unpacked.items():
+        text = text.replace(str(folder), str(archive))
+    return text.removeprefix(f"{path}: ").removeprefix(f"{path}{os.sep}")
+
+
 def _describe_left_out(one: LeftOut, contents: Contents) -> FoundSeries:
+    described = FoundSeries(one.path)
     if isinstance(one.source, Series):
-        return _describe_series(one.source, contents, one.reason)
-    described = FoundSeries(one.path) if one.source is None else _describe_file(one.source, contents)
-    return replace(described, skipped=one.reason, warnings=(), warning_codes=())
+        described = _describe_series(one.source, contents)
+    elif one.source is not None:
+        described = _describe_file(one.source, contents)
+    refused = one.sentence if one.is_refused else ""
+    return replace(described, skipped=one.reason, refused=refused, code=one.code, warnings=(), warning_codes=())
 
 
 def _describe_file(file: Path, contents: Contents) -> FoundSeries:
-    path, name = contents.shown(file), file.name.lower()
-    repairs = [MASK_WARNING] if file in contents.masks else []
-    shape: tuple[int, ...] = ()
-    spacing: tuple[float, ...] = ()
-    if not name.endswith(SLICE_SUFFIXES):
-        try:
-            shape, spacing = (nifti_geometry if name.endswith(NIFTI_SUFFIXES) else itk_geometry)(file)
-        except READ_ERRORS as error:
-            return FoundSeries(path, skipped=f"its header cannot be read ({type(error).__name__})")
-    sentences, codes = _noted(repairs)
-    return FoundSeries(path, shape=shape, spacing_mm=spacing, warnings=sentences, warning_codes=codes)
+    sentences, codes = _noted([MASK_WARNING] if file in contents.masks else [])
+    described = FoundSeries(contents.shown(file), warnings=sentences, warning_codes=codes)
+    known = format_of(file) if file.is_file() else None
+    if known is None or known.geometry is None:
+        return described
+    try:
+        shape, spacing = known.geometry(file)
+    except (InputError, *READ_ERRORS):
+        # The verdict says what is wrong.
+        return described
+    return replace(described, shape=shape, spacing_mm=spacing)
 
 
-def _describe_series(series: Series, contents: Contents, skipped: str = "") -> FoundSeries:
+def _describe_series(series: Series, contents: Contents) -> FoundSeries:
     first = series.header
     frames = sum(1 if header is None else header.frames for _, header in series.members)
     sentences, codes = _noted(series.repairs)
@@ -181,11 +225,11 @@ def _describe_series(series: Series, contents: Contents, skipped: str = "") -> F
         description=first.description,
         shape=(first.columns, first.rows, frames) if first.rows and first.columns else (),
         spacing_mm=_spacing(series),
-        skipped=skipped,
         warnings=sentences,
         study=first.study,
         plane=_plane(first),
         warning_codes=codes,
+        part=series.part,
     )
 
 

@@ -235,10 +235,15 @@ def test_a_file_that_is_none_is_listed_and_left_to_the_reader(tmp_path, content)
     path.write_bytes(made[content])
     assert cases(path) == ["a_mask"]
     (found,) = find_studies(path)
-    assert content == "cut" or found.skipped.startswith("its header cannot be read")
+    if content == "packed":
+        assert (found.code, found.warning_codes) == ("", ("misnamed",))
+        assert ScanReader().get_data([path])[1]["warning_codes"] == "misnamed"
+        return
+    assert (found.code, found.is_usable) == ("damaged", False)
     with pytest.raises(InputError) as caught:
         ScanReader().get_data([path])
     assert caught.value.code == "damaged"
+    assert str(caught.value) == f"{path}: {found.refused}"
 
 
 def test_masks_among_pictures_are_left_out(tmp_path):
@@ -363,7 +368,9 @@ def test_studies_are_described_with_what_is_left_out(tmp_path):
     assert "localizer" in flair.warnings[0]
     assert found["MR", 1, "mix"].skipped == "localizer"
     assert found["", None, "other.nii"].shape == (8, 9, 5)
-    assert "cannot be read" in found["", None, "bad.nii"].skipped
+    bad = found["", None, "bad.nii"]
+    assert (bad.skipped, bad.code) == ("", "damaged")
+    assert "is not a NIfTI file" in bad.refused
     assert len(found) == 5
 
 
