@@ -20,6 +20,7 @@ _MGH_HEADER_BYTES = 284
 _HDF5 = b"\x89HDF"
 _BYTES_OF_LARGEST_VOXEL = 8
 _MOST_PAR_BYTES = 1 << 26
+_REC_INDEX = "index in REC file"
 _LARGEST_DIFFERENCE = 0.05
 
 
@@ -153,7 +154,7 @@ def _minc_text(axis: Any, key: str) -> str:
 
 
 def _parse_par(path: Path, options: ReadOptions) -> VolumeFile:  # noqa: ARG001
-    from nibabel.parrec import PARRECArrayProxy, PARRECHeader
+    from nibabel.parrec import PARRECArrayProxy, PARRECHeader, parse_PAR_header
 
     named = without_packing(path.name).lower()
     header_path = file_beside(path, ".par") if named.endswith(".rec") else path
@@ -165,7 +166,10 @@ def _parse_par(path: Path, options: ReadOptions) -> VolumeFile:  # noqa: ARG001
     with warnings.catch_warnings():
         # Names of patients may stand in them. What is missing is checked below.
         warnings.simplefilter("ignore")
-        header = PARRECHeader.from_fileobj(io.StringIO(text), permit_truncated=True, strict_sort=True)
+        general, slices = parse_PAR_header(io.StringIO(text))
+        # The library takes the order of the lines for the order of the slices in the file of voxels.
+        slices = slices[np.argsort(slices[_REC_INDEX], kind="stable")]
+        header = PARRECHeader(general, slices, permit_truncated=True, strict_sort=True)
     rec_shape = header.get_rec_shape()
     shape = tuple(int(length) for length in header.get_data_shape())
     return VolumeFile(
@@ -187,6 +191,8 @@ def _check_par_slices(file: VolumeFile, options: ReadOptions) -> list[Repair]:  
     used = int(np.prod(header.get_data_shape()[2:]))
     if found != list(range(1, int(header.general_info["max_slices"]) + 1)) or used != len(header.image_defs):
         raise refusal(file.path, "damaged", f"lists {len(header.image_defs)} slices, which are not complete volumes")
+    if not np.array_equal(header.image_defs[_REC_INDEX], np.arange(used)):
+        raise refusal(file.path, "damaged", "does not list all slices of its file of voxels")
     scales = header.image_defs["rescale slope"]
     if not np.isfinite(scales).all() or not scales.all():
         raise refusal(file.path, "bad-rescale", "has a rescale slope that is zero or not finite")
