@@ -160,6 +160,7 @@ CODES: dict[str, Code] = {
         "export the series again, complete and unchanged",
     ),
     # warnings
+    "encoding-corrected": Code("warning", "DICOM pixels that are complete, but not encoded as their header states"),
     "duplicates-dropped": Code("warning", "identical copies of slices were dropped"),
     "duplicates-first": Code("warning", "of different slices at one position the first was kept, as asked for"),
     "slices-interpolated": Code("warning", "missing slices were interpolated, as asked for"),

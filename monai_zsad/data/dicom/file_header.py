@@ -6,10 +6,9 @@ import functools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from monai_zsad.data.dicom.files import BARE_SUFFIXES, limit_deflated, may_be_bare
-from monai_zsad.data.dicom.numbers import mend_numbers
+from monai_zsad.data.dicom.numbers import mend_numbers, numbers_of
 from monai_zsad.data.dicom.split_series import SliceIdentity, identity_of
 from monai_zsad.data.dicom.volume_keys import Value, file_values, volume_tags
 from monai_zsad.data.scan import READ_ERRORS
@@ -98,9 +97,9 @@ def read_header(file: Path) -> Header | None:
             rows=int(ds.get("Rows") or 0),
             columns=int(ds.get("Columns") or 0),
             frames=int(ds.get("NumberOfFrames") or 1),
-            spacing=_numbers(ds.get("PixelSpacing")),
-            position=_numbers(ds.get("ImagePositionPatient")),
-            orientation=_numbers(ds.get("ImageOrientationPatient")),
+            spacing=numbers_of(ds, "PixelSpacing"),
+            position=numbers_of(ds, "ImagePositionPatient"),
+            orientation=numbers_of(ds, "ImageOrientationPatient"),
             enhanced=enhanced,
             values=() if enhanced else file_values(ds),
             identity=None if enhanced else identity_of(ds),
@@ -141,7 +140,3 @@ def _tags() -> list[int]:
     from pydicom.datadict import tag_for_keyword
 
     return [*volume_tags(), *(tag for keyword in _TAGS if (tag := tag_for_keyword(keyword)) is not None)]
-
-
-def _numbers(value: Any) -> tuple[float, ...]:
-    return tuple(float(number) for number in value or ())

@@ -234,11 +234,11 @@ def require_decoder(dataset: Any, file: Path) -> None:
     if syntax is None:
         raise undecodable(file, None, "its transfer syntax is not stated")
     try:
-        plugins = set(get_decoder(syntax).available_plugins)
+        decoder = get_decoder(syntax)
+        available = decoder.is_available
         # Pillow decodes this JPEG with 8 bits only.
         if str(syntax) == _JPEG_EXTENDED and int(dataset.get("BitsStored") or 0) > 8:
-            plugins.discard("pillow")
-        available = bool(plugins)
+            available = bool({*decoder.available_plugins} - {"pillow"})
     except NotImplementedError as error:
         if syntax not in _PACKAGES:
             raise undecodable(file, syntax, f"its transfer syntax {syntax} is not known") from error

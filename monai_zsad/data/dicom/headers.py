@@ -10,6 +10,7 @@ from typing import Any
 
 from monai_zsad.data.codes import CODES, Repair, refusal
 from monai_zsad.data.dicom.files import is_encapsulated, pixel_element, undecodable
+from monai_zsad.data.dicom.numbers import numbers_of
 from monai_zsad.data.dicom.split_series import identity_of, is_split_series
 from monai_zsad.data.scan import ReadOptions
 
@@ -173,9 +174,9 @@ def _check_geometry(file: DicomFile, options: ReadOptions) -> list[Repair]:  # n
     if file.flat:
         return []
     for key, count in _GEOMETRY.items():
-        values = dataset.get(key)
-        if not values or len(values) != count or not all(math.isfinite(float(value)) for value in values):
-            found = "no" if not values else "no usable"
+        values = numbers_of(dataset, key)
+        if len(values) != count or not all(map(math.isfinite, values)):
+            found = "no usable" if dataset.get(key) else "no"
             raise refusal(path, "no-geometry", f"has {found} {key}", f"{_ORIGINAL}, with its geometry")
     _require_frame_of_reference(file)
     if any(float(length) <= 0 for length in dataset.PixelSpacing):

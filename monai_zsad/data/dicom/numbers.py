@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Mended", "mend_numbers"]
+__all__ = ["Mended", "mend_numbers", "numbers_of"]
 
 # Malformed, these are refused by the checks of reading; any other malformed number is a label, and decides nothing.
 _DECIDING = frozenset(
@@ -88,6 +88,24 @@ def mend_numbers(dataset: Any) -> Mended:
         for tag in list(part.keys()):
             _mend_element(part, tag, found)
     return found
+
+
+def numbers_of(dataset: Any, keyword: str) -> tuple[float, ...]:
+    """The numbers of an element; none if it is absent or empty, or holds anything else.
+
+    Example:
+        >>> from pydicom import Dataset
+        >>> dataset = Dataset()
+        >>> dataset.PixelSpacing = [0.5, 0.75]
+        >>> numbers_of(dataset, "PixelSpacing"), numbers_of(dataset, "ImagePositionPatient")
+        ((0.5, 0.75), ())
+    """
+    value = dataset.get(keyword)
+    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    try:
+        return tuple(float(one) for one in (value if several else [value])) if value is not None else ()
+    except (TypeError, ValueError):
+        return ()
 
 
 def _parts(dataset: Any) -> Iterator[Any]:

@@ -14,9 +14,9 @@ import numpy as np
 from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.dicom.files import open_dicom, require_decoder
 from monai_zsad.data.dicom.headers import DicomFile, check_headers, check_length, frame_groups, is_multi_frame
-from monai_zsad.data.dicom.pixels import Frame, PixelFile, linear, read_frames
+from monai_zsad.data.dicom.pixels import Frame, PixelFile, linear, mend_encoding, read_frames
 from monai_zsad.data.dicom.positions import arrange_frames, arrange_slices
-from monai_zsad.data.dicom.resampling import Stack, resample_stack
+from monai_zsad.data.dicom.resampling import Stack, require_slices, resample_stack
 from monai_zsad.data.formats import one_slice
 from monai_zsad.data.scan import READ_ERRORS, ReadOptions, Scan, first_line
 from monai_zsad.errors import InputError
@@ -69,9 +69,13 @@ def read_dicom(files: Sequence[Path], options: ReadOptions | None = None) -> Sca
     where = _where(files)
     plan = _plan(files, where, options)
     try:
-        return _read(plan, where, options)
+        scan = _read(plan, where, options)
     except READ_ERRORS as error:
         raise _irregular(where, error) from error
+    if options.volume is not None:
+        used = {frame.file.path for frame in plan.frames}
+        scan.files = [file for file in files if file in used]
+    return scan
 
 
 def check_dicom(files: Sequence[Path], options: ReadOptions | None = None) -> list[Repair]:
@@ -118,11 +122,16 @@ def _plan(files: Sequence[Path], where: Path, options: ReadOptions) -> _Plan:
         modality = str(first.get("Modality") or "")
         flat = len(files) == 1 and not is_multi_frame(first) and is_flat(modality, "ImagePositionPatient" in first)
         checked = [DicomFile(file, dataset, flat) for file, dataset, _ in opened]
+        for file in checked:
+            for repair in mend_encoding(file.path, file.dataset):
+                repairs.setdefault(repair.code, repair)
         for repair in check_headers(checked, where, options):
             repairs.setdefault(repair.code, repair)
         for file in checked:
             require_decoder(file.dataset, file.path)
         frames, affine, stack, more = _arrange(checked, where, options)
+        if stack is not None:
+            require_slices(stack, where)
         for file in checked:
             check_length(file)
     except READ_ERRORS as error:

@@ -87,9 +87,9 @@ def find_padding(pixels: np.ndarray, ranges: Sequence[Range]) -> np.ndarray | No
 def fill_padding(out: np.ndarray, frames: Sequence[PaddedFrame], modality: str) -> list[Repair]:
     """Give padding the value of the background, where it has another one.
 
-    Padding far from the real values is replaced everywhere. Padding next to the lowest real value is background
-    already, and stays. A padding value among the real values may be tissue as well: it is replaced only in areas that
-    reach the border of their frame.
+    Padding below the real values, or above twice their range, is replaced everywhere. Padding next to the lowest real
+    value is background already, and stays. Any other padding value may be that of tissue as well, or of a saturated
+    vessel: it is replaced only in areas that reach the border of their frame.
 
     Args:
         out: (frames, rows, columns) rescaled values, changed in place.
@@ -109,7 +109,7 @@ def fill_padding(out: np.ndarray, frames: Sequence[PaddedFrame], modality: str) 
     low, high = min(one for one, _ in padded), max(one for _, one in padded)
     if abs(low - lowest) <= near and abs(high - lowest) <= near:
         return []
-    far = high < lowest or low > highest + near
+    far = high < lowest or low > highest + (highest - lowest)
     count = 0
     for index, frame in enumerate(frames):
         if frame.mask is None:

@@ -1,12 +1,16 @@
-"""Fragments of encapsulated pixel data: which of them are a frame, and files in which they are not closed."""
+"""How frames lie in the pixel data of a file: fragments, offset tables, and a header that states another encoding."""
 
 from __future__ import annotations
 
 import io
 import itertools
 from pathlib import Path
+from typing import Any
 
-__all__ = ["split_frames", "unclosed_fragments"]
+from monai_zsad.data.codes import Repair
+from monai_zsad.data.dicom.files import pixel_element
+
+__all__ = ["mend_encoding", "split_frames"]
 
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _UNDEFINED_LENGTH = b"\xff\xff\xff\xff"
@@ -59,8 +63,37 @@ def split_frames(data: bytes, count: int) -> list[bytes]:
     return frames
 
 
-def unclosed_fragments(file: Path, count: int) -> bytes | None:
-    """Encapsulated pixel data at the end of a file that does not mark their end, for which pydicom drops them.
+def mend_encoding(file: Path, dataset: Any) -> list[Repair]:
+    """Find the pixels of a file that are complete, but not encoded as its header states.
+
+    Args:
+        file: of the data set.
+        dataset: its header, which gets the pixels or the right transfer syntax.
+
+    Returns:
+        A warning if something was corrected.
+    """
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None or not syntax.is_transfer_syntax or not syntax.is_encapsulated:
+        return []
+    element, count = pixel_element(dataset), int(dataset.get("NumberOfFrames") or 1)
+    if element is None:
+        data = _unclosed_fragments(file, count)
+        if data is None:
+            return []
+        dataset.add_new("PixelData", "OB", data)
+        return [Repair("encoding-corrected", "the end of compressed pixels is not marked, but they are complete")]
+    bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) * count
+    if element.length is None or element.length not in (bits // 8, bits // 8 + bits // 8 % 2):
+        return []
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return [Repair("encoding-corrected", "pixels are not compressed, although their transfer syntax says so")]
+
+
+def _unclosed_fragments(file: Path, count: int) -> bytes | None:
+    """Fragments at the end of a file that does not mark their end, for which pydicom drops them.
 
     Args:
         file: whose data set seems to have no pixels.

@@ -15,8 +15,9 @@ import numpy as np
 
 from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.dicom.files import pixel_element, undecodable
-from monai_zsad.data.dicom.padding import PaddedFrame, Range, fill_padding, find_padding, stated_padding
-from monai_zsad.data.dicom.stored_bits import correct_bits, overlay_bits
+from monai_zsad.data.dicom.pixels.fragments import split_frames
+from monai_zsad.data.dicom.pixels.padding import PaddedFrame, Range, fill_padding, find_padding, stated_padding
+from monai_zsad.data.dicom.pixels.stored_bits import correct_bits, overlay_bits
 from monai_zsad.data.scan import READ_ERRORS, first_line
 
 __all__ = ["Frame", "PixelFile", "linear", "read_frames"]
@@ -84,22 +85,9 @@ class PixelFile:
             return
         try:
             data: Any = self._element.read()
-            self._parts = self._split(data) if self._syntax.is_encapsulated else data
+            self._parts = split_frames(data, self._count) if self._syntax.is_encapsulated else data
         except READ_ERRORS as error:
             raise undecodable(self.path, self._syntax, first_line(error)) from error
-
-    def _split(self, data: bytes) -> list[bytes]:
-        """The frames of encapsulated pixel data."""
-        from pydicom.encaps import generate_frames
-
-        try:
-            return list(generate_frames(data, number_of_frames=self._count))
-        except ValueError:
-            offsets = self._dataset.get("ExtendedOffsetTable")
-            if offsets is None:
-                raise
-            both = (offsets, self._dataset.ExtendedOffsetTableLengths)
-            return list(generate_frames(data, number_of_frames=self._count, extended_offsets=both))
 
     def decode(self, index: int) -> tuple[np.ndarray, np.ndarray | None, bool]:
         """Decode a frame.
@@ -127,13 +115,13 @@ class PixelFile:
         if pixels.dtype.kind not in "iu" or self.stored >= 8 * pixels.dtype.itemsize:
             return pixels, padding, False
         try:
-            pixels, removed = correct_bits(pixels, self.stored, self._overlays, padding)
+            values, removed = correct_bits(pixels, self.stored, self._overlays, padding)
         except ValueError as error:
             raise refusal(self.path, "wrong-bits", str(error)) from error
-        return pixels, padding, removed
+        return values if padding is None else np.where(padding, pixels, values), padding, removed
 
     def _decode(self, index: int) -> np.ndarray:
-        from pydicom.encaps import encapsulate, generate_frames
+        from pydicom.encaps import encapsulate
         from pydicom.pixels.decoders.base import get_decoder
         from pydicom.pixels.utils import get_j2k_parameters
 
@@ -144,7 +132,7 @@ class PixelFile:
             return decoder.as_array(
                 data, index=index, raw=True, number_of_frames=self._count, correct_unused_bits=False, **options
             )[0]
-        frame = data[index] if isinstance(data, list) else next(generate_frames(data, number_of_frames=1))
+        frame = data[index] if isinstance(data, list) else split_frames(data, 1)[0]
         if self._syntax == _RLE and (pixels := _unpack_rle(frame, options)) is not None:
             return pixels
         source = encapsulate([frame], has_bot=False)

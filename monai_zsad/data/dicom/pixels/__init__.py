@@ -1,0 +1,8 @@
+"""Pixels of DICOM files: fragments and frames, decoding, foreign bits, padding."""
+
+from __future__ import annotations
+
+from monai_zsad.data.dicom.pixels.decoding import Frame, PixelFile, linear, read_frames
+from monai_zsad.data.dicom.pixels.fragments import mend_encoding, split_frames
+
+__all__ = ["Frame", "PixelFile", "linear", "mend_encoding", "read_frames", "split_frames"]
