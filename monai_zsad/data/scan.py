@@ -47,12 +47,14 @@ class Scan:
         affine: (4, 4) float64, voxel index to mm in RAS.
         modality: DICOM's code, or an empty string where the format does not tell.
         repairs: warnings: what was found, and what was repaired.
+        files: files of the volume that was chosen among several; empty if no volume was chosen.
     """
 
     values: np.ndarray
     affine: np.ndarray
     modality: str = ""
     repairs: list[Repair] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
     @property
     def warnings(self) -> list[str]:
@@ -70,7 +72,7 @@ class ReadOptions:
     """Options of reading, see :class:`~monai_zsad.data.ScanReader` for the arguments.
 
     Args:
-        volume: which volume of a 4D file is read, from 0; None refuses 4D files.
+        volume: which of several volumes is read, from 0; None refuses several volumes.
         max_voxels: largest volume that is read.
         accept: codes of findings that become warnings.
         repair: codes of faults that are repaired.

@@ -93,8 +93,10 @@ def test_the_message_of_files_given_directly_names_what_differs_and_how_to_choos
         ScanReader().get_data(files)
     assert caught.value.code == "several-volumes"
     for volume, part in ((0, files[:6]), (1, files[6:])):
-        values, _ = ScanReader(volume=volume).get_data(files)
+        values, meta = ScanReader(volume=volume).get_data(files)
         assert values.shape == (5, 7, len(part))
+        # DICOM results refer to these files, so that other volumes at the same places must not be among them.
+        assert meta["source_files"].splitlines() == [str(file) for file in part]
 
 
 def test_a_number_of_a_volume_does_not_matter_for_one_volume(tmp_path):
