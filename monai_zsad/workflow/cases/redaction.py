@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,8 +26,10 @@ __all__ = ["hides_tracebacks", "is_redacting", "redact", "redact_cases", "redact
 _CHOSEN = ("unread-format", "picture")
 
 # These loggers write the path of a scan while it is read.
-_READING = ("monai_zsad.data.reader", "monai_zsad.data.dataset")
+_READING = ("monai_zsad.data.reader", "monai_zsad.data.dataset", "pydicom")
 _DATA = "monai_zsad.data."
+# The end of a line of pydicom, which it writes to the log and as a warning.
+_NAMED_FILE = r" (?:found )?in file [\s\S]*"
 
 
 class _Redaction(logging.Filter):
@@ -77,7 +80,9 @@ class _SearchFilter(logging.Filter):
         self.root = root
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
+        if record.name == "pydicom":
+            record.msg, record.args = re.sub(_NAMED_FILE, " in a file", record.getMessage()), None
+        elif isinstance(record.args, tuple):
             record.args = tuple(self._redacted(arg) for arg in record.args)
         return True
 
@@ -134,7 +139,9 @@ def hides_tracebacks() -> bool:
 def redacted_search(root: Path) -> Iterator[None]:
     """Within the block, the search for scans logs no path except ``root``, which the user gave."""
     own = _SearchFilter(root)
-    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith(_DATA)]
+    names = [name for name in list(logging.root.manager.loggerDict) if name.startswith(_DATA)]
+    loggers = [logging.getLogger(name) for name in [*names, "pydicom"]]
+    warnings.filterwarnings("ignore", message=rf"[\s\S]*{_NAMED_FILE}", category=UserWarning)
     for logger in loggers:
         logger.addFilter(own)
     try:
