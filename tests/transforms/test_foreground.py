@@ -104,3 +104,22 @@ def test_bad_arguments(kwargs):
 def test_non_finite_is_refused():
     with pytest.raises(InputError, match="NaN or infinite"):
         BodyMask()(torch.full((1, 2, 2, 2), float("inf")))
+
+
+def photograph() -> torch.Tensor:
+    """Skin (3, 40, 40, 1) from 0 to 255, with a dark lesion at its edge, in a round frame before black with noise."""
+    row, column = np.mgrid[:40, :40]
+    pixels = np.full((3, 40, 40, 1), [[[[214.0]]], [[[162]]], [[[148]]]])
+    pixels[:, (np.hypot(row - 4, column - 20) < 9)] = np.array([48.0, 30, 26])[:, None, None]
+    outside = np.hypot(row - 19.5, column - 19.5) > 19
+    pixels[:, outside] = np.random.default_rng(0).uniform(0, 10, (3, outside.sum(), 1))
+    return torch.from_numpy(pixels.astype(np.float32))
+
+
+@pytest.mark.parametrize("scale", [1, 255], ids=["as read", "as the network sees it"])
+def test_a_dark_lesion_of_a_photograph_is_no_background(scale):
+    mask = BodyMask()(MetaTensor(photograph() / scale, meta={"colour": "RGB"}))[0, ..., 0].numpy()
+    row, column = np.mgrid[:40, :40]
+    np.testing.assert_array_equal(mask, np.hypot(row - 19.5, column - 19.5) <= 19)
+    grey = BodyMask()(MetaTensor(photograph().mean(0, keepdim=True), meta={"colour": ""}))[0, ..., 0].numpy()
+    assert not grey[4, 20], "Otsu takes the lesion for background, which is why photographs need their own rule"

@@ -125,3 +125,17 @@ def test_mask_of_a_windowed_ct_is_the_mask_of_the_ct():
     image = scan("CT") - 400
     differs = BodyMask()(image) != BodyMask()(ScanIntensity([100, 600])(image))
     assert float(differs.float().mean()) < 1e-3
+
+
+@pytest.mark.parametrize("window", ["auto", "percentile", "brain", [40, 80]])
+def test_photographs_keep_their_colours(window):
+    pixels = torch.tensor([[214.0, 118], [162, 72], [148, 51]]).reshape(3, 2, 1, 1)
+    out = ScanIntensity(window)(MetaTensor(pixels, meta={"colour": "RGB"}))
+    torch.testing.assert_close(out.as_tensor(), pixels / 255, rtol=0, atol=0)
+    assert out.meta["intensity"] == "8-bit colour divided by 255"
+
+
+def test_three_channels_that_are_no_photograph_are_scaled_as_before():
+    volume = MetaTensor(torch.cat([scan().as_tensor()] * 3), meta={"colour": ""})
+    out = ScanIntensity()(volume)
+    torch.testing.assert_close(out[1:2].as_tensor(), ScanIntensity()(scan()).as_tensor(), rtol=0, atol=0)
