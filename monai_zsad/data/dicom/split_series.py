@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from monai_zsad.data.dicom.numbers import numbers_of
+
 __all__ = ["SliceIdentity", "identity_of", "is_split_series"]
 
 _FEWEST_SLICES = 4
@@ -38,10 +40,7 @@ def identity_of(dataset: Any) -> SliceIdentity | None:
         dataset: header of the file.
     """
     labels = [str(dataset.get(key) or "") for key in _LABELS]
-    numbers = [
-        [float(value) for value in dataset.get(key) or ()]
-        for key in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-    ]
+    numbers = [numbers_of(dataset, key) for key in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")]
     if not all(labels) or [len(one) for one in numbers] != [3, 6, 2] or int(dataset.get("NumberOfFrames") or 1) > 1:
         return None
     position, orientation, spacing = numbers
