@@ -259,6 +259,18 @@ def with_other_end(folder: Path, ending: bytes) -> Odd:
     return odd
 
 
+@kind("repaired encoding-corrected")
+def no_delimiter_at_the_end(folder: Path) -> Odd:
+    """Fo-dicom 1718, pydicom 1799: the file ends after the last complete fragment."""
+    return with_other_end(folder, b"")
+
+
+@kind("repaired encoding-corrected")
+def zeros_for_the_delimiter(folder: Path) -> Odd:
+    """DCMTK 118: zeros stand where the fragments should be closed."""
+    return with_other_end(folder, bytes(8))
+
+
 @kind("ok")
 def delimiter_of_undefined_length(folder: Path) -> Odd:
     """DicomParser 266: the delimiter claims an undefined length."""

@@ -11,7 +11,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.filewriter import write_dataset
-from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from tests.data.odd_inputs.catalogue import Odd, kind, series_truth
 from tests.data.odd_inputs.enhanced import enhanced
@@ -91,10 +91,41 @@ def extended_offsets_of_another_file(folder: Path) -> Odd:
     return enhanced_j2k(folder, pack)
 
 
+@kind("ok")
+def offsets_into_the_frames(folder: Path) -> Odd:
+    """Dcm2niix 995, dicomParser 269: a basic offset table of another file."""
+    return enhanced_j2k(
+        folder, lambda _, frames: items([37 * index for index in range(len(frames))], [even(one) for one in frames])
+    )
+
+
+@kind("refused undecodable")
+def offsets_of_swapped_frames(folder: Path) -> Odd:
+    """Dcm2niix 995: an offset table in another order, which would exchange slices."""
+
+    def pack(_: Dataset, frames: list[bytes]) -> bytes:
+        parts = [even(one) for one in frames]
+        starts = np.cumsum([0, *(len(part) + 8 for part in parts[:-1])]).tolist()
+        return items([starts[1], starts[0], *starts[2:]], parts)
+
+    return enhanced_j2k(folder, pack)
+
+
 @kind("refused undecodable")
 def fewer_frames_than_stated(folder: Path) -> Odd:
     """Fo-dicom 992: NumberOfFrames is not the number of fragments."""
     return enhanced_j2k(folder, lambda _, frames: encapsulate(frames[:-1], has_bot=False))
+
+
+@kind("ok")
+def two_offsets_for_one_frame(folder: Path) -> Odd:
+    """Dcm2niix 995: one frame, and an offset table with an entry for each of its two fragments."""
+
+    def change(ds: Dataset, pixels: np.ndarray) -> None:
+        parts = halves(jpeg_2000(pixels))
+        put(ds, JPEG2000Lossless, items([0, len(parts[0]) + 8], parts))
+
+    return changed(folder, change, **stored(16))
 
 
 @kind("ok")
@@ -126,12 +157,22 @@ def state_syntax(file: Path, syntax: str) -> None:
 
 
 @kind("refused undecodable")
+def compressed_named_uncompressed(folder: Path) -> Odd:
+    """DICOMcloud 22: the pixels were compressed, and the transfer syntax still says uncompressed."""
+    odd = changed(folder, lambda ds, pixels: put(ds, JPEG2000Lossless, encapsulate([jpeg_2000(pixels)])), **stored(16))
+    for file in Path(str(odd.source)).iterdir():
+        state_syntax(file, ExplicitVRLittleEndian)
+    return odd
+
+
+@kind("repaired encoding-corrected")
 def uncompressed_named_compressed(folder: Path) -> Odd:
-    """Fo-dicom 2008, dcm2niix 807: the pixels are not compressed, though the transfer syntax says so."""
+    """Fo-dicom 2008: the pixels are not compressed, though the transfer syntax says so."""
     files = write_series(folder / "s", **stored(16))
+    truth = series_truth(files)
     for file in files:
         state_syntax(file, JPEG2000Lossless)
-    return Odd(folder / "s")
+    return Odd(folder / "s", [truth])
 
 
 @kind("ok")

@@ -57,6 +57,13 @@ def odd_number_of_bytes_without_padding(folder: Path) -> Odd:
     return rewritten(folder, change, PixelData=lambda i: bytes(range(i, i + 36)), **fields)
 
 
+@kind("refused undecodable")
+def frames_without_their_number(folder: Path) -> Odd:
+    """Pydicom 2035: pixels of two frames, and no NumberOfFrames, so that readers take the first one."""
+    write_series(folder / "s", orientation=AXIAL, PixelData=lambda i: np.arange(70, dtype="<i2").tobytes())
+    return Odd(folder / "s")
+
+
 @kind("ok")
 def padding_after_the_pixels(folder: Path) -> Odd:
     """vtk-dicom 125: the element DataSetTrailingPadding."""
@@ -208,3 +215,25 @@ def pixels_as_floating_point_numbers(folder: Path) -> Odd:
         float_pixels(ds, ds.pixel_array / 8)
         pydicom.dcmwrite(file, ds)
     return Odd(folder / "s", [(places, values / 8)])
+
+
+def shortened(folder: Path, tag: bytes, shorter: bytes) -> Odd:
+    """A series in which an element of the third slice lost a byte of its binary number."""
+    files = write_series(folder / "s", SmallestImagePixelValue=7)
+    truth = series_truth(files)
+    whole = files[2].read_bytes()
+    at = whole.index(tag)
+    files[2].write_bytes(whole[:at] + tag[:6] + struct.pack("<H", len(shorter)) + shorter + whole[at + 10 :])
+    return Odd(folder / "s", [truth])
+
+
+@kind("ok")
+def label_of_an_odd_length(folder: Path) -> Odd:
+    """Pydicom 1661, for binary numbers: a number that decides nothing has one byte instead of two."""
+    return shortened(folder, b"\x28\0\x06\x01SS", b"\7")
+
+
+@kind("refused damaged")
+def rows_of_an_odd_length(folder: Path) -> Odd:
+    """The same for the number of rows, which decides everything."""
+    return Odd(shortened(folder, b"\x28\0\x10\0US", b"\7").source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,7 @@ for _name, _report, _verdict, _data, _fields in (
     ("big_endian_nrrd", "SCIFIO 2: voxels in big endian", "ok", _SWAPPED, {"endian": "big"}),
     ("nrrd_of_text", "pynrrd 40: voxels as text", "ok", _TEXT, {"encoding": "ascii"}),
     ("nrrd_of_hexadecimal_digits", "NRRD: voxels as digits", "ok", _RAW.hex().encode(), {"encoding": "hex"}),
+    ("nrrd_of_bzip2", "NRRD: packed by bzip2", "ok", bz2.compress(_RAW), {"encoding": "bzip2"}),
     ("nrrd_after_a_line", "nat 236: a line is skipped", "ok", b"one line\n" + _RAW, {"line_skip": "1"}),
     ("nrrd_of_vectors", "pynrrd 148: three values per voxel", "refused not-real", _RAW * 3, _VECTORS),
 ):
