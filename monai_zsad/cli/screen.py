@@ -72,7 +72,8 @@ def screen(
     """Screen scans with a bundle: anomaly map, candidates, scores, preview and report for each scan.
 
     The same as `python -m monai.bundle run` with the bundle's inference.yaml; --dry-run prints that command. The exit
-    status is 0, 1 if a scan failed (the others are done) or nothing could be run, 2 for wrong usage.
+    status is 0; 1 if a scan or another input was refused or failed (the others are done) or nothing could be run; 2 for
+    wrong usage. Localizers, masks and other inputs that are left out on purpose are listed and do not change it.
 
     Several runs may work in one folder at the same time, on any machines that share it: with --resume each takes cases
     that no other has. --workers starts several here, --engine ray on a cluster.

@@ -104,7 +104,7 @@ def codes_in_source() -> set[str]:
             parts = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
             parts += node.args[position[function] :][:1] if function in position else []
             found |= {part.value for value in parts for part in ast.walk(value) if isinstance(part, ast.Constant)}
-    return {code for code in found if isinstance(code, str)}
+    return {code for code in found if isinstance(code, str) and code}
 
 
 def test_the_catalogue_of_codes_is_complete():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import re
 
@@ -73,6 +74,35 @@ def test_what_became_of_each_case(results):
     assert "1 failed" in page.text
     assert '<td data-value="repaired" title="gaps-filled wrong-order">repaired</td>' in html
     assert html.count('<td data-value="done">done</td>') == 2
+
+
+@pytest.mark.parametrize("source", ["status.csv", "summary.json"])
+def test_inputs_that_are_no_cases_have_a_part_of_their_own(results, source):
+    rows = [
+        ("input~1f-2-anna_seg.nii", "left-out", "mask", f"anna_seg.nii: is a mask {SCRIPT}"),
+        ("input~1f-3-b.mif", "refused", "unread-format", "b.mif: is not read; convert it to NIfTI"),
+    ]
+    if source == "status.csv":
+        with (results / source).open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream).writerows([("case", "status", "codes", "reason"), *rows])
+    else:
+        states = {"left-out": "left-out", "refused": "failed"}
+        cases_of = [
+            {"case": case, "status": states[status], "codes": [code], "reason": reason}
+            for case, status, code, reason in rows
+        ]
+        (results / source).write_text(json.dumps({"cases": cases_of}))
+    page = Page(write_index(results).read_text(encoding="utf-8"))
+    refused = page.text.index("b.mif: is not read; convert it to NIfTI")
+    on_purpose = page.text.index("Left out on purpose")
+    assert page.text.index("Not done") < refused < on_purpose < page.text.index("anna_seg.nii: is a mask")
+    assert "mask anna_seg.nii: is a mask" in page.text
+    assert "unread-format b.mif" in page.text
+    assert "1 left out" in page.text
+    assert "1 case" not in page.text, "inputs are no cases"
+    place(results, "ben", 0.1)
+    (results / source).unlink()
+    assert "left out" not in Page(write_index(results).read_text(encoding="utf-8")).text.lower()
 
 
 def test_links_are_relative_and_lead_to_files(results):

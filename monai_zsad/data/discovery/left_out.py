@@ -174,5 +174,5 @@ def unread_file(file: Path, path: Path, has_scans: bool) -> LeftOut | None:
     if not remedy:
         return None
     if file.suffix.lower() in _PICTURES and has_scans:
-        return LeftOut(path, "picture", "2D image beside scans")
+        return LeftOut(path, "picture", "picture beside scans", remedy)
     return LeftOut(path, "unread-format", "has a format that is not read", remedy)
