@@ -30,6 +30,7 @@ _TAGS = (
     "Rows",
     "Columns",
     "NumberOfFrames",
+    "ConcatenationUID",
     "PixelSpacing",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -42,7 +43,7 @@ class Header:
     """Fields of the header of one DICOM file; lengths in mm, directions in LPS.
 
     ``values`` are those of :data:`~monai_zsad.data.dicom.volume_keys.KEYS`; ``part`` is the number of the volume, from
-    1, if the series holds several volumes, otherwise 0.
+    1, if the series holds several volumes, otherwise 0; ``concatenated`` files are parts of one multi-frame image.
     """
 
     kind: str
@@ -62,6 +63,7 @@ class Header:
     enhanced: bool = False
     values: tuple[Value, ...] = ()
     identity: SliceIdentity | None = None
+    concatenated: bool = False
     part: int = 0
 
 
@@ -103,6 +105,7 @@ def read_header(file: Path) -> Header | None:
             enhanced=enhanced,
             values=() if enhanced else file_values(ds),
             identity=None if enhanced else identity_of(ds),
+            concatenated=bool(ds.get("ConcatenationUID")),
         )
     except READ_ERRORS as error:
         _logger.debug("%s: not readable as DICOM (%s)", file, type(error).__name__)

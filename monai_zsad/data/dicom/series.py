@@ -184,6 +184,9 @@ def _split(series: Series) -> list[Series]:
     if len(headers) > 1 and all(is_flat(h.modality, bool(h.position)) and not h.enhanced for _, h in headers):
         members = sorted(headers, key=lambda member: str(member[0]))
         return [Series(replace(h, part=part), [(file, h)]) for part, (file, h) in enumerate(members, start=1)]
+    if len(headers) > 1 and all(h.enhanced and h.frames > 1 and not h.concatenated for _, h in headers):
+        each = [[member] for member in sorted(headers, key=lambda member: str(member[0]))]
+        return _parts(series, each, "each of which is a multi-frame file")
     if any(h.enhanced or len(h.position) != 3 or len(h.orientation) != 6 for _, h in headers):
         return [series]
     orientations = np.array([header.orientation for _, header in headers])
@@ -191,20 +194,24 @@ def _split(series: Series) -> list[Series]:
         return [series]
     places = np.array([header.position for _, header in headers]) @ normal_to(orientations[0])
     found = find_volumes(places.tolist(), [header.values for _, header in headers])
-    count, sizes = len(found.parts), [len(part) for part in found.parts]
-    if count == 1:
+    if len(found.parts) == 1:
         return [series]
-    differing = ", ".join(found.keys)
+    several = [[headers[index] for index in part] for part in found.parts]
+    return _parts(series, several, f"which differ in {', '.join(found.keys)}")
+
+
+def _parts(series: Series, several: Sequence[Sequence[tuple[Path, Header]]], how: str) -> list[Series]:
+    """The volumes of a series as entries of their own, each with a warning."""
+    count, largest = len(several), max(map(len, several))
     _logger.info(
-        "%s: series %s holds %d volumes, which differ in %s: one case each; --series %s:1 chooses the first",
-        series.folder, _shown(series.header), count, differing, _shown(series.header),
+        "%s: series %s holds %d volumes, %s: one case each; --series %s:1 chooses the first",
+        series.folder, _shown(series.header), count, how, _shown(series.header),
     )  # fmt: skip
     parts = []
-    for number, indices in enumerate(found.parts, start=1):
-        sentence = f"volume {number} of the {count} volumes of its series, which differ in {differing}"
-        if len(indices) < max(sizes):
-            sentence += f"; it has {len(indices)} slices, the largest {max(sizes)}"
-        members = [headers[index] for index in indices]
+    for number, members in enumerate(several, start=1):
+        sentence = f"volume {number} of the {count} volumes of its series, {how}"
+        if len(members) < largest:
+            sentence += f"; it has {len(members)} slices, the largest {largest}"
         header = replace(members[0][1], uid=series.header.uid, part=number)
         repairs = [*series.repairs, Repair("several-volumes-split", sentence)]
         parts.append(Series(header, list(members), repairs))

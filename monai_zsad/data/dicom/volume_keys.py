@@ -101,6 +101,8 @@ _PRIVATE_DIRECTIONS = (
     ("Philips MR Imaging DD 001", 0x2005, (0xB0, 0xB1, 0xB2)),
 )
 _GE_COMPONENT = ("GEMS_PARM_01", 0x0043, 0x2F)
+# A private block begins where its name stands, mostly at the first place.
+_BLOCKS = (0x10, 0x11, 0x12)
 # GE adds 1e9 to some b values as a mark.
 _GE_MARK, _GE_LARGEST = 100_000, 10_000
 
@@ -114,8 +116,7 @@ def volume_tags() -> tuple[int, ...]:
     single = [(group, element) for _, group, element in (*_PRIVATE_B, _GE_COMPONENT)]
     several = [(group, element) for _, group, elements in _PRIVATE_DIRECTIONS for element in elements]
     for group, element in {*single, *several}:
-        # A private block begins where its name says, mostly at 0x10.
-        for block in (0x10, 0x11, 0x12):
+        for block in _BLOCKS:
             tags += [(group << 16) | block, (group << 16) | (block << 8) | element]
     return tuple(tags)
 
@@ -182,9 +183,15 @@ def _unpacked(raw: bytes) -> Value:
 
 def _private(dataset: Any, creator: str, group: int, element: int) -> Value:
     try:
-        return _value(dataset.get_private_item(group, element, creator).value)
+        # Faster than pydicom's search for the block, and few files have any.
+        for block in _BLOCKS:
+            name = (group << 16) | block
+            if name in dataset and str(dataset[name].value).strip() == creator:
+                found = (group << 16) | (block << 8) | element
+                return _value(dataset[found].value) if found in dataset else None
     except READ_ERRORS:
-        return None
+        pass
+    return None
 
 
 def _b_value(dataset: Any, name: str) -> Value:

@@ -33,12 +33,12 @@ class Volumes:
     Attributes:
         parts: indices of the slices of each volume, ordered by the values that tell the volumes apart.
         keys: names of these values, of :data:`KEYS`; empty if there is one volume.
-        mixed: contrasts that differ between slices of one part that cannot be divided further.
+        mixed: of each part, names of the contrasts that still differ: one slice of each cannot be divided.
     """
 
     parts: list[list[int]]
     keys: tuple[str, ...]
-    mixed: tuple[str, ...]
+    mixed: list[tuple[str, ...]]
 
 
 def normal_to(orientation: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -81,19 +81,18 @@ def choose_volume(found: Volumes, where: Path, options: ReadOptions) -> list[int
     Raises:
         InputError: if there are several volumes and none of them was chosen.
     """
-    if len(found.parts) == 1 and not found.mixed:
-        return None
-    differing = ", ".join(found.keys or found.mixed)
-    if len(found.parts) == 1:
-        raise refusal(where, "several-volumes", f"holds slices of several volumes, which differ in {differing}")
     last = len(found.parts) - 1
-    if options.volume is None:
-        finding = f"holds {last + 1} volumes, which differ in {differing}"
+    if last and options.volume is None:
+        finding = f"holds {last + 1} volumes, which differ in {', '.join(found.keys)}"
         way = f"or choose one with `--set volume=0` to {last} of screen, in Python with ScanReader(volume=0)"
         raise refusal(where, "several-volumes", finding, f"{CODES['several-volumes'].remedy}, {way}")
-    if options.volume > last:
-        raise refusal(where, "no-such-volume", f"has the volumes 0 to {last}, not volume={options.volume}")
-    return found.parts[options.volume]
+    number = options.volume or 0 if last else 0
+    if number > last:
+        raise refusal(where, "no-such-volume", f"has the volumes 0 to {last}, not volume={number}")
+    if found.mixed[number]:
+        finding = f"holds slices of several volumes, which differ in {', '.join(found.mixed[number])}"
+        raise refusal(where, "several-volumes", finding)
+    return found.parts[number] if last else None
 
 
 def _numbered(places: Sequence[float]) -> list[int]:
@@ -111,12 +110,14 @@ class _Division:
     def __init__(self, at: list[int], places: Sequence[float], values: _Slices) -> None:
         self.at, self.places, self.values = at, places, values
         self.keys: list[str] = []
-        self.mixed: list[str] = []
 
     def result(self) -> Volumes:
         parts = self.divide(list(range(len(self.at))))
-        keys, mixed = (tuple(key.name for key in KEYS if key.name in names) for names in (self.keys, self.mixed))
-        return Volumes(parts, keys, mixed)
+        return Volumes(parts, tuple(key.name for key in KEYS if key.name in self.keys), list(map(self.mixed, parts)))
+
+    def mixed(self, indices: list[int]) -> tuple[str, ...]:
+        contrasts = [(number, key) for number, key in enumerate(KEYS) if key.rule == "contrast"]
+        return tuple(key.name for number, key in contrasts if len(self.groups(key, number, indices)) > 1)
 
     def divide(self, indices: list[int]) -> list[list[int]]:
         for number, key in enumerate(KEYS):
@@ -124,14 +125,7 @@ class _Division:
             if len(groups) > 1 and self.is_needed(key, groups):
                 self.keys.append(key.name)
                 return [part for group in groups for part in self.divide(group)]
-        phases = self.phases(indices)
-        if not phases:
-            self.mixed += [
-                key.name
-                for number, key in enumerate(KEYS)
-                if key.rule == "contrast" and len(self.groups(key, number, indices)) > 1
-            ]
-        return phases or [indices]
+        return self.phases(indices) or [indices]
 
     def groups(self, key: Key, number: int, indices: list[int]) -> list[list[int]]:
         """Slices of equal value, in the order of the values; slices without a value come first."""

@@ -369,6 +369,30 @@ def third_of_two_volumes_of_frames(folder: Path) -> Odd:
     return Odd(folder / "e", (), {"volume": 2})
 
 
+def multi_frame_files(folder: Path, **fields: str) -> list[Truth]:
+    """Two multi-frame files of one series, at the same places."""
+    truths = []
+    for name in ("a", "b"):
+        truths.append(enhanced(folder / name, [0, 3, 6]))
+        ds = pydicom.dcmread(folder / name)
+        ds.SeriesInstanceUID, ds.FrameOfReferenceUID, ds.StudyInstanceUID = "1.2.3", "1.2.4", "1.2.5"
+        for key, value in fields.items():
+            setattr(ds, key, value)
+        ds.save_as(folder / name)
+    return truths
+
+
+@kind("repaired several-volumes-split")
+def multi_frame_file_of_each_volume(folder: Path) -> Odd:
+    return Odd(folder, multi_frame_files(folder))
+
+
+@kind("refused several-multi-frame")
+def multi_frame_files_of_one_image(folder: Path) -> Odd:
+    multi_frame_files(folder, ConcatenationUID="1.2.6")
+    return Odd(folder)
+
+
 ORDINARY_FRAMES: dict[str, Frame] = {
     "stack_of_each_frame": each("FrameContentSequence", StackID=str, InStackPositionNumber=lambda i: 1),
     "stacks_of_two_slabs": each("FrameContentSequence", StackID=lambda i: str(1 + halves(i))),
