@@ -6,6 +6,7 @@ from monai_zsad.data.formats.image import SLICE_SUFFIXES, check_image, one_slice
 from monai_zsad.data.formats.itk import ITK_SUFFIXES, check_itk, itk_geometry, read_itk
 from monai_zsad.data.formats.nifti import check_nifti, nifti_geometry, read_nifti
 from monai_zsad.data.formats.registry import (
+    FILE_FORMATS,
     FORMATS,
     IMAGE_SUFFIXES,
     UNREAD_SUFFIXES,
@@ -17,6 +18,7 @@ from monai_zsad.data.formats.registry import (
 )
 
 __all__ = [
+    "FILE_FORMATS",
     "FORMATS",
     "IMAGE_SUFFIXES",
     "ITK_SUFFIXES",

@@ -24,6 +24,7 @@ from monai_zsad.data.formats.volumes import Kind
 from monai_zsad.data.scan import ReadOptions, Scan
 
 __all__ = [
+    "FILE_FORMATS",
     "FORMATS",
     "IMAGE_SUFFIXES",
     "UNREAD_SUFFIXES",
@@ -127,6 +128,9 @@ FORMATS = (_NIFTI, _PAIR, _MGH, _MINC, _PAR_REC, _NRRD, _META, _IMAGE)
 
 IMAGE_SUFFIXES = tuple(suffix for one in FORMATS if one is not _IMAGE for suffix in one.all_suffixes)
 """Endings (lower case) of the volume files that are read as scans; DICOM is recognised by its content instead."""
+
+FILE_FORMATS = ", ".join(f"{one.name} ({', '.join(one.suffixes)})" for one in FORMATS)
+"""The formats and the endings of their files, for messages."""
 
 _DATA_OF = {".img": ".hdr", ".rec": ".par"}
 """Endings of files that hold only voxels, each with the ending of its header, which names the scan."""

@@ -31,7 +31,7 @@ class VolumeFile:
         path: of the file that has the header.
         header: its fields as nibabel reads them.
         shape: in voxels, with the three axes of space first.
-        spacing: along these axes, in the file's unit.
+        spacing: along these axes, as the header states it beside its affine.
         dtype: of a stored voxel.
         affine: gives (4, 4), voxel index to mm in RAS.
         voxels: gives nibabel's array proxy from the stream of the data.
@@ -130,7 +130,7 @@ class Kind:
             return self._checked(path, options)[2]
 
     def geometry(self, path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        """Shape in voxels and spacing in the file's unit, from the header alone.
+        """Shape in voxels and spacing in mm, from the header alone.
 
         Args:
             path: of the file.
@@ -143,7 +143,8 @@ class Kind:
         """
         with self._refusing(path):
             file = self.parse(path, ReadOptions())
-        return file.shape, tuple(round(float(length), 4) for length in file.spacing)
+            lengths = np.linalg.norm(np.asarray(file.affine(), dtype=np.float64)[:3, :3], axis=0)
+        return file.shape, tuple(round(float(length), 4) for length in lengths)
 
     @contextmanager
     def open(self, path: Path) -> Iterator[tuple[tuple[int, ...], np.dtype, Any]]:
