@@ -20,10 +20,12 @@ from typing import Any, NamedTuple
 import nibabel
 import pytest
 import torch
+from PIL import Image
 
 from monai_zsad.workflow.bundles import bundle_network
 from tests.data.benchmarks.miniature import make_head_ct
 from tests.data.labelled import make_mvtec, make_volumes
+from tests.data.odd_inputs.colour_images import skin
 from tests.data.samples import write_nifti, write_series
 from tests.documented import ROOT
 from tests.integration.scans import body
@@ -83,6 +85,7 @@ _INPUTS: dict[str, Callable[[Path], Any]] = {
     "scan.nii.gz": _scan,
     "demo_output/scan/sample_flair.nii.gz": lambda file: write_nifti(file, (20, 18, 30)),
     "own.yaml": _own_set,
+    "photo.jpg": lambda file: Image.fromarray(skin()).save(file),
     "docs/draw_demo.py": lambda file: _docs(file.parent),
 }
 
