@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from monai.data.utils import orientation_ras_lps
 
+from monai_zsad.data.dicom.numbers import mend_numbers
 from monai_zsad.dicom_log import drop_character_set_lines
 from monai_zsad.errors import OutputError
 from monai_zsad.writers.dicom.references import UnfitSourceError, check_references
@@ -73,7 +74,9 @@ class SourceSeries:
 
     def frames(self, values: np.ndarray) -> np.ndarray:
         """Values (X, Y, Z) as (frames, rows, columns), one for each frame of the source, in its order."""
-        return np.ascontiguousarray(values.transpose(2, 1, 0)[self.order])
+        frames = values.transpose(2, 1, 0)
+        in_order = np.array_equal(self.order, np.arange(len(self.order)))
+        return np.ascontiguousarray(frames if in_order else frames[self.order])
 
 
 @contextlib.contextmanager
@@ -172,6 +175,8 @@ def _header(path: Path) -> Dataset:
         header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
     except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, NotImplementedError) as error:
         raise OutputError(f"{path}: the scan's file cannot be read again; keep it until the run ends") from error
+    # As in reading: highdicom copies labels, and fails on a SeriesNumber such as 3A.
+    mend_numbers(header)
     for keyword in _NEEDED:
         if keyword not in header:
             setattr(header, keyword, None)
