@@ -132,10 +132,10 @@ def _mend_element(dataset: Any, tag: Any, found: Mended) -> None:
     from pydicom.datadict import dictionary_VM, keyword_for_tag
 
     raw = dataset.get_item(tag, keep_deferred=True)
-    value, kind = getattr(raw, "value", None), _kind(raw)
     # Values that pydicom has converted are well formed.
-    if not isinstance(value, bytes):
+    if not isinstance(raw.value, bytes) or raw.VR not in (None, "IS", "DS", *_BINARY_BYTES):
         return
+    value, kind = raw.value, _kind(raw)
     keyword = keyword_for_tag(tag)
     binary = kind or str(raw.VR)
     if len(value) % _BINARY_BYTES.get(binary, 1):
