@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 from monai_zsad.errors import ConfigurationError
 
-__all__ = ["CT_WINDOWS", "HUWindow", "WindowSpec", "parse_windows"]
+__all__ = ["CT_WINDOWS", "WINDOW_KEYWORDS", "HUWindow", "WindowSpec", "check_window", "parse_windows"]
 
 WindowSpec = str | Sequence[object]
 """A name, a (level, width) pair in HU, or a list of one or three of those."""
+
+WINDOW_KEYWORDS = ("auto", "percentile")
+"""Values of the option ``window`` beside CT windows."""
 
 CT_WINDOWS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -105,3 +108,20 @@ def parse_windows(windows: WindowSpec, argument: str = "windows", keywords: Iter
             "[level, width] in HU."
         )
     return tuple(_one_window(spec, argument, keywords) for spec in specs)
+
+
+def check_window(window: WindowSpec) -> None:
+    """Refuse what is no value of the option ``window``.
+
+    Args:
+        window: ``"auto"``, ``"percentile"``, or as for :func:`parse_windows`.
+
+    Raises:
+        ConfigurationError: see :func:`parse_windows`.
+
+    Example:
+        >>> check_window("percentile"), check_window([40, 80])
+        (None, None)
+    """
+    if not (isinstance(window, str) and window.strip().lower() in WINDOW_KEYWORDS):
+        parse_windows(window, "window", WINDOW_KEYWORDS)

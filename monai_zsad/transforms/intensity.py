@@ -16,7 +16,7 @@ from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.transforms._volume import as_volume, describe, each_voxel, require_finite
 from monai_zsad.transforms.ct_windows import CTWindow
 from monai_zsad.transforms.foreground import BodyMask
-from monai_zsad.transforms.hu_windows import WindowSpec, parse_windows
+from monai_zsad.transforms.hu_windows import WINDOW_KEYWORDS, WindowSpec, check_window, parse_windows
 
 __all__ = [
     "ForegroundPercentileScale",
@@ -198,14 +198,12 @@ class ScanIntensity(Transform):
         upper: float = 99.5,
         foreground: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
-        keywords = ("auto", "percentile")
         word = window.strip().lower() if isinstance(window, str) else ""
-        self.window: WindowSpec = word if word in keywords else window
+        self.window: WindowSpec = word if word in WINDOW_KEYWORDS else window
         parse_windows(ct_window, "ct_window")
-        if word not in keywords:
-            parse_windows(window, "window", keywords)
+        check_window(window)
         self._percentile = ForegroundPercentileScale(lower, upper, foreground)
-        self._ct = CTWindow(ct_window if word in keywords else window)
+        self._ct = CTWindow(ct_window if word in WINDOW_KEYWORDS else window)
 
     def __call__(self, img: NdarrayOrTensor) -> MetaTensor:
         """Scale the volume.
@@ -228,6 +226,12 @@ class ScanIntensity(Transform):
         is_ct = str(meta.get("modality", "")).strip().upper() == "CT"
         if self.window == "percentile" or (self.window == "auto" and not is_ct):
             return self._percentile(volume)
+        if "values-rescaled" in str(meta.get("warning_codes", "")).splitlines():
+            raise InputError(
+                f"{describe(volume)} had values far outside of HU, which were scaled when it was read: write it in HU, "
+                "or choose window='percentile'.",
+                code="bad-rescale",
+            )
         names = ", ".join(str(window) for window in self._ct.windows)
         return _record(self._ct(volume), f"CT window{'s' if len(self._ct.windows) > 1 else ''} {names}")
 

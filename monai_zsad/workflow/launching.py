@@ -95,15 +95,18 @@ def prepare(
         The bundle's ``inference.yaml``, and all values that replace its own.
 
     Raises:
-        ConfigurationError: if there is no such bundle, or it does not have a setting.
+        ConfigurationError: if there is no such bundle, it does not have a setting, or a value cannot be used.
     """
     from monai_zsad.workflow.bundles import find_bundle
     from monai_zsad.workflow.options.command_line import check_settings
+    from monai_zsad.workflow.options.early import check_values, read_yaml, with_overrides
 
     folder = find_bundle(bundle)
     config = folder / "configs" / "inference.yaml"
     own = {**settings, "dataset_dir": scans, "output_dir": os.fspath(output_dir)}
-    check_settings(own, [config])
+    content = read_yaml(config)
+    check_settings(own, content)
+    check_values(with_overrides(content, own))
     return config, {**own, "bundle_root": str(folder)}
 
 
@@ -124,8 +127,10 @@ def run_bundle(
     Raises:
         ZsadError: an error of the user, without MONAI's wrapping.
     """
+    from monai_zsad.workflow.options.early import check_start, read_yaml, with_overrides
     from monai_zsad.workflow.user_errors import user_errors
 
+    check_start(with_overrides(read_yaml(config), settings))
     try:
         with user_errors():
             if workers is not None:

@@ -15,6 +15,7 @@ from monai_zsad.backbones.weights.registry import (
 from monai_zsad.backbones.weights.state_dicts import (
     WeightsRecord,
     adapter_state_dict,
+    check_source,
     clip_state_dict,
     prior_state_dict,
     prompts_state_dict,
@@ -28,6 +29,7 @@ __all__ = [
     "WeightsRecord",
     "adapter_state_dict",
     "cached_path",
+    "check_source",
     "clip_state_dict",
     "entry_of_sha256",
     "fetch",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monai_zsad.backbones.weights.download import fetch
-from monai_zsad.backbones.weights.files import sha256_of
+from monai_zsad.backbones.weights.files import file_errors, sha256_of
 from monai_zsad.backbones.weights.reading import archive_activation, load_file_content, read_state_dict, tensors_of
 from monai_zsad.backbones.weights.registry import WeightsEntry, WeightsKind, entry_of_sha256, get_entry, list_entries
 from monai_zsad.errors import WeightsError
@@ -138,6 +138,31 @@ def adapter_state_dict(source: str | Path, part: str) -> tuple[dict[str, torch.T
     """
     path, _, record = _locate(Path(source), "prompts", download=False)
     return tensors_of(load_file_content(path), path, (part, "state_dict")), record
+
+
+def check_source(source: str | Path) -> None:
+    """Refuse a source of weights that does not exist, without reading or downloading one.
+
+    A name with a colon that is not listed may be one of open_clip's, which only a download tells.
+
+    Args:
+        source: a registered name, a file, or ``"seed:N"``.
+
+    Raises:
+        WeightsError: if the file does not exist, or the name is unknown.
+
+    Example:
+        >>> check_source("seed:0"), check_source("ViT-L-14-336:openai")
+        (None, None)
+    """
+    path, text = Path(source).expanduser(), str(source)
+    if path.is_file():
+        return
+    if _looks_like_path(text):
+        with file_errors(path), path.open("rb"):
+            return
+    if ":" not in text:
+        get_entry(text)
 
 
 def _locate(source: str | Path, kind: WeightsKind, download: bool) -> tuple[Path, WeightsEntry | None, WeightsRecord]:

@@ -9,7 +9,7 @@ from monai_zsad.data.discovery.dicomweb_query import DicomwebLogin, is_query
 from monai_zsad.data.discovery.left_out import FoundScans, LeftOut, search_mark, with_ids
 from monai_zsad.data.discovery.overview import FoundSeries, find_studies
 from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, read_scan_list
-from monai_zsad.data.discovery.studies import find_scans
+from monai_zsad.data.discovery.studies import find_scans, require_path
 
 __all__ = [
     "LIST_SUFFIXES",
@@ -25,6 +25,7 @@ __all__ = [
     "is_query",
     "list_series",
     "read_scan_list",
+    "require_path",
     "retrieve",
     "safe_id",
     "search_mark",

@@ -18,6 +18,7 @@ from monai_zsad.data.discovery.dicomweb import list_series
 from monai_zsad.data.discovery.dicomweb_query import is_query
 from monai_zsad.data.discovery.left_out import LeftOut
 from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, read_scan_list
+from monai_zsad.data.discovery.studies import require_path
 from monai_zsad.data.formats.registry import format_of
 from monai_zsad.data.scan import READ_ERRORS, ReadOptions
 from monai_zsad.data.verdict import check_scan
@@ -135,9 +136,7 @@ def _on_server(query: str) -> list[FoundSeries]:
 
 
 def _found(path: str | os.PathLike[str], options: ReadOptions) -> list[FoundSeries]:
-    root = Path(path).expanduser()
-    if not root.exists():
-        raise InputError(f"{root} does not exist: give a file, folder or zip archive", code="missing-file")
+    root = require_path(path)
     archive = root.is_file() and is_archive(root)
     if root.is_file() and root.name.lower().endswith(LIST_SUFFIXES):
         entries = [entry.images for entry in read_scan_list(root)]

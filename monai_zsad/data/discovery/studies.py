@@ -19,13 +19,13 @@ from monai_zsad.data.discovery.dicomweb import Retrieved, retrieve
 from monai_zsad.data.discovery.dicomweb_query import DicomwebLogin, is_query
 from monai_zsad.data.discovery.left_out import FoundScans, LeftOut, search_mark, with_ids
 from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, ListedScan, read_scan_list
-from monai_zsad.data.formats import IMAGE_SUFFIXES, SLICE_SUFFIXES
+from monai_zsad.data.formats import FILE_FORMATS, IMAGE_SUFFIXES, SLICE_SUFFIXES
 
-__all__ = ["find_scans"]
+__all__ = ["find_scans", "require_path"]
 
 _logger = logging.getLogger(__name__)
 _ACCEPTED = (
-    f"a {', '.join((*IMAGE_SUFFIXES, *SLICE_SUFFIXES))} file, a folder with one DICOM series, a folder or zip "
+    f"a {FILE_FORMATS} file, a folder with one DICOM series, a folder or zip "
     f"archive of these, a list of them ({', '.join(LIST_SUFFIXES)}), or a DICOMweb query"
 )
 
@@ -116,12 +116,23 @@ def find_scans(
     """
     if is_query(path):
         return _retrieved(retrieve(str(path), download, series, login), str(path), series)
-    root = Path(path).expanduser()
-    if not root.exists():
-        raise refusal(root, "missing-file", "does not exist", f"give {_ACCEPTED}")
+    root = require_path(path)
     if root.is_file() and root.name.lower().endswith(LIST_SUFFIXES):
         return _listed(root, series)
     return _numbered(*_found(root, series, exclude), str(root.absolute()))
+
+
+def require_path(path: str | os.PathLike[str]) -> Path:
+    """The path of scans, which is no query.
+
+    Raises:
+        InputError: if it does not exist.
+    """
+    root = Path(path).expanduser()
+    # Unlike `Path.exists`, this takes a name that is too long.
+    if not os.path.exists(root):
+        raise refusal(root, "missing-file", "does not exist", f"give {_ACCEPTED}")
+    return root
 
 
 def _numbered(scans: Sequence[_Scan], left_out: Sequence[LeftOut], search: str) -> FoundScans:

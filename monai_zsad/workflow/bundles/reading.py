@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,8 +38,10 @@ def find_bundle(bundle: str | os.PathLike[str]) -> Path:
     known = bundles.names()
     if name in known:
         return bundles.path(name)
+    near = difflib.get_close_matches(name, known, n=1)
+    names = f", or one of {', '.join(known)}" if known else ""
     raise ConfigurationError(
-        f"{name} is not a bundle: give its folder" + (f", or one of {', '.join(known)}" if known else "")
+        f"{name} is not a bundle: give its folder{names}" + (f". Did you mean {near[0]}?" if near else "")
     )
 
 

@@ -11,7 +11,7 @@ from monai_zsad.distributed.ranks import current_rank
 from monai_zsad.errors import OutputError
 from monai_zsad.result_files import case_folder, make_folder
 
-__all__ = ["check_output"]
+__all__ = ["check_output", "holds_results"]
 
 
 def check_output(
@@ -64,3 +64,16 @@ def check_output(
 def _has_results(folder: Path, case: str) -> bool:
     own = case_folder(folder, case)
     return own.is_dir() and any(name.startswith(f"{case}_") for name in os.listdir(own))
+
+
+def holds_results(output_dir: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds results of any case: a folder with a file that begins with its name.
+
+    Args:
+        output_dir: folder of a run, which may not exist yet.
+    """
+    folder = Path(output_dir).expanduser()
+    try:
+        return any(entry.is_dir() and _has_results(folder, entry.name) for entry in os.scandir(folder))
+    except OSError:
+        return False

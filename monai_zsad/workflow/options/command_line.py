@@ -7,7 +7,6 @@ import difflib
 import inspect
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from monai_zsad.errors import ConfigurationError
@@ -38,19 +37,17 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
     _refuse_unknown(options, ConfigParser.load_config_files(_as_list(options["config_file"])), _own_options())
 
 
-def check_settings(names: Iterable[str], config_files: Sequence[Path]) -> None:
-    """Check that each name is an id of the configuration files. MONAI adds an unknown id, and nothing reads it.
+def check_settings(names: Iterable[str], config: Mapping[str, Any]) -> None:
+    """Check that each name is an id of a configuration. MONAI adds an unknown id, and nothing reads it.
 
     Args:
         names: ids, for example ``window`` or ``weights#clip``.
-        config_files: configuration files of a bundle. Later files replace values of earlier files.
+        config: content of a bundle's ``inference.yaml``.
 
     Raises:
         ConfigurationError: for the first unknown id. The message names similar ids.
     """
-    from monai.bundle import ConfigParser
-
-    _refuse_unknown(names, ConfigParser.load_config_files([str(file) for file in config_files]), ())
+    _refuse_unknown(names, config, ())
 
 
 def _own_options() -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,13 +45,14 @@ class Option:
         help: one line for the command line, ``inference.yaml`` and the documentation.
         group: panel of the help.
         kind: what values are checked for.
-        choices: accepted texts; empty for any.
+        choices: accepted texts, also for each entry of a list; empty for any.
         minimum: smallest accepted number.
         maximum: largest accepted number.
         optional: whether ``null`` is accepted.
         decides: ``"findings"`` for what changes map, candidates or scores of a scan; ``"files"`` for what changes which
             files are written or what else stands in them; ``"nothing"`` for what changes neither, such as the device.
         record: name in the record of settings; empty for ``name``.
+        check: further check of a value; it needs neither torch nor MONAI.
         flag: how ``monai-zsad screen`` names it; None where it is given by ``--set``.
         everywhere: whether every bundle has it. Other options stand in the bundle's own part of ``inference.yaml``.
     """
@@ -67,6 +68,7 @@ class Option:
     optional: bool = False
     decides: Literal["findings", "files", "nothing"] = "nothing"
     record: str = ""
+    check: Callable[[Any], object] | None = None
     flag: Flag | None = None
     everywhere: bool = True
 
@@ -82,7 +84,7 @@ class Option:
             value: from configuration or command line.
 
         Returns:
-            The value; of a flag, True or False.
+            The value; of a flag, True or False; of a list, a single text as its only entry.
 
         Raises:
             ConfigurationError: naming the option, the value and what is accepted.
@@ -95,16 +97,31 @@ class Option:
             return None
         if self.kind == "flag":
             return parse_flag(self.name, value)
+        if self.kind == "list":
+            return self._parse_list(value)
         if self.choices and not (isinstance(value, str) and value in self.choices):
-            near = difflib.get_close_matches(str(value), self.choices, n=1)
-            raise self._refused(value, ", ".join(self.choices) + (f". Did you mean {near[0]}?" if near else ""))
+            raise self._refused(value, self._choices_near(value))
         if self.kind in ("number", "integer"):
             self._check_number(value)
         elif self.kind == "text" and not isinstance(value, str):
             raise self._refused(value, "a text")
-        elif self.kind == "list" and (isinstance(value, str | Mapping) or not isinstance(value, Sequence)):
-            raise self._refused(value, "a list, such as \"['one', 'two']\"")
+        if self.check is not None:
+            self.check(value)
         return value
+
+    def _parse_list(self, value: Any) -> list[Any]:
+        if isinstance(value, Mapping) or not isinstance(value, Sequence):
+            raise self._refused(value, "a list, such as \"['one', 'two']\"")
+        entries = [value] if isinstance(value, str) else list(value)
+        for entry in entries if self.choices else ():
+            if entry not in self.choices:
+                raise self._refused(value, f"some of {self._choices_near(entry)}")
+        return entries
+
+    def _choices_near(self, value: Any) -> str:
+        """The choices, and the one that is probably meant."""
+        near = difflib.get_close_matches(str(value), self.choices, n=1)
+        return ", ".join(self.choices) + (f". Did you mean {near[0]}?" if near else "")
 
     def _check_number(self, value: Any) -> None:
         whole = self.kind == "integer"

@@ -6,9 +6,15 @@ the table in ``docs/options.md`` are made of it.
 
 from __future__ import annotations
 
+from monai_zsad.data.codes import ACCEPTABLE, REPAIRABLE
+from monai_zsad.networks.runtimes.options import PRECISIONS
+from monai_zsad.result_files import CASE_FILES
+from monai_zsad.transforms.hu_windows import check_window
 from monai_zsad.workflow.options.option import Flag, Option
 
 __all__ = ["OPTIONS"]
+
+_DICOM_KINDS = tuple(file.postfix for kind, file in CASE_FILES.items() if kind.startswith("dicom_"))
 
 # One entry reads as one line or two; the formatter would give each argument its own.
 # fmt: off
@@ -20,12 +26,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("series", None, "only this DICOM series: UID, number, modality, part of the description; 4:2: its volume 2",
            "Input", flag=Flag("--series")),
     Option("volume", None, "number of the volume, from 0, in a file with several: 4D NIfTI, enhanced DICOM", "Input",
-           decides="files"),
+           "integer", minimum=0, optional=True, decides="files"),
     Option("accept", [], "refusal codes to accept with a warning, such as \"['constant']\"", "Input", "list",
-           decides="files"),
+           choices=tuple(sorted(ACCEPTABLE)), decides="files"),
     Option("repair", [],
            "faults of DICOM series to repair: missing-slices, uneven-slices, duplicate-slices, tilted-gantry",
-           "Input", "list", decides="files", flag=Flag("--repair", "FAULT", "repeat")),
+           "Input", "list", choices=tuple(sorted(REPAIRABLE)), decides="files",
+           flag=Flag("--repair", "FAULT", "repeat")),
     Option("colour", True, "read photographs, such as of skin, in colour; false: they are refused", "Input", "flag",
            decides="files"),
     Option("download_dir", None, "folder that keeps what a DICOMweb query retrieves", "Input",
@@ -46,8 +53,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("output_dtype", "float32", "data type of the anomaly map's file", "Results", "text", decides="files"),
     Option("report", True, "write an HTML report for each scan", "Results", "flag", decides="files"),
     Option("seg_nrrd", False, "write the candidates for 3D Slicer (.seg.nrrd)", "Results", "flag", decides="files"),
-    Option("dicom", [], "DICOM objects to write for DICOM scans: seg, pm, sr, sc", "Results", decides="files",
-           flag=Flag("--dicom", "seg,pm,sr", "comma")),
+    Option("dicom", [], "DICOM objects to write for DICOM scans: seg, pm, sr, sc", "Results", "list",
+           choices=_DICOM_KINDS, decides="files", flag=Flag("--dicom", "seg,pm,sr", "comma")),
     Option("progress", True, "show progress bars", "Results", "flag", flag=Flag("--progress", off=True)),
     Option("profile", False, "print and store the seconds of each part of the work", "Results", "flag",
            flag=Flag("--profile")),
@@ -57,10 +64,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("runtime", "torch", "program that computes the network: torch, or on CPUs onnx or openvino", "Hardware",
            "text", choices=("torch", "onnx", "openvino"), flag=Flag("--runtime")),
     Option("runtime_file", None, "exported network (.onnx, .xml); null: exported on first use and kept", "Hardware"),
-    Option("precision", "float32", "precision of the vision towers: float32, bfloat16, float16", "Hardware", "text"),
+    Option("precision", "float32", "precision of the vision towers: float32, bfloat16, float16", "Hardware", "text",
+           choices=tuple(PRECISIONS)),
     Option("amp", False, "use autocast instead of precision", "Hardware", decides="files"),
     Option("batch_size", "$1 if str(@device) == 'cpu' else 8", "slices, or windows of slices, in a forward pass",
-           "Hardware"),
+           "Hardware", "integer", minimum=1),
     Option("num_workers", 0, "processes that load scans ahead", "Hardware", "integer", minimum=0),
     Option("deterministic", False, "fixed seeds and deterministic algorithms only", "Hardware", "flag"),
     # Slices
@@ -71,18 +79,19 @@ OPTIONS: tuple[Option, ...] = (
     Option("fusion", "mean", "mean or max", "Slices", "text", choices=("mean", "max"), decides="findings"),
     Option("window", "auto",
            "auto, percentile, a CT window's name, level and width such as [40, 80], or three of them", "Slices",
-           decides="findings", flag=Flag("--window", parse="yaml")),
-    Option("crop_margin_mm", 10, "margin around the body", "Slices", decides="findings"),
-    Option("min_foreground", 0.01, "slices with a smaller share of foreground get a map of 0", "Slices",
-           decides="findings"),
-    Option("token_spacing_mm", None, "wanted distance between tokens; gives in-plane windows", "Slices",
-           decides="findings"),
-    Option("overlap", 0.25, "overlap of these windows", "Slices", decides="findings"),
+           decides="findings", check=check_window, flag=Flag("--window", parse="yaml")),
+    Option("crop_margin_mm", 10, "margin around the body", "Slices", "number", minimum=0, decides="findings"),
+    Option("min_foreground", 0.01, "slices with a smaller share of foreground get a map of 0",
+           "Slices", "number", minimum=0, maximum=1, decides="findings"),
+    Option("token_spacing_mm", None, "wanted distance between tokens; gives in-plane windows",
+           "Slices", "number", minimum=0, optional=True, decides="findings"),
+    Option("overlap", 0.25, "overlap of these windows", "Slices", "number", minimum=0, maximum=1, decides="findings"),
     Option("slice_spacing_mm", None, "slices closer than this are thinned out and interpolated; null: all run",
-           "Slices", decides="findings"),
-    Option("smooth_slices_mm", None, "sigma of a smoothing across slices", "Slices", decides="findings"),
-    Option("context_mm", None, "distance of the neighbours that are seen with each slice", "Slices",
-           decides="findings", everywhere=False),
+           "Slices", "number", minimum=0, optional=True, decides="findings"),
+    Option("smooth_slices_mm", None, "sigma of a smoothing across slices",
+           "Slices", "number", minimum=0, optional=True, decides="findings"),
+    Option("context_mm", None, "distance of the neighbours that are seen with each slice",
+           "Slices", "number", minimum=0, optional=True, decides="findings", everywhere=False),
     # Findings
     Option("refine", False, "let the map follow the scan's edges (guided filter)", "Findings", "flag",
            decides="findings"),
@@ -90,18 +99,19 @@ OPTIONS: tuple[Option, ...] = (
            "Findings", "text", choices=("top_k_mean", "max", "quantile", "mean"), decides="findings"),
     Option("candidate_threshold", 0.5, "candidates contain a map value above it", "Findings", "number", minimum=0,
            maximum=1, decides="findings", record="threshold", flag=Flag("--threshold")),
-    Option("candidate_low", None, "lower threshold: how far a candidate extends", "Findings", decides="findings",
-           record="low"),
+    Option("candidate_low", None, "lower threshold: how far a candidate extends",
+           "Findings", "number", optional=True, decides="findings", record="low"),
     Option("candidate_method", "fixed", "fixed, or quantile: both thresholds are quantiles inside the body",
            "Findings", "text", choices=("fixed", "quantile"), decides="findings", record="method"),
-    Option("min_volume_mm3", 10, "smaller candidates are dropped", "Findings", decides="findings"),
-    Option("border_mm", 0, "no candidate closer to the body's surface", "Findings", decides="findings"),
-    Option("max_candidates", 50, "keep this number of candidates, most suspicious first; null: all", "Findings",
-           decides="findings"),
+    Option("min_volume_mm3", 10, "smaller candidates are dropped", "Findings", "number", minimum=0, decides="findings"),
+    Option("border_mm", 0, "no candidate closer to the body's surface",
+           "Findings", "number", minimum=0, decides="findings"),
+    Option("max_candidates", 50, "keep this number of candidates, most suspicious first; null: all",
+           "Findings", "integer", minimum=1, optional=True, decides="findings"),
     Option("calibration", None, "file of `calibrate`: adds p-values", "Findings", decides="files",
            flag=Flag("--calibration", "FILE")),
-    Option("alpha", None, "with calibration: candidates with a larger p-value are dropped", "Findings",
-           decides="files"),
+    Option("alpha", None, "with calibration: candidates with a larger p-value are dropped",
+           "Findings", "number", minimum=0, maximum=1, optional=True, decides="files"),
     # Prompts, of the bundles that have them
     Option("prompt_set", "medical", "prompt set: a name of `prompts list`, or your own .yaml file", "Prompts",
            everywhere=False, flag=Flag("--prompts")),

@@ -84,6 +84,9 @@ def test_the_documents_hold_the_table() -> None:
         ("limit", 3, 3),
         ("candidate_threshold", 1, 1),
         ("accept", ["constant"], ["constant"]),
+        ("accept", "constant", ["constant"]),
+        ("max_candidates", None, None),
+        ("window", [40, 80], [40, 80]),
     ],
 )
 def test_values(option: str, value: Any, expected: Any) -> None:
@@ -101,7 +104,17 @@ def test_values(option: str, value: Any, expected: Any) -> None:
         ("candidate_threshold", 1.5),
         ("candidate_threshold", -1),
         ("candidate_threshold", float("nan")),
-        ("accept", "constant"),
+        ("accept", "gap"),
+        ("accept", ["constant", "missing-slices"]),
+        ("accept", {"constant": True}),
+        ("repair", ["constant"]),
+        ("dicom", ["seg", "pdf"]),
+        ("precision", "half"),
+        ("window", "brian"),
+        ("window", [40, -80]),
+        ("overlap", 2),
+        ("max_candidates", 0),
+        ("volume", -1),
         ("runtime", None),
     ],
 )
