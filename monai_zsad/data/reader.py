@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 
 class ScanReader(ImageReader):
-    """Reads DICOM (highdicom), NIfTI (nibabel), NRRD, MetaImage (MONAI's ``ITKReader``), PNG, JPEG, and checks them.
+    """Reads DICOM (pydicom), NIfTI (nibabel), NRRD, MetaImage (MONAI's ``ITKReader``), PNG, JPEG, and checks them.
 
     MONAI's readers were not enough. Its DICOM readers accept a series with missing slices, several series or a tilted
     gantry, and return wrong positions without a warning. Its NIfTI reader does not verify the gzip checksum, so it
@@ -37,8 +37,8 @@ class ScanReader(ImageReader):
 
     The array is (X, Y, Z) float32, the affine is RAS in mm as from ``NibabelReader``. DICOM values are the modality
     values (rescale slope and intercept of each slice, HU for CT); real-world value maps, VOI windows and the
-    presentation LUT are not applied, so MONOCHROME1 is never inverted (a warning is recorded). A 2D image or an X-ray
-    is one slice whose position in space is unknown (a warning is recorded). Meta data: ``affine``, ``original_affine``,
+    presentation LUT are not applied, so MONOCHROME1 is never inverted (a warning is recorded). Padding outside of the
+    field of view gets the value of the background (a warning is recorded). A 2D image or an X-ray is one slice whose position in space is unknown (a warning is recorded). Meta data: ``affine``, ``original_affine``,
     ``space``, ``spatial_shape``, ``original_channel_dim``, ``modality`` (``""`` if unknown), ``colour``, and joined by
     line breaks, because MONAI cannot collate lists of different length: ``warnings`` (sentences), ``warning_codes``
     (keys of :data:`monai_zsad.data.REPAIRS`) and ``source_files`` (paths).

@@ -54,6 +54,9 @@ def read_dicom(files: Sequence[Path], options: ReadOptions | None = None) -> Sca
     intercept; HU for CT). Padding outside of the field of view gets the value of the background. MONOCHROME1 only says
     how to display the values: they are never inverted, and a warning is returned.
 
+    highdicom's ``get_volume_from_series`` was not enough: it decodes one file after another, reads several volumes as
+    one, knows no padding, and keeps foreign bits in frames.
+
     Args:
         files: all files of the series, in any order.
         options: see :class:`~monai_zsad.data.ScanReader`.
