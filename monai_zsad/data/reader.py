@@ -37,11 +37,12 @@ class ScanReader(ImageReader):
 
     The array is (X, Y, Z) float32, the affine is RAS in mm as from ``NibabelReader``. DICOM values are the modality
     values (rescale slope and intercept of each slice, HU for CT); real-world value maps, VOI windows and the
-    presentation LUT are not applied, so MONOCHROME1 is never inverted (a warning is recorded). Padding outside of the
-    field of view gets the value of the background (a warning is recorded). A 2D image or an X-ray is one slice whose position in space is unknown (a warning is recorded). Meta data: ``affine``, ``original_affine``,
-    ``space``, ``spatial_shape``, ``original_channel_dim``, ``modality`` (``""`` if unknown), ``colour``, and joined by
-    line breaks, because MONAI cannot collate lists of different length: ``warnings`` (sentences), ``warning_codes``
-    (keys of :data:`monai_zsad.data.REPAIRS`) and ``source_files`` (paths).
+    presentation LUT are not applied, so MONOCHROME1 is never inverted (a warning is recorded). Padding outside of
+    the field of view gets the value of the background (a warning is recorded). A 2D image or an X-ray is one slice
+    whose position in space is unknown (a warning is recorded). Meta data: ``affine``, ``original_affine``,
+    ``space``, ``spatial_shape``, ``original_channel_dim``, ``modality`` (``""`` if unknown), ``colour``, and joined
+    by line breaks, because MONAI cannot collate lists of different length: ``warnings`` (sentences),
+    ``warning_codes`` (keys of :data:`monai_zsad.data.REPAIRS`) and ``source_files`` (paths).
 
     Args:
         volume: which of several volumes to read, counted from 0: of a 4D file, of an enhanced DICOM file, or of the
