@@ -87,6 +87,12 @@ def dicom_named_img(folder: Path) -> Odd:
     return Odd(folder / "s", [series_truth(files)])
 
 
+@kind("ok")
+def dicom_named_ima(folder: Path) -> Odd:
+    files = write_series(folder / "s", suffix=".IMA")
+    return Odd(folder / "s", [series_truth(files)])
+
+
 @kind("repaired misnamed")
 def nrrd_named_mha(folder: Path) -> Odd:
     file, truth = nrrd(folder, "a.mha")
