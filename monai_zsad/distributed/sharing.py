@@ -14,7 +14,7 @@ from monai_zsad.data import FoundScans
 from monai_zsad.distributed.claims import Claims
 from monai_zsad.distributed.ranks import Rank, current_rank
 from monai_zsad.errors import OutputError
-from monai_zsad.result_files import RUN_FILES, final_name
+from monai_zsad.result_files import INPUT_MARK, RUN_FILES, final_name
 from monai_zsad.writers.status import StatusRow, read_row, read_rows, remove_rows, row_identity, write_row
 
 __all__ = ["MAX_DEATHS", "Share", "clean_case"]
@@ -187,12 +187,13 @@ class Share:
             write_row(self.folder, row)
 
     def rows(self) -> list[StatusRow]:
-        """Rows for the tables of this run, sorted by case; with ``resume`` also those of earlier runs."""
+        """Rows for the tables, first of cases, then of other inputs; with ``resume`` also those of earlier runs."""
         if self.resume:
-            return read_rows(self.folder)
-        finished = [case for case in sorted(self._before) if self.is_finished(case)]
-        own = [row for case in finished if (row := read_row(self.folder, case))]
-        return sorted([*own, *self.inputs()], key=lambda row: row.case)
+            found = read_rows(self.folder)
+        else:
+            finished = [case for case in self._before if self.is_finished(case)]
+            found = [row for case in finished if (row := read_row(self.folder, case))] + self.inputs()
+        return sorted(found, key=lambda row: (row.case.startswith(INPUT_MARK), row.case))
 
     @contextmanager
     def tables(self) -> Iterator[None]:

@@ -176,6 +176,9 @@ def _scans(contents: Contents, where: Path | str, series: str | int | None) -> t
         found = [one for one, wanted in zip(found, chosen, strict=True) if wanted]
         left_out = [one for one in left_out if one.is_refused and one.code != "unread-format"]
     scans = [_file_scan(file, contents.parts(file)) for file in files] + _series_scans(found, contents)
+    for one in left_out if not scans else ():
+        if one.is_refused and one.path == where:
+            raise refusal(one.path, one.code, one.reason, one.remedy)
     if not scans:
         what = f"{contents.files} other files{contents.summary()}"
         raise refusal(where, "no-scan", f"holds no scan ({what})", f"give {_ACCEPTED}")

@@ -123,9 +123,9 @@ def test_a_damaged_slice_stays_with_its_series(tmp_path):
 
 
 def test_nothing_to_read_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"gone: .*; give a \.nii"):
+    with pytest.raises(InputError, match=r"gone: .*; give a NIfTI \(\.nii\)"):
         find_scans(tmp_path / "gone")
-    with pytest.raises(InputError, match=r"; give a \.nii"):
+    with pytest.raises(InputError, match=r"; give a NIfTI \(\.nii\)"):
         find_scans(tmp_path)
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(InputError, match=r"holds no scan \(1 other files\)"):
@@ -542,8 +542,13 @@ def test_what_is_not_read_is_listed(tmp_path, caplog, name, code, reason, remedy
     assert {one.path.name: one.skipped for one in find_studies(tmp_path)} == {"scan.nii": "", name: reason}
     (found,) = find_scans(tmp_path).left_out
     assert (found.path, found.code, found.is_refused) == (tmp_path / name, code, True)
-    with pytest.raises(InputError, match=rf"left out 1 x {reason} \({code}\)"):
+    with pytest.raises(InputError, match=f"{reason}; {remedy}") as caught:
         find_scans(tmp_path / name)
+    assert caught.value.code == code
+    (tmp_path / "scan.nii").unlink()
+    with pytest.raises(InputError, match=rf"left out 1 x {reason} \({code}\)") as caught:
+        find_scans(tmp_path)
+    assert caught.value.code == "no-scan"
 
 
 def test_dicom_is_read_under_the_name_of_another_format(tmp_path):
