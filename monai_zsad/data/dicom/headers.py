@@ -150,7 +150,7 @@ def _check_bits(file: DicomFile, options: ReadOptions) -> list[Repair]:  # noqa:
     grey = "PixelData" in dataset
     for key in ("Rows", "Columns", "BitsAllocated", *(("BitsStored", "PixelRepresentation") if grey else ())):
         if not isinstance(dataset.get(key), int):
-            raise refusal(file.path, "undecodable", f"does not state {key}")
+            raise refusal(file.path, "undecodable", f"has no usable {key}")
     if not grey:
         return []
     allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)

@@ -27,6 +27,8 @@ _DECIDING = frozenset(
         "PixelRepresentation",
     }
 )
+# A corrected comma changes lengths, too; without a usable value, another element is used.
+_LENGTHS = frozenset({"ImagerPixelSpacing", "SliceThickness", "SpacingBetweenSlices"})
 # Series are split by these, so that the text is kept for the comparison even if it is no number.
 _COMPARED = frozenset(
     {
@@ -39,6 +41,7 @@ _COMPARED = frozenset(
     }
 )
 _BINARY_BYTES = {"US": 2, "SS": 2, "US or SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "SV": 8, "UV": 8}
+_NUMBERS = frozenset({None, "IS", "DS", *_BINARY_BYTES})
 _NESTED = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _INTEGER = re.compile(rb" *[+-]?\d+(\.0*)? *")
 _DECIMAL = re.compile(rb" *([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)) *", re.IGNORECASE)
@@ -85,8 +88,10 @@ def mend_numbers(dataset: Any) -> Mended:
     """
     found = Mended()
     for part in _parts(dataset):
-        for tag in list(part.keys()):
-            _mend_element(part, tag, found)
+        for raw in list(part.values()):
+            # Most elements are texts. Values that pydicom has converted are well formed.
+            if isinstance(raw.value, bytes) and raw.VR in _NUMBERS:
+                _mend_element(part, raw, found)
     return found
 
 
@@ -128,14 +133,10 @@ def _kind(element: Any) -> str:
         return ""
 
 
-def _mend_element(dataset: Any, tag: Any, found: Mended) -> None:
+def _mend_element(dataset: Any, raw: Any, found: Mended) -> None:
     from pydicom.datadict import dictionary_VM, keyword_for_tag
 
-    raw = dataset.get_item(tag, keep_deferred=True)
-    # Values that pydicom has converted are well formed.
-    if not isinstance(raw.value, bytes) or raw.VR not in (None, "IS", "DS", *_BINARY_BYTES):
-        return
-    value, kind = raw.value, _kind(raw)
+    tag, value, kind = raw.tag, raw.value, _kind(raw)
     keyword = keyword_for_tag(tag)
     binary = kind or str(raw.VR)
     if len(value) % _BINARY_BYTES.get(binary, 1):
@@ -150,7 +151,7 @@ def _mend_element(dataset: Any, tag: Any, found: Mended) -> None:
     fixed = None if kind == "IS" or several else _with_points(parts, keyword)
     if fixed is not None:
         dataset[tag] = raw._replace(value=fixed, length=len(fixed))
-        if keyword in _DECIDING:
+        if keyword in _DECIDING | _LENGTHS:
             found.commas.append(keyword)
         return
     text = value.decode("latin-1").strip("\0 ") if keyword in _COMPARED else None

@@ -16,7 +16,14 @@ import numpy as np
 from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.dicom.files import pixel_element, undecodable
 from monai_zsad.data.dicom.pixels.fragments import split_frames
-from monai_zsad.data.dicom.pixels.padding import PaddedFrame, Range, fill_padding, find_padding, stated_padding
+from monai_zsad.data.dicom.pixels.padding import (
+    PaddedFrame,
+    Range,
+    fill_padding,
+    find_padding,
+    stated_padding,
+    states_padding,
+)
 from monai_zsad.data.dicom.pixels.stored_bits import correct_bits, overlay_bits
 from monai_zsad.data.scan import READ_ERRORS, first_line
 
@@ -73,7 +80,7 @@ class PixelFile:
     @property
     def states_padding(self) -> bool:
         """Whether the header states a padding value."""
-        return any(name in self._dataset for name in ("PixelPaddingValue", "FloatPixelPaddingValue"))
+        return states_padding(self._dataset, self._options["pixel_keyword"])
 
     def load(self) -> None:
         """Read the pixel data of a file of several frames once, before its frames are decoded.

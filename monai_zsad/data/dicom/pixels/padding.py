@@ -10,7 +10,7 @@ import numpy as np
 
 from monai_zsad.data.codes import Repair
 
-__all__ = ["PaddedFrame", "Range", "fill_padding", "find_padding", "stated_padding"]
+__all__ = ["PaddedFrame", "Range", "fill_padding", "find_padding", "stated_padding", "states_padding"]
 
 Range = tuple[float, float]
 
@@ -37,6 +37,11 @@ class PaddedFrame:
     mask: np.ndarray | None
     padding: Range | None
     real: Range | None
+
+
+def states_padding(dataset: Any, keyword: str) -> bool:
+    """Whether a header states a padding value for the pixels of this keyword, for example ``PixelData``."""
+    return _KEYWORDS[keyword][0] in dataset
 
 
 def stated_padding(dataset: Any, keyword: str, dtype: np.dtype) -> list[Range]:
