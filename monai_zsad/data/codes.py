@@ -116,7 +116,9 @@ CODES: dict[str, Code] = {
     "non-finite": Code("refusal", "more NaN or infinite voxels than can be replaced", "export the scan again"),
     "constant": Code("acceptable", "every voxel has the same value", "export the scan again"),
     "no-rescale": Code("acceptable", "CT without rescale slope and intercept, so that its HU are unknown", _EXPORT),
-    "bad-rescale": Code("refusal", "a rescale that is zero, not finite, or not applied by readers", _EXPORT),
+    "bad-rescale": Code(
+        "refusal", "a rescale that is zero, not finite, stated for some slices only, or not applied by readers", _EXPORT
+    ),
     # the geometry
     "bad-affine": Code("refusal", "an affine or orientation that is not finite or singular", _GEOMETRY),
     "no-geometry": Code("acceptable", "position, orientation or spacing are not stated", _GEOMETRY),

@@ -160,10 +160,13 @@ def _arrange(
         stated, rescales = frame_groups(first, "PlanePositionSequence"), _frame_rescales(first)
         file, measures = PixelFile(files[0].path, first), frame_groups(first, "PixelMeasuresSequence")[chosen[0]]
         frames = [Frame(file, index, rescales[index]) for index in chosen]
+        groups = frame_groups(first, "PixelValueTransformationSequence")
+        _require_one_rescale([groups[index] for index in chosen], where)
         places = [stated[index] for index in chosen]
         orientations = [frame_groups(first, "PlaneOrientationSequence")[0].ImageOrientationPatient]
     else:
         kept, stack, repairs = arrange_slices([file.dataset for file in files], where, options)
+        _require_one_rescale(kept, where)
         paths = {id(file.dataset): file.path for file in files}
         frames = [Frame(PixelFile(paths[id(dataset)], dataset), 0, _rescale(dataset)) for dataset in kept]
         places, measures = kept, kept[0]
@@ -209,6 +212,18 @@ def _frame_rescales(dataset: Any) -> list[Any]:
     if not any(groups):
         return [_rescale(dataset)] * len(groups)
     return [linear(None, None) if group is None else _rescale(group) for group in groups]
+
+
+def _require_one_rescale(stated: Sequence[Any], where: Path) -> None:
+    """Refuse slices of which only some state a rescale: the others may be on another scale."""
+    pairs = [
+        (None, None) if one is None else (_number(one, "RescaleSlope"), _number(one, "RescaleIntercept"))
+        for one in stated
+    ]
+    neutral = all(slope in (None, 1) and intercept in (None, 0) for slope, intercept in pairs)
+    if not neutral and len({(slope is None, intercept is None) for slope, intercept in pairs}) > 1:
+        finding = "only some of its slices state RescaleSlope and RescaleIntercept"
+        raise refusal(where, "bad-rescale", finding)
 
 
 def _number(dataset: Any, keyword: str) -> float | None:

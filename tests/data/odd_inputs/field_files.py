@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from tests.data.odd_inputs.catalogue import AXIAL, Odd, kind, series_truth
+from tests.data.odd_inputs.enhanced import changed_frames
 from tests.data.odd_inputs.nifti import nifti
 from tests.data.samples import write_series
 
@@ -237,3 +238,40 @@ def label_of_an_odd_length(folder: Path) -> Odd:
 def rows_of_an_odd_length(folder: Path) -> Odd:
     """The same for the number of rows, which decides everything."""
     return Odd(shortened(folder, b"\x28\0\x10\0US", b"\7").source)
+
+
+@kind("refused bad-rescale")
+def rescale_of_some_slices_only(folder: Path) -> Odd:
+    """vtk-dicom 200: MR may state a rescale; where a slice lacks it, its values are on another scale."""
+    fields = {"RescaleSlope": lambda i: 4 if i != 2 else "", "RescaleIntercept": lambda i: 3 if i != 2 else ""}
+    write_series(folder / "s", orientation=AXIAL, **fields)
+    return Odd(folder / "s")
+
+
+@kind("ok")
+def rescale_of_one_for_some_slices(folder: Path) -> Odd:
+    """The same with a slope of 1 and an intercept of 0, which change nothing."""
+    files = write_series(folder / "s", RescaleSlope=lambda i: 1 if i % 2 else "", RescaleIntercept=0)
+    truth = series_truth([file for file in files if pydicom.dcmread(file).RescaleSlope])
+    rest = [file for file in files if not pydicom.dcmread(file).RescaleSlope]
+    for file in rest:
+        ds = pydicom.dcmread(file)
+        del ds.RescaleSlope
+        pydicom.dcmwrite(file, ds)
+    other = series_truth(rest)
+    return Odd(folder / "s", [(np.concatenate([truth[0], other[0]]), np.concatenate([truth[1], other[1]]))])
+
+
+@kind("refused bad-rescale")
+def one_frame_without_rescale(folder: Path) -> Odd:
+    """The same in an enhanced file."""
+    return changed_frames(folder, lambda _, frame: delattr(frame, "PixelValueTransformationSequence"))
+
+
+@kind("ok")
+def slopes_of_tau_pet(folder: Path) -> Odd:
+    """dcm2niix 978: slopes near 1e-8 that differ from slice to slice."""
+    files = write_series(
+        folder / "s", modality="PT", RescaleSlope=lambda i: f"{1.02609 + i / 9:.5f}e-08", RescaleIntercept=0
+    )
+    return Odd(folder / "s", [series_truth(files)])
