@@ -118,7 +118,9 @@ class PixelFile:
                 ranges = stated_padding(self._dataset, self._options["pixel_keyword"], pixels.dtype)
                 padding = find_padding(pixels, ranges)
         except READ_ERRORS as error:
-            raise undecodable(self.path, self._syntax, first_line(error)) from error
+            # The plugin's own reason stands last.
+            reason = first_line(error, last=isinstance(error, RuntimeError))
+            raise undecodable(self.path, self._syntax, reason) from error
         if pixels.dtype.kind not in "iu" or self.stored >= 8 * pixels.dtype.itemsize:
             return pixels, padding, False
         try:
