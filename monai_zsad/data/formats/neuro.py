@@ -215,8 +215,8 @@ def _check_par_positions(file: VolumeFile, options: ReadOptions) -> list[Repair]
     # Both are stated with two decimals.
     if apart <= _LARGEST_DIFFERENCE * min(file.spacing) + 0.02 and angles <= _LARGEST_DIFFERENCE:
         return []
-    finding = f"states positions of its slices that differ by up to {apart:.2f} mm, and {angles:.1f} degrees"
-    return [options.refuse(file.path, "forms-disagree", f"{finding}, from those of the scan")]
+    finding = f"its slices lie up to {apart:.2f} mm and {angles:.1f} degrees from where the scan as a whole lies"
+    return [options.refuse(file.path, "forms-disagree", finding, "export the scan as DICOM")]
 
 
 MGH = Kind("MGH", _parse_mgh, (_check_mgh_geometry,))

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from monai_zsad.data.codes import Repair, refusal
-from monai_zsad.data.formats.packed import file_beside, open_unpacked, unpacked_head, without_packing
+from monai_zsad.data.formats.packed import (
+    UNPACK_ERRORS,
+    file_beside,
+    open_unpacked,
+    unpacked_head,
+    without_packing,
+)
 from monai_zsad.data.formats.volumes import Kind, VolumeFile, array_proxy
 from monai_zsad.data.scan import ReadOptions, Scan
 
@@ -119,14 +125,14 @@ def _parse_pair(path: Path, options: ReadOptions) -> VolumeFile:  # noqa: ARG001
 
 def _file(path: Path, data: Path, header: Any, block: bytes, start: int) -> VolumeFile:
     shape = tuple(int(length) for length in header.get_data_shape())
-    mat = _mat_file(path) if stores_nifti(block) == "analyze" else None
+    stated = _matrix_of_spm(path) if stores_nifti(block) == "analyze" else None
     return VolumeFile(
         path=path,
         header=header,
         shape=shape,
         spacing=tuple(header.get_zooms()[:3]),
         dtype=header.get_data_dtype(),
-        affine=header.get_best_affine if mat is None else lambda: _mat_affine(mat),
+        affine=header.get_best_affine if stated is None else lambda: stated,
         voxels=array_proxy(header, shape, start),
         data=data,
         offset=start,
@@ -134,24 +140,27 @@ def _file(path: Path, data: Path, header: Any, block: bytes, start: int) -> Volu
     )
 
 
-def _mat_file(path: Path) -> Path | None:
-    """SPM writes the geometry of an Analyze pair into a third file."""
+def _matrix_of_spm(path: Path) -> np.ndarray | None:
+    """The affine in the third file that SPM writes for an Analyze pair; None if there is none."""
     mat = file_beside(path, ".mat")
-    return mat if mat is not None and mat.stat().st_size else None
-
-
-def _mat_affine(mat: Path) -> np.ndarray:
+    if mat is None:
+        return None
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
-    with open_unpacked(mat) as stream:
-        fields = loadmat(stream, variable_names=["mat", "M"])
-    matrix = np.asarray(fields["mat"] if "mat" in fields else np.diag([-1.0, 1, 1, 1]) @ fields["M"], dtype=np.float64)
-    if matrix.shape != (4, 4):
-        raise ValueError("its .mat file does not hold one matrix of 4 x 4")
+    try:
+        with open_unpacked(mat) as stream:
+            fields = loadmat(stream, variable_names=["mat", "M"])
+    except (MatReadError, *UNPACK_ERRORS):
+        # Other programs write other files of this name.
+        return None
+    found = fields["mat"] if "mat" in fields else np.diag([-1.0, 1, 1, 1]) @ fields["M"] if "M" in fields else None
+    if found is None or np.shape(found) != (4, 4):
+        return None
     # Matlab counts voxels from 1.
     first = np.eye(4)
     first[:3, 3] = 1
-    return matrix @ first
+    return np.asarray(found, dtype=np.float64) @ first
 
 
 def _check_unit(file: VolumeFile, options: ReadOptions) -> list[Repair]:  # noqa: ARG001
@@ -183,7 +192,7 @@ def _check_forms(file: VolumeFile, options: ReadOptions) -> list[Repair]:
 
     path, header = file.path, file.header
     if stores_nifti(file.block) == "analyze":
-        if _mat_file(path) is not None:
+        if _matrix_of_spm(path) is not None:
             return []
         return [options.refuse(path, "no-geometry", "is an Analyze pair, which does not tell left from right")]
     aligned, code = header.get_sform(coded=True)

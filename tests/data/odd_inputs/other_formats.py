@@ -157,6 +157,12 @@ def analyze_pair_with_a_matrix(folder: Path) -> Odd:
     return Odd(folder, [volume_truth(VALUES, AFFINE)])
 
 
+@kind("refused no-geometry")
+def analyze_pair_with_another_mat_file(folder: Path) -> Odd:
+    (folder / "a.mat").write_text("1 0 0 0\n0 1 0 0\n")
+    return _analyze(folder)
+
+
 def _mgh(values: np.ndarray, code: int, good: int = 1, tail: bytes = bytes(20)) -> bytes:
     """FreeSurfer's format: the centre of the volume is voxel ``dims / 2``."""
     lengths = np.linalg.norm(AFFINE[:3, :3], axis=0)
