@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from typing import Any
 
@@ -19,6 +20,7 @@ from monai_zsad.transforms._volume import as_volume, box_of, describe, require_f
 
 __all__ = ["BodyMask", "BodyMaskD", "BodyMaskDict", "BodyMaskd"]
 
+_MOST_WORKERS = 2
 _AIR_HU = -1024.0
 _THRESHOLD_SAMPLES = 20_000_000
 # Share of a photograph's largest value: brighter than the noise of a black surround.
@@ -50,9 +52,9 @@ def _otsu(values: np.ndarray, floor: float | None) -> float:
     return (float(darker) + float(np.min(clipped, where=~below, initial=highest))) / 2
 
 
-def _fill_slices(mask: np.ndarray, axis: int, filled: np.ndarray) -> None:
-    """Set the holes of each slice across ``axis`` in ``filled``: background that does not reach the slice's edge."""
-    for own, out in zip(np.moveaxis(mask, axis, 0), np.moveaxis(filled, axis, 0), strict=True):
+def _fill_slices(mask: np.ndarray, filled: np.ndarray) -> None:
+    """Set the holes of each slice across the first axis: background that does not reach the slice's edge."""
+    for own, out in zip(mask, filled, strict=True):
         labels, count = ndimage.label(~own)
         outside = np.zeros(count + 1, dtype=bool)
         for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
@@ -154,8 +156,12 @@ class BodyMask(Transform):
         inner = self._without_specks(mask[box].copy())
         mask[box] = inner
         if self.fill_holes:
-            for axis in range(3):
-                _fill_slices(inner, axis, mask[box])
+            workers = min(_MOST_WORKERS, torch.get_num_threads())
+            with ThreadPoolExecutor(workers) as pool:
+                for axis in range(3):
+                    # One axis after the other, because all of them set the same voxels.
+                    parts = (np.array_split(np.moveaxis(one, axis, 0), workers) for one in (inner, mask[box]))
+                    list(pool.map(_fill_slices, *parts))
         return mask
 
     def _without_specks(self, mask: np.ndarray) -> np.ndarray:

@@ -60,7 +60,13 @@ class AtomicNibabelWriter(NibabelWriter):
         Raises:
             OutputError: if the file cannot be written.
         """
-        image = self.create_backend_obj(self.data_obj, affine=self.affine, dtype=self.output_dtype, **obj_kwargs)
+        dtype = None if self.output_dtype is None else np.dtype(get_equivalent_dtype(self.output_dtype, np.ndarray))
+        scaled = dtype is not None and _needs_scale(np.asarray(self.data_obj), dtype)
+        image = self.create_backend_obj(
+            self.data_obj, affine=self.affine, dtype=None if scaled else self.output_dtype, **obj_kwargs
+        )
+        if scaled:
+            image.set_data_dtype(dtype)  # nibabel then stores steps between the smallest and the largest value
         affine = to_affine_nd(3, np.eye(4) if self.affine is None else np.asarray(self.affine))
         image.set_sform(affine, code=1)
         image.set_qform(affine, code=1)
@@ -72,6 +78,15 @@ class AtomicNibabelWriter(NibabelWriter):
                 image.to_stream(file)
         if verbose:
             _logger.info("wrote %s", filename)
+
+
+def _needs_scale(values: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether integers of this type hold the values only with a slope: they are not whole numbers, or too large."""
+    if dtype.kind not in "iu" or values.dtype.kind != "f" or not values.size:
+        return False
+    limits = np.iinfo(dtype)
+    fits = limits.min <= values.min() and values.max() <= limits.max
+    return not (fits and np.array_equal(values, np.rint(values)))
 
 
 class _Compressed(io.RawIOBase):
@@ -122,7 +137,9 @@ class SaveCase(Transform):
         output_dir: folder of the run.
         output_postfix: part of the file name that names the content of the file.
         output_ext: extension with its dot.
-        output_dtype: type of the stored values.
+        output_dtype: type of the stored values. Values that are not whole numbers are stored in an integer type as
+            steps between the smallest and the largest value, with the slope in the header (``scl_slope``). So
+            ``"uint16"`` makes a map a quarter as large, and changes no value by more than 1/131070 of its range.
         writer: a ``monai.data.ImageWriter``.
 
     Raises:

@@ -8,12 +8,16 @@ from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from monai.config import DtypeLike, KeysCollection
+import numpy as np
+import torch
+from monai.config import DtypeLike, KeysCollection, NdarrayOrTensor
+from monai.data import MetaTensor
 
 from monai_zsad.errors import ConfigurationError, ZsadError
 from monai_zsad.flags import parse_flag
 from monai_zsad.writers.base import CaseWriter, RunSettings
 from monai_zsad.writers.dicom import SaveDicomd
+from monai_zsad.writers.dicom.parametric_map import MAP_TYPES
 from monai_zsad.writers.facts import Meta, ResultWarning, with_warnings, without_paths
 from monai_zsad.writers.figures.preview import SavePreviewd
 from monai_zsad.writers.labels import SaveLabelsd
@@ -26,6 +30,7 @@ from monai_zsad.writers.records.scores import SaveScoresd
 __all__ = ["SaveResultsD", "SaveResultsDict", "SaveResultsd"]
 
 _RECORDS = (SaveFindingsd, SaveScoresd, SaveManifestd)
+_TILE = 16
 _logger = logging.getLogger(__name__)
 
 
@@ -50,7 +55,8 @@ class SaveResultsd(CaseWriter):
             written, because the weights are loaded then.
         settings: the settings of the run.
         output_ext: extension of the map, ``.nii.gz`` or ``.nii``.
-        output_dtype: type of the values in the map's file.
+        output_dtype: type of the values in the map's file, see :class:`SaveCase`. With an integer type, the parametric
+            map holds integers, too (``uint16``).
         plane: slices of the preview: ``"axial"``, ``"coronal"``, ``"sagittal"``, or ``"acquisition"`` for the plane in
             which the scan was acquired.
         report: write the HTML report; a bool, or ``"true"`` or ``"false"``.
@@ -106,6 +112,8 @@ class SaveResultsd(CaseWriter):
         common: dict[str, Any] = {"output_dir": output_dir}
         described: dict[str, Any] = {"keys": key, "output_dir": output_dir, "meta": meta}
         scanned: dict[str, Any] = {**described, "image_key": image_key}
+        is_integer = np.dtype("float32" if output_dtype is None else output_dtype).kind in "iu"
+        stored = MAP_TYPES[1 if is_integer else 0]
         # The manifest is written last, because it marks the case as complete.
         self.writers: list[CaseWriter] = [
             SaveCased(key, output_ext=output_ext, output_dtype=output_dtype, **common),
@@ -116,7 +124,7 @@ class SaveResultsd(CaseWriter):
                 seg_nrrd=parse_flag("seg_nrrd", seg_nrrd),
                 **common,
             ),
-            *([SaveDicomd(kinds=dicom, **scanned)] if dicom else []),
+            *([SaveDicomd(kinds=dicom, map_dtype=stored, **scanned)] if dicom else []),
             *([SaveReportd(settings=settings.findings, **scanned)] if parse_flag("report", report) else []),
             SaveFindingsd(settings=settings.findings, **described),
             SaveScoresd(map_ext=output_ext, **described),
@@ -132,6 +140,7 @@ class SaveResultsd(CaseWriter):
         Raises:
             OutputError: if something is missing in the data, or a file other than a DICOM object cannot be written.
         """
+        data = {**data, key: slice_by_slice(data[key])}
         first, *others = self.writers
         found: list[ResultWarning] = []
         with ThreadPoolExecutor(max_workers=1) as thread:
@@ -162,3 +171,34 @@ class SaveResultsd(CaseWriter):
 
 
 SaveResultsD = SaveResultsDict = SaveResultsd
+
+
+def slice_by_slice(volume: NdarrayOrTensor) -> NdarrayOrTensor:
+    """The same volume (C, X, Y, Z) on the CPU, with its memory in the order of NIfTI and of DICOM frames.
+
+    All writers go through the map slice by slice. After ``Invertd``, the memory runs through the slices, so that each
+    slice costs as much as sixteen.
+
+    Args:
+        volume: of any type.
+
+    Returns:
+        An equal volume; the argument itself if its memory is in this order.
+
+    Example:
+        >>> slice_by_slice(torch.zeros(1, 2, 3, 4)).stride()
+        (24, 1, 2, 6)
+    """
+    if not isinstance(volume, torch.Tensor) or volume.ndim != 4 or len(volume) != 1:
+        return volume
+    plain = (volume.as_tensor() if isinstance(volume, MetaTensor) else volume).detach().cpu()
+    if plain[0].permute(2, 1, 0).is_contiguous():
+        return volume
+    values = plain[0].float().numpy() if plain.dtype is torch.bfloat16 else plain[0].numpy()
+    turned = np.empty(values.shape[::-1], dtype=values.dtype)
+    # Tiles that fit into the cache, as each line of memory holds voxels of sixteen slices.
+    for x in range(0, values.shape[0], _TILE):
+        for y in range(0, values.shape[1], _TILE):
+            turned[:, y : y + _TILE, x : x + _TILE] = values[x : x + _TILE, y : y + _TILE].transpose(2, 1, 0)
+    result = torch.from_numpy(turned).permute(2, 1, 0)[None]
+    return MetaTensor(result).copy_meta_from(volume) if isinstance(volume, MetaTensor) else result

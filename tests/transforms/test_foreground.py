@@ -123,3 +123,17 @@ def test_a_dark_lesion_of_a_photograph_is_no_background(scale):
     np.testing.assert_array_equal(mask, np.hypot(row - 19.5, column - 19.5) <= 19)
     grey = BodyMask()(MetaTensor(photograph().mean(0, keepdim=True), meta={"colour": ""}))[0, ..., 0].numpy()
     assert not grey[4, 20], "Otsu takes the lesion for background, which is why photographs need their own rule"
+
+
+def test_the_number_of_threads_changes_nothing():
+    scan = torch.rand(1, 30, 41, 27, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(BodyMask(method=0.3)(scan))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
+    assert int(found[0].sum()) > int((scan > 0.3).sum()), "holes were filled"

@@ -195,3 +195,18 @@ def test_oracle_on_real_lesions(shared: Path, patient: str, size: int, before: f
     # The grid's offset to the head is not known: it moves the sparse lesions of patient 07 by several points.
     assert found == pytest.approx([before, after], abs=0.08 if patient == "07" else 0.03)
     assert found[1] - found[0] > (after - before) / 2
+
+
+def test_the_number_of_threads_changes_nothing(monkeypatch):
+    monkeypatch.setattr(refinement, "_SLAB_VOXELS", 2_000)
+    generator = torch.Generator().manual_seed(0)
+    coarse, scan = (torch.rand(1, 60, 30, 20, generator=generator) for _ in range(2))
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(GuidedRefinement()(coarse, scan))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)

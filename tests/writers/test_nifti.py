@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gzip
 import os
 from typing import Any
 
+import itk
 import nibabel
 import numpy as np
 import pytest
@@ -96,3 +98,40 @@ def test_types(tmp_path, dtype):
         {"pred": MetaTensor(torch.ones(1, 2, 2, 2)), "case": "x"}
     )
     assert nibabel.load(tmp_path / "x" / "x_anomaly.nii.gz").get_fdata().max() == 1
+
+
+@pytest.mark.parametrize(("dtype", "steps"), [("uint16", 65535), ("int16", 65535), ("uint8", 255)])
+@pytest.mark.parametrize("span", [(0.0, 1.0), (-3.0, 5.0)])
+def test_integers_hold_a_map_within_half_a_step_of_its_range(tmp_path, dtype, steps, span):
+    values = torch.empty(1, 9, 8, 7).uniform_(*span, generator=torch.Generator().manual_seed(0))
+    SaveCased(keys="pred", output_dir=tmp_path, output_dtype=dtype)(
+        {"pred": MetaTensor(values, affine=AFFINE), "case": "x"}
+    )
+    path = tmp_path / "x" / "x_anomaly.nii.gz"
+    image = nibabel.load(path)
+    assert image.get_data_dtype() == np.dtype(dtype)
+    half_a_step = float(values.max() - values.min()) / steps / 2
+    found = np.abs(image.get_fdata() - values[0].numpy())
+    assert 0 < found.max() <= half_a_step * 1.02
+    np.testing.assert_allclose(itk.array_from_image(itk.imread(path)).T, image.get_fdata(), atol=1e-5)
+
+
+def test_whole_numbers_need_no_slope(tmp_path):
+    values = torch.arange(24.0).reshape(1, 2, 3, 4)
+    SaveCased(keys="pred", output_dir=tmp_path, output_dtype="uint8")(
+        {"pred": MetaTensor(values, affine=AFFINE), "case": "x"}
+    )
+    image = nibabel.load(tmp_path / "x" / "x_anomaly.nii.gz")
+    assert (image.get_data_dtype(), image.dataobj.slope) == (np.uint8, 1)
+    np.testing.assert_array_equal(image.get_fdata(), values[0].numpy())
+
+
+def test_equal_volumes_give_equal_files_that_gzip_finds_intact(tmp_path):
+    values = torch.rand(1, 40, 30, 20, generator=torch.Generator().manual_seed(0))
+    paths = []
+    for case in ("a", "b"):
+        SaveCased(keys="pred", output_dir=tmp_path)({"pred": MetaTensor(values, affine=AFFINE), "case": case})
+        paths.append(tmp_path / case / f"{case}_anomaly.nii.gz")
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    content = gzip.decompress(paths[0].read_bytes())
+    assert content[352:] == np.asfortranarray(values[0].numpy()).tobytes(order="F")

@@ -6,7 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
+import pydicom
 import pytest
+import torch
+from monai.data import MetaTensor
 
 from monai_zsad.errors import ConfigurationError, OutputError
 from monai_zsad.writers import (
@@ -23,6 +28,8 @@ from monai_zsad.writers import (
     SaveScoresd,
     verify_manifest,
 )
+from monai_zsad.writers.results import slice_by_slice
+from tests.writers.dicom.results import make_case, read_result, series
 from tests.writers.screened import SETTINGS, screened
 
 MODEL = {"method": "crane", "weights": {"clip": {"name": "ViT-L-14-336", "seed": None}}}
@@ -96,3 +103,40 @@ def test_a_failed_writer_leaves_the_case_incomplete(data, tmp_path):
 def test_missing_keys(tmp_path):
     assert SaveResultsd(output_dir=tmp_path, allow_missing_keys=True)({"case": "anna"}) == {"case": "anna"}
     assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize("output_dtype", ["float32", "uint16"])
+def test_sizes_and_values_of_map_and_parametric_map(tmp_path, output_dtype):
+    case = make_case(series(tmp_path / "in"))
+    found = {**case.data, "scan": case.data["image"], "volume_score": 0.5, "slice_scores": []}
+    SaveResultsd("pred", tmp_path / "out", MODEL, output_dtype=output_dtype, dicom=("pm",))(found)
+    stored = nibabel.load(tmp_path / "out" / "anna" / "anna_anomaly.nii.gz")
+    parametric = pydicom.dcmread(tmp_path / "out" / "anna" / "anna_pm.dcm")
+    assert stored.get_data_dtype() == np.dtype(output_dtype)
+    bound = 0.0 if output_dtype == "float32" else 1.02 / 131070
+    assert np.abs(stored.get_fdata() - case.values).max() <= bound
+    assert ("FloatPixelData" in parametric) == (output_dtype == "float32")
+    read_back = read_result(tmp_path / "out" / "anna" / "anna_pm.dcm", case.affine)
+    assert np.abs(read_back - case.values).max() <= bound
+
+
+def test_the_order_of_the_memory_changes_no_value_and_no_file(data, tmp_path):
+    other = MetaTensor(data["pred"].permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)).copy_meta_from(data["pred"])
+    assert other.stride() != data["pred"].stride()
+    turned = slice_by_slice(other)
+    assert torch.equal(turned, data["pred"])
+    assert torch.equal(turned.affine, data["pred"].affine)
+    assert turned[0].permute(2, 1, 0).is_contiguous()
+    for name, pred in {"a": data["pred"], "b": other}.items():
+        SaveResultsd("pred", tmp_path / name, lambda: MODEL, RUN)({**data, "pred": pred})
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_a_map_that_cannot_be_written_fails_the_case(data, tmp_path, monkeypatch):
+    def full(image, stream):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nibabel.Nifti1Image, "to_stream", full)
+    with pytest.raises(OutputError, match="no space left"):
+        SaveResultsd("pred", tmp_path, lambda: MODEL, RUN)(data)
+    assert verify_manifest(tmp_path, "head") != []

@@ -50,7 +50,8 @@ OPTIONS: tuple[Option, ...] = (
            choices=("path", "random", "size"), flag=Flag("--order")),
     # Results
     Option("output_ext", ".nii.gz", "ending of the anomaly map's file", "Results", "text", decides="files"),
-    Option("output_dtype", "float32", "data type of the anomaly map's file", "Results", "text", decides="files"),
+    Option("output_dtype", "float32", "data type of the map: float32, or uint16 for small files", "Results", "text",
+           decides="files"),
     Option("report", True, "write an HTML report for each scan", "Results", "flag", decides="files"),
     Option("seg_nrrd", False, "write the candidates for 3D Slicer (.seg.nrrd)", "Results", "flag", decides="files"),
     Option("dicom", [], "DICOM objects to write for DICOM scans: seg, pm, sr, sc", "Results", "list",

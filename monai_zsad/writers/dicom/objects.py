@@ -85,7 +85,8 @@ def map_values(img: NdarrayOrTensor, case: str) -> np.ndarray:
     values = img.detach().cpu().float().numpy() if isinstance(img, torch.Tensor) else np.asarray(img)
     if values.ndim != 4 or values.shape[0] != 1:
         raise OutputError(f"case {case!r}: the map has the shape {tuple(values.shape)}; give (1, X, Y, Z)")
-    if bad := values.size - int(np.count_nonzero(np.isfinite(values))):
+    if not np.isfinite([values.min(), values.max()]).all():
+        bad = values.size - int(np.count_nonzero(np.isfinite(values)))
         raise OutputError(
             f"case {case!r}: DICOM not written, {bad} of {values.size} values are NaN or infinite; "
             "run in float32 (amp off)"

@@ -29,9 +29,9 @@ def dicom_parametric_map(
         values: (X, Y, Z), finite, without units, on the source's grid; usually within [0, 1].
         source: see :func:`read_source`.
         model: the bundle's description of its model.
-        dtype: ``"float32"`` keeps every value. ``"uint16"`` is half as large, and more viewers show it. It stores the
-            range [0, 1], or the range of the map if that is wider, in 65535 steps; a real world value mapping gives the
-            values.
+        dtype: ``"float32"`` keeps every value; the standard has no compression for it. ``"uint16"`` stores the range
+            [0, 1], or the range of the map if that is wider, in 65535 steps; a real world value mapping gives the
+            values. It is compressed without loss (JPEG-LS), to about an eighth of the size.
 
     Returns:
         highdicom's ``ParametricMap``, not yet written.
@@ -42,18 +42,24 @@ def dicom_parametric_map(
     """
     import highdicom
     from pydicom.sr.codedict import codes
+    from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
     if dtype not in MAP_TYPES:
         raise ConfigurationError(f"dtype={dtype!r}: accepted are {' and '.join(map(repr, MAP_TYPES))}")
-    if bad := values.size - int(np.count_nonzero(np.isfinite(values))):
+    if not np.isfinite([values.min(), values.max()]).all():
+        bad = values.size - int(np.count_nonzero(np.isfinite(values)))
         raise OutputError(f"{bad} of {values.size} values of the map are NaN or infinite; run in float32 (amp off)")
     low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
     slope, intercept = 1.0, 0.0
-    stored, first, last = values.astype(np.float32), low, high
+    stored, first, last = values.astype(np.float32, copy=False), low, high
     if dtype == "uint16":
         first, last = 0, np.iinfo(np.uint16).max
         slope, intercept = (high - low) / last, low
-        stored = np.rint((values.astype(np.float64) - low) / slope).astype(np.uint16)
+        stored = np.empty_like(values, dtype=np.uint16)
+        for own, out in zip(
+            values.T, stored.T, strict=True
+        ):  # slice by slice, because float64 needs four times as much
+            out[...] = np.rint((own.astype(np.float64) - low) / slope)
     mapping = highdicom.pm.RealWorldValueMapping(
         lut_label="SCORE",
         lut_explanation="Anomaly score, larger is more suspicious",
@@ -73,6 +79,7 @@ def dicom_parametric_map(
             voi_lut_transformations=[window],
             content_label="ANOMALY_MAP",
             content_description=remarks(model)[-1],
+            transfer_syntax_uid=JPEGLSLossless if dtype == "uint16" else ExplicitVRLittleEndian,
             **identity(source, model, "pm"),
         )
         source.identify(result)

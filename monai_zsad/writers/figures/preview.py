@@ -145,9 +145,11 @@ def most_suspicious(anomaly_map: np.ndarray, axis: int, count: int, spacing_mm: 
         [2, 7]
     """
     slices = np.moveaxis(anomaly_map, axis, 0)
+    if slices.strides[1] < slices.strides[2]:  # in the order of the memory, so that a slice need not be copied
+        slices = slices.swapaxes(1, 2)
     strongest = max(1, round(_STRONGEST * slices[0].size))
     # Slice by slice, because a partition of the complete map would need two copies of it.
-    score = np.array([np.partition(one, -strongest, axis=None)[-strongest:].mean() for one in slices])
+    score = np.array([_mean_of_strongest(one.reshape(-1), strongest) for one in slices])
     order = [int(i) for i in np.argsort(-score, kind="stable")]
     apart = max(1, int(np.ceil(10.0 / spacing_mm)))
     chosen: list[int] = []
@@ -156,6 +158,15 @@ def most_suspicious(anomaly_map: np.ndarray, axis: int, count: int, spacing_mm: 
             if len(chosen) < count and all(abs(index - other) >= distance for other in chosen):
                 chosen.append(index)
     return sorted(chosen)
+
+
+def _mean_of_strongest(values: np.ndarray, count: int) -> float:
+    """Mean of the ``count`` largest values."""
+    # Sorting out most of the others first is several times faster than a partition of all values.
+    few = values[:: max(1, values.size // 4096)]
+    above = values[values >= np.quantile(few, 1 - 3 * _STRONGEST)]
+    known = above if above.size >= count else values
+    return float(np.partition(known, -count)[-count:].mean())
 
 
 class SavePreviewd(CaseWriter):
