@@ -45,7 +45,7 @@ KEYS = (
     # Words of ImageType such as M, PHASE or WATER; the whole ImageType stands last.
     Key("ComplexImageComponent", "contrast", ("MRImageFrameTypeSequence",), "ComplexImageComponent"),
     Key("FrameType", "contrast", ("MRImageFrameTypeSequence",), "FrameType"),
-    Key("CTFrameType", "contrast", ("CTImageFrameTypeSequence",), "FrameType"),
+    Key("FrameType", "contrast", ("CTImageFrameTypeSequence",), "FrameType"),
     Key("DiffusionBValue", "contrast", ("MRDiffusionSequence",), "DiffusionBValue", 0.02, absence=True),
     Key("EchoTime", "contrast", ("MREchoSequence",), "EffectiveEchoTime", 0.01),
     Key("ASLContext", "contrast", ("MRArterialSpinLabelingSequence",), "ASLContext"),
@@ -87,6 +87,7 @@ _TISSUES = {
     "OPP_PHASE": "out of phase", "OUT_PHASE": "out of phase",
     "ADC": "ADC", "FA": "FA", "TRACEW": "trace",
 }  # fmt: skip
+_PHASES = "CardiacNumberOfImages"
 _GE_COMPONENTS = ("magnitude", "phase", "real", "imaginary")
 # Of each manufacturer: name of the private block, group and element.
 _PRIVATE_B = (
@@ -112,7 +113,8 @@ def volume_tags() -> tuple[int, ...]:
     """Tags that :func:`file_values` needs."""
     from pydicom.datadict import tag_for_keyword
 
-    tags = [tag for key in KEYS if (tag := tag_for_keyword(key.name)) is not None]
+    names = [*(key.name for key in KEYS), _PHASES]
+    tags = [tag for name in names if (tag := tag_for_keyword(name)) is not None]
     single = [(group, element) for _, group, element in (*_PRIVATE_B, _GE_COMPONENT)]
     several = [(group, element) for _, group, elements in _PRIVATE_DIRECTIONS for element in elements]
     for group, element in {*single, *several}:
@@ -236,6 +238,11 @@ def _component(dataset: Any, name: str) -> Value:
     return ", ".join(sorted(found)) or None
 
 
+def _trigger_time(dataset: Any, name: str) -> Value:
+    """The time in a heart beat; None in a series of one image per place: there, several slices share a beat."""
+    return None if _plain(dataset, _PHASES) == 1 else _plain(dataset, name)
+
+
 def _nothing(dataset: Any, name: str) -> Value:  # noqa: ARG001
     return None
 
@@ -243,7 +250,7 @@ def _nothing(dataset: Any, name: str) -> Value:  # noqa: ARG001
 _SPECIAL = {
     "ComplexImageComponent": _component,
     "FrameType": _nothing,
-    "CTFrameType": _nothing,
     "DiffusionBValue": _b_value,
     "DiffusionGradientOrientation": _gradient,
+    "TriggerTime": _trigger_time,
 }

@@ -78,14 +78,20 @@ def find_volumes(places: Sequence[float], values: _Slices) -> Volumes:
 def choose_volume(found: Volumes, where: Path, options: ReadOptions) -> list[int] | None:
     """Indices of the slices to read, or None for all.
 
+    Args:
+        found: among the slices.
+        where: of the series, or the file of all slices; named in messages.
+        options: with the volume that was asked for.
+
     Raises:
         InputError: if there are several volumes and none of them was chosen.
     """
     last = len(found.parts) - 1
     if last and options.volume is None:
         finding = f"holds {last + 1} volumes, which differ in {', '.join(found.keys)}"
-        way = f"or choose one with `--set volume=0` to {last} of screen, in Python with ScanReader(volume=0)"
-        raise refusal(where, "several-volumes", finding, f"{CODES['several-volumes'].remedy}, {way}")
+        way = f"choose one, from 0 to {last}, with `--set volume=0` of screen, in Python with ScanReader(volume=0)"
+        folders = "" if where.is_file() else f"{CODES['several-volumes'].remedy}, or "
+        raise refusal(where, "several-volumes", finding, folders + way)
     number = options.volume or 0 if last else 0
     if number > last:
         raise refusal(where, "no-such-volume", f"has the volumes 0 to {last}, not volume={number}")
@@ -113,7 +119,8 @@ class _Division:
 
     def result(self) -> Volumes:
         parts = self.divide(list(range(len(self.at))))
-        return Volumes(parts, tuple(key.name for key in KEYS if key.name in self.keys), list(map(self.mixed, parts)))
+        keys = tuple(dict.fromkeys(key.name for key in KEYS if key.name in self.keys))
+        return Volumes(parts, keys, [self.mixed(part) for part in parts])
 
     def mixed(self, indices: list[int]) -> tuple[str, ...]:
         contrasts = [(number, key) for number, key in enumerate(KEYS) if key.rule == "contrast"]

@@ -190,6 +190,10 @@ def of_each(values: Callable[[int], Any], *, key: str) -> Change:
     return lambda ds, index: setattr(ds, key, values(index))
 
 
+def two_in_a_beat(ds: Dataset, index: int) -> None:
+    ds.TriggerTime, ds.CardiacNumberOfImages = 60.0 + 440 * alternating(index), 1
+
+
 _BEATS = (602.0, 600.0, 602.0, 610.0, 600.0, 602.0, 597.0, 600.0)
 ORDINARY: dict[str, tuple[int, Change]] = {
     "norm_flag_on_one_slice": (8, norm_on_one),
@@ -200,6 +204,7 @@ ORDINARY: dict[str, tuple[int, Change]] = {
     "trigger_times_of_two_slices_at_once": (8, of_each(lambda i: 90.0 * (i % 4), key="TriggerTime")),
     "trigger_times_of_an_uneven_heart": (8, of_each(lambda i: _BEATS[i], key="TriggerTime")),
     "trigger_time_of_another_beat": (8, of_each(lambda i: 570.0 if i < 4 else 630.0, key="TriggerTime")),
+    "two_slices_in_each_beat": (8, two_in_a_beat),
     "time_of_each_slice": (8, of_each(lambda i: i + 1, key="TemporalPositionIdentifier")),
     "another_time_on_one_slice": (8, of_each(lambda i: 1 + (i == 4), key="TemporalPositionIdentifier")),
     "inversion_time_of_each_slice": (8, of_each(lambda i: 300.0 + 50 * i, key="InversionTime")),
