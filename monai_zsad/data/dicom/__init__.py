@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_zsad.data.dicom.files import limit_deflated
+from monai_zsad.data.dicom.files import headers_kept, limit_deflated
 from monai_zsad.data.dicom.series import Header, Series, closest, group_series, names_part, why_not_a_scan
 from monai_zsad.data.dicom.volume import check_dicom, read_dicom
 
@@ -12,6 +12,7 @@ __all__ = [
     "check_dicom",
     "closest",
     "group_series",
+    "headers_kept",
     "limit_deflated",
     "names_part",
     "read_dicom",

@@ -6,13 +6,15 @@ import functools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from monai_zsad.data.dicom.files import BARE_SUFFIXES, limit_deflated, may_be_bare
-from monai_zsad.data.dicom.numbers import mend_numbers, numbers_of
+from monai_zsad.data.dicom.files import BARE_SUFFIXES, keeps_headers, limit_deflated, may_be_bare, open_dicom
 from monai_zsad.data.dicom.split_series import SliceIdentity, identity_of
 from monai_zsad.data.dicom.volume_keys import Value, file_values, volume_tags
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.dicom_log import drop_character_set_lines
+from monai_zsad.dicom_numbers import mend_numbers, numbers_of
+from monai_zsad.errors import InputError
 
 __all__ = ["Header", "is_broken", "read_header", "why_not_a_scan"]
 
@@ -78,9 +80,11 @@ def read_header(file: Path) -> Header | None:
         force = not is_dicom(file)
         if force and not may_be_bare(file):
             return None
-        limit_deflated(file)
-        ds = pydicom.dcmread(file, stop_before_pixels=True, force=force, specific_tags=_tags())
-        mend_numbers(ds)
+        ds = _kept_header(file) if keeps_headers() else None
+        if ds is None:
+            limit_deflated(file)
+            ds = pydicom.dcmread(file, stop_before_pixels=True, force=force, specific_tags=_tags())
+            mend_numbers(ds)
         kind = ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID")
         # Every object except a DICOMDIR has a series; otherwise the file was truncated within its header.
         if not ds.get("SeriesInstanceUID") and kind != _DIRECTORY:
@@ -109,6 +113,14 @@ def read_header(file: Path) -> Header | None:
         )
     except READ_ERRORS as error:
         _logger.debug("%s: not readable as DICOM (%s)", file, type(error).__name__)
+        return None
+
+
+def _kept_header(file: Path) -> Any:
+    """The whole header; None where the checks refuse it, but the search can still tell the series."""
+    try:
+        return open_dicom(file)[0]
+    except InputError:
         return None
 
 

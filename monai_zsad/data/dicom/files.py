@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from monai_zsad.data.codes import CODES, Repair, refusal
-from monai_zsad.data.dicom.numbers import mend_numbers
 from monai_zsad.data.scan import MAX_VOXELS, READ_ERRORS, first_line, most_unpacked
 from monai_zsad.dicom_log import drop_character_set_lines
+from monai_zsad.dicom_numbers import mend_numbers
 from monai_zsad.errors import InputError
 
 __all__ = [
     "BARE_SUFFIXES",
     "PixelElement",
     "is_encapsulated",
+    "headers_kept",
+    "keeps_headers",
     "limit_deflated",
     "may_be_bare",
     "open_dicom",
@@ -46,6 +51,9 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _DEFERRED_BYTES = 1 << 12
 _UNDEFINED = 0xFFFFFFFF
+# Each takes about 100 KB.
+_MOST_KEPT = 2000
+_kept: ContextVar[dict[Path, tuple[Any, list[Repair]]] | None] = ContextVar("_kept", default=None)
 _WRONG_NUMBERS = {
     **dict.fromkeys(("RescaleSlope", "RescaleIntercept"), "bad-rescale"),
     **dict.fromkeys(("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"), "no-geometry"),
@@ -62,6 +70,31 @@ def open_dicom(file: Path, max_voxels: int = MAX_VOXELS) -> tuple[Any, list[Repa
         InputError: if the file is empty, damaged, not DICOM, or unpacks to more data than a scan can hold, or if a
             number that decides values or positions is not a number.
     """
+    kept = _kept.get()
+    if kept is not None and file in kept:
+        return kept.pop(file)
+    opened = _open(file, max_voxels)
+    if kept is not None and len(kept) < _MOST_KEPT:
+        kept[file] = opened
+    return opened
+
+
+@contextmanager
+def headers_kept() -> Iterator[None]:
+    """Within the block, a header that the search for series has read is handed on to the checks, once."""
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def keeps_headers() -> bool:
+    """Whether :func:`headers_kept` is active."""
+    return _kept.get() is not None
+
+
+def _open(file: Path, max_voxels: int) -> tuple[Any, list[Repair]]:
     import pydicom
     from pydicom.errors import InvalidDicomError
 

@@ -66,6 +66,7 @@ def _some_voxels(path: Path) -> np.ndarray | None:
 
 
 def _some_slices(kind: Kind, path: Path) -> np.ndarray | None:
+    """Slices from everywhere; None as soon as one of them is not of a mask."""
     with kind.open(path) as (shape, dtype, voxels):
         if len(shape) != 3 or min(shape) < 1 or math.prod(shape[:2]) * _MOST_SLICES > 8 * _MOST_VOXELS:
             return None
@@ -74,5 +75,10 @@ def _some_slices(kind: Kind, path: Path) -> np.ndarray | None:
         # All bytes before a slice have to be unpacked. The first part is enough to recognise a mask.
         last = _MOST_UNPACKED // (math.prod(shape[:2]) * dtype.itemsize)
         chosen = np.unique(np.linspace(0, min(shape[2] - 1, last), _MOST_SLICES).round().astype(int))
-        with np.errstate(over="ignore"):
-            return np.stack([np.asarray(voxels[..., int(index)]).astype(np.float32) for index in chosen])
+        slices = []
+        for index in chosen:
+            with np.errstate(over="ignore"):
+                slices.append(np.asarray(voxels[..., int(index)]).astype(np.float32))
+            if not count_labels(slices[-1]):
+                return None
+        return np.stack(slices)

@@ -11,7 +11,7 @@ import numpy as np
 
 from monai_zsad.data.checks import MASK_WARNING
 from monai_zsad.data.codes import CODES, Repair
-from monai_zsad.data.dicom import Header, Series, closest
+from monai_zsad.data.dicom import Header, Series, closest, headers_kept
 from monai_zsad.data.discovery.archives import extract_archive, is_archive
 from monai_zsad.data.discovery.contents import Contents, look_into
 from monai_zsad.data.discovery.dicomweb import list_series
@@ -106,7 +106,8 @@ def find_studies(
         >>> find_studies(folder)[0].shape, find_studies(folder)[0].spacing_mm
         ((3, 4, 5), (1.0, 1.0, 3.0))
     """
-    found = _on_server(str(path)) if is_query(path) else _found(path, options or ReadOptions())
+    with headers_kept():
+        found = _on_server(str(path)) if is_query(path) else _found(path, options or ReadOptions())
     if series is None:
         return found
     usable = [one for one in found if one.uid and not one.skipped]
