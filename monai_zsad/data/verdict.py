@@ -7,7 +7,7 @@ from pathlib import Path
 
 from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.dicom import check_dicom
-from monai_zsad.data.formats.registry import Format, format_of
+from monai_zsad.data.formats.registry import Format, format_of, why_unread
 from monai_zsad.data.scan import ReadOptions
 
 __all__ = ["check_scan", "scan_format"]
@@ -20,14 +20,25 @@ def scan_format(files: Sequence[Path]) -> Format | None:
         files: one file, or the files of one DICOM series.
 
     Raises:
-        InputError: if a file does not exist or is a folder.
+        InputError: if a file does not exist, is a folder, or has a known format that is not read.
     """
     for file in files:
         if not file.exists():
             raise refusal(file, "missing-file", "does not exist")
         if file.is_dir():
             raise refusal(file, "is-folder", "is a folder", "list its scans with monai_zsad.data.find_scans first")
-    return format_of(files[0]) if len(files) == 1 else None
+    if len(files) != 1:
+        return None
+    known = format_of(files[0])
+    if known is None and (remedy := why_unread(files[0])) and not _has_mark(files[0]):
+        raise refusal(files[0], "unread-format", "has a format that is not read", remedy)
+    return known
+
+
+def _has_mark(file: Path) -> bool:
+    from pydicom.misc import is_dicom
+
+    return is_dicom(file)
 
 
 def check_scan(files: Sequence[Path], options: ReadOptions | None = None) -> list[Repair]:

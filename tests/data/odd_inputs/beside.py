@@ -92,6 +92,13 @@ def mrtrix_image_beside(folder: Path) -> Odd:
     return beside(folder)
 
 
+@kind("refused unread-format")
+def mrtrix_image_in_a_list(folder: Path) -> Odd:
+    (folder / "dwi.mif").write_bytes(b"mrtrix image\n")
+    (folder / "list.csv").write_text("image\ndwi.mif\n")
+    return Odd(folder / "list.csv")
+
+
 @kind("left-out damaged")
 def broken_dicom_file_beside(folder: Path) -> Odd:
     """The mark of DICOM, and nothing behind it that can be parsed; its name says nothing."""
