@@ -22,7 +22,7 @@ LEVELS = (
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # Modules beside the rooms, for all of them.
-FOR_ALL = {"_version", "deprecated", "dicom_log", "errors", "flags", "result_files"}
+FOR_ALL = {"_version", "deprecated", "dicom_log", "dicom_numbers", "errors", "flags", "result_files"}
 WITHOUT_NETWORKS = {"transforms", "metrics", "data", "synthesis", "writers"}
 NETWORKS = {"backbones", "networks"}
 # Packages with one home.

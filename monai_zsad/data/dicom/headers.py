@@ -10,9 +10,9 @@ from typing import Any
 
 from monai_zsad.data.codes import CODES, Repair, refusal
 from monai_zsad.data.dicom.files import is_encapsulated, pixel_element, undecodable
-from monai_zsad.data.dicom.numbers import numbers_of
 from monai_zsad.data.dicom.split_series import identity_of, is_split_series
 from monai_zsad.data.scan import ReadOptions
+from monai_zsad.dicom_numbers import numbers_of
 
 __all__ = ["DicomFile", "check_headers", "check_length", "frame_groups", "is_multi_frame", "is_perpendicular"]
 

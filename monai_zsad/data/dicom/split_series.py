@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_zsad.data.dicom.numbers import numbers_of
+from monai_zsad.dicom_numbers import numbers_of
 
 __all__ = ["SliceIdentity", "identity_of", "is_split_series"]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from monai.data.utils import orientation_ras_lps
 
-from monai_zsad.data.dicom.numbers import mend_numbers
 from monai_zsad.dicom_log import drop_character_set_lines
+from monai_zsad.dicom_numbers import mend_numbers
 from monai_zsad.errors import OutputError
 from monai_zsad.writers.dicom.references import UnfitSourceError, check_references
 from monai_zsad.writers.dicom.texts import settle_texts
