@@ -105,7 +105,7 @@ def search_mark(search: str, salt: str = "") -> str:
 
     Example:
         >>> search_mark("scans")
-        'input~05fa45-'
+        'input~e791f9-'
     """
     return f"{INPUT_MARK}{_digest(search, salt)[:6]}-"
 
@@ -120,7 +120,7 @@ def with_ids(left_out: Iterable[LeftOut], mark: str, salt: str = "") -> list[Lef
 
     Example:
         >>> with_ids([LeftOut(Path("scans/anna_seg.nii"), "mask", "is a mask")], search_mark("scans"))[0].case
-        'input~05fa45-6f0e9ab37c-anna_seg.nii'
+        'input~e791f9-e527304136-anna_seg.nii'
     """
     found, taken = [], set[str]()
     for one in left_out:
