@@ -194,3 +194,17 @@ def test_other_values_are_only_converted(values):
     assert converted.dtype == np.float32
     assert repairs == []
     np.testing.assert_array_equal(converted, values.astype("f4"))
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (b"NRRD0004\ntype: short\n\n", "its header does not state sizes"),
+    (b"NRRD0004\ntype: quaternion\ndimension: 3\nsizes: 1 1 1\n\n", r"an unknown type of voxels \(quaternion\)"),
+    (b"NRRD0004\n# " + b"x" * (1 << 20), "its header does not end"),
+    (b"ObjectType = Image\nNDims = 3\nElementType = MET_OTHER\nElementDataFile = LOCAL\n", "an unknown type of voxels"),
+    (b"something else", "no NRRD or MetaImage header"),
+])  # fmt: skip
+def test_text_headers_say_what_is_wrong(content, said, tmp_path):
+    (tmp_path / "a.nrrd").write_bytes(content)
+    with pytest.raises(InputError, match=said) as caught:
+        ScanReader().get_data(tmp_path / "a.nrrd")
+    assert caught.value.code == "damaged"

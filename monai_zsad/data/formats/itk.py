@@ -94,7 +94,9 @@ def _refusing(path: Path) -> Iterator[None]:
     except READ_ERRORS as error:
         if isinstance(error, InputError):
             raise
-        raise refusal(path, "damaged", f"cannot be read ({first_line(error, last=True)})") from error
+        missing = isinstance(error, KeyError)
+        reason = f"its header does not state {error.args[0]}" if missing else first_line(error, last=True)
+        raise refusal(path, "damaged", f"cannot be read ({reason})") from error
 
 
 def _is_nrrd(path: Path) -> bool:
@@ -111,10 +113,14 @@ def _shape(file: TextFile) -> tuple[int, ...]:
 
 def _checked(path: Path, options: ReadOptions) -> tuple[TextFile, tuple[int, ...], list[Repair]]:
     file = parse_header(path)
+    if "ndims" not in file.fields:
+        raise ValueError("no NRRD or MetaImage header")
     kind = file.fields["elementtype"].lower().removeprefix("met_")
     components = int(file.fields.get("elementnumberofchannels", 1))
     if components != 1 or kind.endswith("_array"):
         raise refusal(path, "not-real", f"has {components} values per voxel")
+    if kind not in _BYTES:
+        raise ValueError(f"an unknown type of voxels ({kind})")
     shape = _shape(file)
     kept = require_volume(path, shape, options.volume)
     options.require_size(path, kept[:3])

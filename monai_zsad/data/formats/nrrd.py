@@ -88,7 +88,10 @@ def _sizes(file: TextFile) -> tuple[int, ...]:
 
 
 def _dtype(file: TextFile) -> np.dtype:
-    kind = np.dtype(_CODE_OF[" ".join(file.fields["type"].lower().split())])
+    name = " ".join(file.fields["type"].lower().split())
+    if name not in _CODE_OF:
+        raise ValueError(f"an unknown type of voxels ({name})")
+    kind = np.dtype(_CODE_OF[name])
     if kind.itemsize == 1 or file.fields.get("encoding", "").lower() in _TEXT:
         return kind
     return kind.newbyteorder(">" if file.fields["endian"].lower() == "big" else "<")
