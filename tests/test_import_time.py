@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pkgutil
 import subprocess
 import sys
 import typing
+from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import monai_zsad
 from monai_zsad import backbones
+from tests.data.samples import write_nifti, write_series
 
 HEAVY = {
     "highdicom",
@@ -54,6 +59,34 @@ def test_nothing_heavy_is_imported(code: str):
     loaded = modules_after(code)
     assert "monai_zsad" in loaded
     assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize(("kind", "unused"), [("nifti", {"itk"}), ("dicom", {"itk", "nibabel"}), ("png", {"nibabel"})])
+def test_a_look_at_headers_needs_neither_torch_nor_monai(tmp_path: Path, kind: str, unused: set[str]):
+    if kind == "nifti":
+        write_nifti(tmp_path / "a.nii.gz")
+    elif kind == "dicom":
+        write_series(tmp_path, 3)
+    else:
+        Image.fromarray(np.arange(90, dtype="u1").reshape(9, 10)).save(tmp_path / "a.png")
+    loaded = modules_after(f"""
+from monai_zsad.cli.main import main
+try:
+    main(["info", {str(tmp_path)!r}])
+except SystemExit as end:
+    assert end.code == 0
+""")
+    assert "numpy" in loaded
+    assert loaded & {"torch", "monai", "ignite", "highdicom", "matplotlib", "open_clip", *unused} == set()
+
+
+@pytest.mark.parametrize("package", ["data", "metrics", "networks", "transforms", "writers"])
+def test_names_of_a_lazy_room_are_found(package: str):
+    room = importlib.import_module(f"monai_zsad.{package}")
+    assert set(room.__all__) <= set(dir(room))
+    for name in room.__all__:
+        assert getattr(room, name) is not None
+    assert modules_after(f"import monai_zsad.{package}") & HEAVY == set()
 
 
 def test_the_check_can_fail():

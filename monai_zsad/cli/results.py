@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.workflow.options.table import OPTIONS
 
 if TYPE_CHECKING:
     from monai_zsad.data import FoundSeries
@@ -33,6 +34,12 @@ def info(
     accept: Annotated[
         list[str] | None, typer.Option(metavar="CODE", help="As `screen --set accept=CODE`: a code to accept. Repeat.")
     ] = None,
+    volume: Annotated[
+        int | None, typer.Option(min=0, help="As `screen --set volume=N`: one volume of a file with several.")
+    ] = None,
+    colour: Annotated[
+        bool, typer.Option("--colour", help="Photographs are read in colour, as the CLIP bundles do.")
+    ] = False,
 ) -> None:
     """List the series at a path with modality, size and spacing, and say which ones `screen` would leave out or refuse.
 
@@ -44,9 +51,14 @@ def info(
 
     Example: python -m monai_zsad info SCANS --series FLAIR
     """
+    for option in OPTIONS:
+        if option.name in ("accept", "repair"):
+            option.parse((accept if option.name == "accept" else repair) or [])
+
     from monai_zsad.data import ReadOptions, find_studies
 
-    found = find_studies(path, series, ReadOptions(accept=frozenset(accept or ()), repair=frozenset(repair or ())))
+    options = ReadOptions(volume, accept=frozenset(accept or ()), repair=frozenset(repair or ()), colour=colour)
+    found = find_studies(path, series, options)
     for group in _alike(found):
         _print_found(group)
     usable, refused = sum(one.is_usable for one in found), sum(bool(one.refused) for one in found)
