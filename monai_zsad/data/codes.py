@@ -4,7 +4,7 @@ A code is declared here once. Refusals, warnings, reports and tests take its mea
 To add a check, add its code to :data:`CODES`, and the check itself to the list of checks that the reader runs:
 
 - ``CHECKS`` in ``data/checks.py`` for the voxels and the affine of every format,
-- ``CHECKS`` in ``data/formats/nifti.py`` and ``data/formats/itk.py`` for a file's header,
+- ``CHECKS`` in the modules of ``data/formats`` for a file's header,
 - ``FILE_CHECKS`` in ``data/dicom/headers.py`` for each DICOM file of a series.
 """
 

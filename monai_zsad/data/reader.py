@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 
 class ScanReader(ImageReader):
-    """Reads DICOM (pydicom), NIfTI (nibabel), NRRD, MetaImage (MONAI's ``ITKReader``), PNG, JPEG, and checks them.
+    """Reads DICOM (pydicom), NIfTI, MGH, MINC, PAR/REC (nibabel), NRRD, MetaImage, PNG, JPEG, and checks them.
 
     MONAI's readers were not enough. Its DICOM readers accept a series with missing slices, several series or a tilted
     gantry, and return wrong positions without a warning. Its NIfTI reader does not verify the gzip checksum, so it
@@ -35,14 +35,15 @@ class ScanReader(ImageReader):
     The work is done in :meth:`get_data`, not in :meth:`read`: after an exception of ``read``, ``LoadImage`` would try
     MONAI's other readers, and they would read the refused file. An exception of ``get_data`` reaches the caller.
 
-    The array is (X, Y, Z) float32, the affine is RAS in mm as from ``NibabelReader``. DICOM values are the modality
-    values (rescale slope and intercept of each slice, HU for CT); real-world value maps, VOI windows and the
-    presentation LUT are not applied, so MONOCHROME1 is never inverted (a warning is recorded). Padding outside of
-    the field of view gets the value of the background (a warning is recorded). A 2D image or an X-ray is one slice
-    whose position in space is unknown (a warning is recorded). Meta data: ``affine``, ``original_affine``,
-    ``space``, ``spatial_shape``, ``original_channel_dim``, ``modality`` (``""`` if unknown), ``colour``, and joined
-    by line breaks, because MONAI cannot collate lists of different length: ``warnings`` (sentences),
-    ``warning_codes`` (keys of :data:`monai_zsad.data.REPAIRS`) and ``source_files`` (paths).
+    The array is (X, Y, Z) float32 (values that it can hardly hold are scaled, and a warning is recorded), the affine
+    is RAS in mm as from ``NibabelReader``. DICOM values are the modality values (rescale slope and intercept of each
+    slice, HU for CT); real-world value maps, VOI windows and the presentation LUT are not applied, so MONOCHROME1 is
+    never inverted (a warning is recorded). Padding outside of the field of view gets the value of the background (a
+    warning is recorded). A 2D image or an X-ray is one slice whose position in space is unknown (a warning is
+    recorded). Meta data: ``affine``, ``original_affine``, ``space``, ``spatial_shape``, ``original_channel_dim``,
+    ``modality`` (``""`` if unknown), ``colour``, and joined by line breaks, because MONAI cannot collate lists of
+    different length: ``warnings`` (sentences), ``warning_codes`` (keys of :data:`monai_zsad.data.REPAIRS`) and
+    ``source_files`` (paths).
 
     Args:
         volume: which of several volumes to read, counted from 0: of a 4D file, of an enhanced DICOM file, or of the
