@@ -31,7 +31,8 @@ def dicom_parametric_map(
         model: the bundle's description of its model.
         dtype: ``"float32"`` keeps every value; the standard has no compression for it. ``"uint16"`` stores the range
             [0, 1], or the range of the map if that is wider, in 65535 steps; a real world value mapping gives the
-            values. It is compressed without loss (JPEG-LS), to about an eighth of the size.
+            values. It is compressed without loss (JPEG-LS), to about an eighth of the size, except
+            where that would make a frame larger.
 
     Returns:
         highdicom's ``ParametricMap``, not yet written.
@@ -70,17 +71,26 @@ def dicom_parametric_map(
         quantity_definition=highdicom.sr.CodedConcept.from_code(anomaly_score()),
     )
     window = highdicom.VOILUTTransformation(window_center=(first + last) / 2, window_width=float(last - first))
-    with header_errors("DICOM parametric map"):
-        result = highdicom.pm.ParametricMap(
+    frames = source.frames(stored)
+
+    def make(syntax: str) -> Dataset:
+        return highdicom.pm.ParametricMap(
             source_images=source.images,
-            pixel_array=source.frames(stored),
+            pixel_array=frames,
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[mapping],
             voi_lut_transformations=[window],
             content_label="ANOMALY_MAP",
             content_description=remarks(model)[-1],
-            transfer_syntax_uid=JPEGLSLossless if dtype == "uint16" else ExplicitVRLittleEndian,
+            transfer_syntax_uid=syntax,
             **identity(source, model, "pm"),
         )
+
+    with header_errors("DICOM parametric map"):
+        try:
+            result = make(JPEGLSLossless if dtype == "uint16" else ExplicitVRLittleEndian)
+        except RuntimeError:
+            # The encoder has no room for a frame that compression makes larger, such as a very small one.
+            result = make(ExplicitVRLittleEndian)
         source.identify(result)
     return result

@@ -18,7 +18,18 @@ from scipy.spatial.transform import Rotation
 from monai_zsad.errors import OutputError
 from monai_zsad.writers.dicom import read_source
 from tests.data.samples import write_series
-from tests.writers.dicom.results import LPS, SERIES, Case, frames_by_source, make_case, read, read_result, save, series
+from tests.writers.dicom.results import (
+    LPS,
+    SERIES,
+    Case,
+    dciodvfy_errors,
+    frames_by_source,
+    make_case,
+    read,
+    read_result,
+    save,
+    series,
+)
 
 
 def slice_of(case: Case, source: pydicom.Dataset) -> int:
@@ -88,6 +99,21 @@ def test_sixteen_bits_keep_the_map_within_half_a_step(tmp_path, span):
         _, frame = frames_by_source(pm)[source.SOPInstanceUID, 0]
         error = np.abs(frame * slope + intercept - values[:, :, slice_of(case, source)].T)
         assert error.max() <= slope / 2 * 1.001
+
+
+def test_a_compressed_map_reads_back_as_the_uncompressed_one(tmp_path):
+    files = series(tmp_path / "in", Rows=64, Columns=48, PixelData=bytes(64 * 48 * 2))
+    for index, file in enumerate(files):
+        image = pydicom.dcmread(file)
+        image.PixelData = np.full(64 * 48, index, "<i2").tobytes()
+        image.save_as(file)
+    values = np.linspace(0, 1, 48 * 64 * 6, dtype=np.float32).reshape(48, 64, 6)
+    case = make_case(files, values=values)
+    path = save(case, tmp_path / "out", kinds=("pm",), map_dtype="uint16")["pm"]
+    assert pydicom.dcmread(path).file_meta.TransferSyntaxUID.name.startswith("JPEG-LS Lossless")
+    assert path.stat().st_size < values.size * 2
+    assert dciodvfy_errors(path) <= dciodvfy_errors(save(case, tmp_path / "plain", kinds=("pm",))["pm"])
+    assert np.abs(read_result(path, case.affine) - values).max() <= 0.501 / 65535
 
 
 def test_multi_frame_source_in_its_own_order_of_frames(tmp_path):
