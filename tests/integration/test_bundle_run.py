@@ -408,7 +408,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "width of a window": ({"window": [40, -80]}, ("[40, -80]", "width above 0")),
     "plane": ({"plane": "axail"}, ("plane='axail'", "axial, coronal, sagittal, acquisition", "Did you mean axial?")),
     "fused planes": ({"fused_planes": ["axial", "coronla"]}, ("planes=", "coronla", "axial, coronal, sagittal")),
-    "precision": ({"precision": "float8"}, ("precision='float8'", "float32, bfloat16 or float16")),
+    "precision": ({"precision": "float8"}, ("precision='float8'", "float32, bfloat16, float16")),
     "runtime": ({"runtime": "tensorrt"}, ("runtime='tensorrt'", "torch, onnx, openvino")),
     "batch size": ({"batch_size": 0}, ("batch_size=0", "at least 1")),
     "token spacing": ({"token_spacing_mm": -1}, ("token_spacing_mm=-1", "above 0")),

@@ -47,6 +47,7 @@ class Option:
         kind: what values are checked for.
         choices: accepted texts, also for each entry of a list; empty for any.
         minimum: smallest accepted number.
+        above: accepted numbers are larger.
         maximum: largest accepted number.
         optional: whether ``null`` is accepted.
         decides: ``"findings"`` for what changes map, candidates or scores of a scan; ``"files"`` for what changes which
@@ -64,6 +65,7 @@ class Option:
     kind: Kind = "any"
     choices: tuple[str, ...] = ()
     minimum: float = -math.inf
+    above: float = -math.inf
     maximum: float = math.inf
     optional: bool = False
     decides: Literal["findings", "files", "nothing"] = "nothing"
@@ -126,11 +128,13 @@ class Option:
     def _check_number(self, value: Any) -> None:
         whole = self.kind == "integer"
         valid = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not (valid and math.isfinite(value) and self.minimum <= value <= self.maximum):
+        if not (valid and math.isfinite(value) and self.above < value and self.minimum <= value <= self.maximum):
             name = "a whole number" if whole else "a number"
             bounds = [f"at least {self.minimum:g}"] if self.minimum > -math.inf else []
+            bounds += [f"above {self.above:g}"] if self.above > -math.inf else []
             bounds += [f"at most {self.maximum:g}"] if self.maximum < math.inf else []
-            raise self._refused(value, " ".join([name, "of" if bounds else "", " and ".join(bounds)]).strip())
+            link = " of " if bounds and self.above == -math.inf else " "
+            raise self._refused(value, f"{name}{link}{' and '.join(bounds)}".strip())
 
     def _refused(self, value: Any, accepted: str) -> ConfigurationError:
         if self.optional:

@@ -113,6 +113,7 @@ def test_values(option: str, value: Any, expected: Any) -> None:
         ("window", "brian"),
         ("window", [40, -80]),
         ("overlap", 2),
+        ("token_spacing_mm", 0),
         ("max_candidates", 0),
         ("volume", -1),
         ("runtime", None),
