@@ -112,11 +112,13 @@ class SaveResultsd(CaseWriter):
         common: dict[str, Any] = {"output_dir": output_dir}
         described: dict[str, Any] = {"keys": key, "output_dir": output_dir, "meta": meta}
         scanned: dict[str, Any] = {**described, "image_key": image_key}
+        # It refuses a type that is none.
+        saver = SaveCased(key, output_ext=output_ext, output_dtype=output_dtype, **common)
         is_integer = np.dtype("float32" if output_dtype is None else output_dtype).kind in "iu"
         stored = MAP_TYPES[1 if is_integer else 0]
         # The manifest is written last, because it marks the case as complete.
         self.writers: list[CaseWriter] = [
-            SaveCased(key, output_ext=output_ext, output_dtype=output_dtype, **common),
+            saver,
             SavePreviewd(plane=None if plane == "acquisition" else plane, labels_key=f"{key}_labels", **scanned),
             SaveLabelsd(
                 f"{key}_labels",
