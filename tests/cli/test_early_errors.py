@@ -99,14 +99,26 @@ def file_for_a_folder(folder: Path) -> tuple[Path, Path, str]:
     return folder / "anna.nii.gz", folder / "out", "out: cannot be made"
 
 
-@pytest.mark.parametrize("make", [missing, results_of_the_case, file_for_a_folder])
+def folder_of_texts(folder: Path) -> tuple[Path, Path, str]:
+    (folder / "texts" / "more").mkdir(parents=True)
+    (folder / "texts" / "more" / "notes.txt").write_text("nothing")
+    (folder / "texts" / "old.tar").touch()
+    return folder / "texts", folder / "out", "holds no scan"
+
+
+def empty_folder(folder: Path) -> tuple[Path, Path, str]:
+    (folder / "nothing").mkdir()
+    return folder / "nothing", folder / "out", "is an empty folder"
+
+
+@pytest.mark.parametrize("make", [missing, results_of_the_case, file_for_a_folder, folder_of_texts, empty_folder])
 @pytest.mark.usefixtures("scan")
 def test_wrong_paths(tmp_path: Path, make: Callable[[Path], tuple[Path, Path, str]]):
     scans, output, message = make(tmp_path)
     done = run("screen", str(scans), "-o", str(output))
     assert done.returncode == 1
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_results_of_other_cases_stay(scan: Path, tmp_path: Path):

@@ -20,6 +20,7 @@ from monai_zsad.data.discovery.dicomweb_query import DicomwebLogin, is_query
 from monai_zsad.data.discovery.left_out import FoundScans, LeftOut, search_mark, with_ids
 from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, ListedScan, read_scan_list
 from monai_zsad.data.formats import FILE_FORMATS, IMAGE_SUFFIXES, SLICE_SUFFIXES
+from monai_zsad.errors import InputError
 
 __all__ = ["find_scans", "require_path"]
 
@@ -218,7 +219,11 @@ def _series_scans(series: Sequence[Series], contents: Contents) -> list[_Scan]:
 def _listed(path: Path, series: str | int | None) -> FoundScans:
     entries = read_scan_list(path)
     left_out: list[LeftOut] = []
-    scans = [_listed_scan(entry, path, series, left_out) for entry in entries]
+    listed = [_listed_scan(entry, path, series, left_out) for entry in entries]
+    scans = [scan for scan in listed if scan is not None]
+    if not scans:
+        some = "; ".join(one.sentence for one in left_out[:3])
+        raise refusal(path, "no-scan", f"lists no folder that holds a scan ({some})", "list scans, or folders with one")
     given = [safe_id(entry.case).casefold() for entry in entries if entry.case]
     if len(set(given)) < len(given):
         twice = next(case for case, count in Counter(given).items() if count > 1)
@@ -226,13 +231,23 @@ def _listed(path: Path, series: str | int | None) -> FoundScans:
     return _numbered(scans, left_out, str(path.absolute()))
 
 
-def _listed_scan(entry: ListedScan, path: Path, series: str | int | None, left_out: list[LeftOut]) -> _Scan:
-    """The scan of an entry; an unreadable or missing file does not stop the others, and fails when it is read."""
+def _listed_scan(entry: ListedScan, path: Path, series: str | int | None, left_out: list[LeftOut]) -> _Scan | None:
+    """The scan of an entry, or None for a folder without any, which is refused.
+
+    An unreadable or missing file does not stop the others either: it fails when it is read.
+    """
     image = entry.images[0]
     if len(entry.images) > 1:
         scan = _Scan([str(file) for file in entry.images], image.parent.parts[-2:])
     elif image.is_dir():
-        scans, others = _found(image, series)
+        try:
+            scans, others = _found(image, series)
+        except InputError as error:
+            if error.code != "no-scan":
+                raise
+            reason = str(error).removeprefix(f"{image}: ").partition("; ")[0]
+            left_out.append(LeftOut(image, "no-scan", reason))
+            return None
         left_out += [one for one in others if one not in left_out]
         if len(scans) > 1:
             finding = f"{image} holds {len(scans)} scans"

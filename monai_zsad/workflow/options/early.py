@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import os
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from monai_zsad.workflow.options.table import OPTIONS
 __all__ = ["check_start", "check_values", "read_yaml", "with_overrides"]
 
 _FIND_CASES = "$monai_zsad.workflow.find_cases(@dataset_dir, @output_dir"
+_MOST_EXAMINED = 500
 _NAMED_PROMPTS = "monai_zsad.prompts.PromptEnsemble.named"
 
 
@@ -147,11 +149,38 @@ def _check_weights(values: Mapping[str, Any]) -> None:
 
 def _check_scans(values: Mapping[str, Any]) -> None:
     scans = values.get("dataset_dir")
-    if isinstance(scans, str) and _is_known(scans) and not os.path.exists(Path(scans).expanduser()):
-        from monai_zsad.data.discovery import is_query, require_path
+    if not (isinstance(scans, str) and _is_known(scans)):
+        return
+    from monai_zsad.data.discovery import find_scans, is_query, require_path
 
-        if not is_query(scans):
-            require_path(scans)
+    if is_query(scans):
+        return
+    root = Path(scans).expanduser()
+    if not root.exists():
+        require_path(scans)
+    elif root.is_dir() and not _may_hold_scans(root):
+        # It says what lies there instead.
+        find_scans(scans)
+
+
+def _may_hold_scans(folder: Path) -> bool:
+    """Whether one of the first files may be a scan, or there are too many to be looked at here."""
+    files = (Path(base, name) for base, _, names in os.walk(folder) for name in names)
+    return any(map(_may_be_scan, itertools.islice(files, _MOST_EXAMINED))) or next(files, None) is not None
+
+
+def _may_be_scan(file: Path) -> bool:
+    from pydicom.misc import is_dicom
+
+    from monai_zsad.data.dicom.files import may_be_bare
+    from monai_zsad.data.formats import IMAGE_SUFFIXES, SLICE_SUFFIXES
+
+    if file.name.lower().endswith((*IMAGE_SUFFIXES, *SLICE_SUFFIXES, ".zip")):
+        return True
+    try:
+        return file.is_file() and (is_dicom(file) or may_be_bare(file))
+    except OSError:
+        return True
 
 
 def _check_output(values: Mapping[str, Any]) -> None:

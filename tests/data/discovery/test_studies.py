@@ -225,6 +225,24 @@ def test_scans_with_a_name_like_that_of_a_mask_stay(tmp_path, name):
     assert name in {one.path.name for one in find_studies(tmp_path) if not one.skipped}
 
 
+def test_a_listed_folder_without_a_scan_stops_no_other(tmp_path):
+    write_nifti(tmp_path / "a.nii")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "notes.txt").write_text("nothing")
+    (tmp_path / "list.csv").write_text("image\nempty\na.nii\ntexts\n")
+    found = find_scans(tmp_path / "list.csv")
+    assert [record["case"] for record in found] == ["a"]
+    assert [(one.path.name, one.code, one.is_refused) for one in found.left_out] == [
+        ("empty", "no-scan", True),
+        ("texts", "no-scan", True),
+    ]
+    (tmp_path / "list.csv").write_text("image\nempty\n")
+    with pytest.raises(InputError) as caught:
+        find_scans(tmp_path / "list.csv")
+    assert caught.value.code == "no-scan"
+
+
 @pytest.mark.parametrize("content", ["packed", "dicom", "text", "cut"])
 def test_a_file_that_is_none_is_listed_and_left_to_the_reader(tmp_path, content):
     write_nifti(tmp_path / "a.nii.gz")
