@@ -188,8 +188,8 @@ def slice_by_slice(volume: NdarrayOrTensor) -> NdarrayOrTensor:
         An equal volume; the argument itself if its memory is in this order.
 
     Example:
-        >>> slice_by_slice(torch.zeros(1, 2, 3, 4)).stride()
-        (24, 1, 2, 6)
+        >>> slice_by_slice(torch.zeros(1, 2, 3, 4))[0].stride()
+        (1, 2, 6)
     """
     if not isinstance(volume, torch.Tensor) or volume.ndim != 4 or len(volume) != 1:
         return volume

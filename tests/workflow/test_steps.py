@@ -13,8 +13,13 @@ from monai_zsad.workflow.steps import without_writers
 
 # What else a writer needs to be built.
 ARGUMENTS: dict[str, dict[str, Any]] = {"SaveDicomd": {"kinds": ["seg"]}, "SaveResultsd": {"dicom": ["seg", "sr"]}}
+NAMED = (getattr(writers, name) for name in writers.__all__)
 WRITERS: list[Any] = sorted(
-    {kind for kind in vars(writers).values() if isinstance(kind, type) and issubclass(kind, writers.CaseWriter)}
+    {
+        kind
+        for kind in (getattr(writers, name) for name in writers.__all__)
+        if isinstance(kind, type) and issubclass(kind, writers.CaseWriter)
+    }
     - {writers.CaseWriter},
     key=lambda kind: kind.__name__,
 )

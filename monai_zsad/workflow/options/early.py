@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.flags import parse_flag
 from monai_zsad.workflow.options.table import OPTIONS
@@ -17,6 +19,8 @@ from monai_zsad.workflow.options.table import OPTIONS
 __all__ = ["check_start", "check_values", "read_yaml", "with_overrides"]
 
 _FIND_CASES = "$monai_zsad.workflow.find_cases(@dataset_dir, @output_dir"
+# libyaml is ten times as fast, where it is installed.
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MOST_EXAMINED = 500
 _NAMED_PROMPTS = "monai_zsad.prompts.PromptEnsemble.named"
 
@@ -30,12 +34,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
     Raises:
         ConfigurationError: if it is not YAML.
     """
-    import yaml
-
     try:
-        # libyaml is ten times as fast, where it is installed.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        return dict(yaml.load(file.read_text(encoding="utf-8"), loader) or {})  # noqa: S506  # both are safe loaders
+        return dict(yaml.load(file.read_text(encoding="utf-8"), Loader=_SafeLoader) or {})  # noqa: S506
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file} is not a YAML file; correct it: {' '.join(str(error).split())}") from error
 

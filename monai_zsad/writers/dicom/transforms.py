@@ -162,7 +162,11 @@ class SaveDicom(Transform):
         return list(source.warnings)
 
     def remove(self, case: str) -> None:
-        """Remove the objects of a case, which an earlier run may have written."""
+        """Remove the objects of a case, which an earlier run may have written.
+
+        Args:
+            case: id of the case.
+        """
         for layout in self.layouts.values():
             folder = layout.output_dir / case
             if folder.is_dir():
@@ -198,7 +202,7 @@ class SaveDicomd(CaseWriter):
         allow_missing_keys: do nothing if the data do not have the key.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> from pathlib import Path
         >>> scan = Path(tempfile.mkdtemp()) / "scan.nii"
         >>> _ = scan.write_bytes(bytes(400))
@@ -206,7 +210,7 @@ class SaveDicomd(CaseWriter):
         >>> SaveDicomd(keys="pred", output_dir="out", kinds="pm", strict=True)({"case": "anna", "pred": pred})
         Traceback (most recent call last):
         ...
-        monai_zsad.errors.OutputError: case 'anna': the scan was not read from DICOM files...
+        monai_zsad.writers.dicom.references.UnfitSourceError: case 'anna': the scan was not read from DICOM files...
     """
 
     def __init__(
@@ -256,7 +260,15 @@ class SaveDicomd(CaseWriter):
         return ", ".join(sorted(found))
 
     def files(self, data: Mapping[Hashable, Any], key: Hashable) -> list[str]:
-        """Paths of the scan's files, as the meta data of the map or of the scan name them."""
+        """Paths of the scan's files, as the meta data of the map or of the scan name them.
+
+        Args:
+            data: of the case.
+            key: of the map.
+
+        Returns:
+            The paths; empty if neither names any.
+        """
         for name in (key, self.image_key):
             found = data[name].meta.get("source_files") if isinstance(data.get(name), MetaTensor) else None
             if found:

@@ -44,7 +44,7 @@ _AXIS_LETTERS = ("LR", "PA", "IS")
 
 
 def thinned(volume: np.ndarray) -> np.ndarray:
-    """About two million voxels of a volume on a regular grid, which give its percentiles; a smaller volume itself.
+    """At most two million voxels of a volume, on a regular grid; a smaller volume itself. They give its percentiles.
 
     Args:
         volume: (X, Y, Z), or with further axes.
@@ -54,7 +54,7 @@ def thinned(volume: np.ndarray) -> np.ndarray:
 
     Example:
         >>> thinned(np.zeros((300, 300, 100))).shape
-        (100, 100, 34)
+        (150, 150, 50)
     """
     step = int(np.ceil((volume.size / _SAMPLES) ** (1 / 3)))
     return volume[(slice(None, None, step),) * min(volume.ndim, 3)] if step > 1 else volume
