@@ -16,11 +16,12 @@ from monai.transforms import LoadImage, LoadImaged
 import monai_zsad.data
 from monai_zsad.data import ACCEPTABLE, CODES, LEFT_OUT, REFUSALS, REPAIRABLE, REPAIRS, ScanReader, find_scans
 from monai_zsad.data.dicom import headers
-from monai_zsad.data.discovery import left_out
+from monai_zsad.data.discovery import FoundScans, left_out
 from monai_zsad.errors import ConfigurationError, InputError
 from tests.data.odd_inputs import CATALOGUE, Odd
 from tests.data.odd_inputs.catalogue import series_truth
 from tests.data.odd_inputs.nifti import bomb, nifti
+from tests.data.verdicts import assert_headers_agree, assert_info_refuses_too
 
 
 def read(odd: Odd) -> list:
@@ -32,11 +33,11 @@ def read(odd: Odd) -> list:
 
 
 def attempt(load, source) -> tuple:
-    """What was read and no code, or nothing and the code of the refusal; any other error passes."""
+    """What was read and None, or None and the refusal; any other error passes."""
     try:
-        return load(source), ""
+        return load(source), None
     except InputError as error:
-        return None, error.code
+        return None, error
 
 
 def codes_of(item) -> list[str]:
@@ -67,28 +68,46 @@ def test_there_are_enough_kinds():
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_verdict(name, tmp_path):
+    """What the reader says and reads, and that `info` says the same from the headers."""
     verdict, _, code = CATALOGUE[name].verdict.partition(" ")
     odd = CATALOGUE[name].build(tmp_path)
+    loaded = LoadImaged("image", ScanReader(**odd.options), ensure_channel_first=True)
+    found: FoundScans | None = None
+    if isinstance(odd.source, Path):
+        found, none = attempt(find_scans, odd.source)
+        if found is None:
+            assert verdict == "refused"
+            assert_refusal(none, code, tmp_path)
+            assert_info_refuses_too(odd.source, none)
+            return
+        records = list(found)
+    else:
+        records = [{"image": [str(file) for file in odd.source]}]
+    results = [attempt(loaded, record) for record in records]
     if verdict == "refused":
-        with pytest.raises(InputError) as caught:
-            read(odd)
-        assert caught.value.code == code, str(caught.value)
-        message = str(caught.value)
-        assert "\n" not in message
-        assert str(tmp_path) in message
-        assert "; " in message or ": give " in message, "no remedy"
-        return
-    if verdict == "left-out":
-        assert isinstance(odd.source, Path)
-        assert [one.code for one in find_scans(odd.source).left_out] == [code]
-    items = read(odd)
-    assert len(items) == len(odd.truths)
-    for item, truth in zip(items, odd.truths, strict=True):
-        image = item["image"] if isinstance(item, dict) else item
-        assert str(tmp_path) not in image.meta["warnings"] + str(isinstance(item, dict) and item.get("warnings"))
-        assert {*codes_of(item)} == ({*code.split()} if verdict == "repaired" else set())
-        assert all(Path(file).is_file() for file in image.meta["source_files"].splitlines())
-        assert_in_place(image, truth)
+        assert_refusal(next(error for _, error in results if error is not None), code, tmp_path)
+    else:
+        if verdict == "left-out":
+            assert found is not None
+            assert [one.code for one in found.left_out] == [code]
+        assert [error for _, error in results if error is not None] == []
+        assert len(results) == len(odd.truths)
+        for (item, _), truth in zip(results, odd.truths, strict=True):
+            image = item["image"]
+            assert str(tmp_path) not in image.meta["warnings"] + str(item.get("warnings"))
+            assert {*codes_of(item)} == ({*code.split()} if verdict == "repaired" else set())
+            assert all(Path(file).is_file() for file in image.meta["source_files"].splitlines())
+            assert_in_place(image, truth)
+    codes = ["" if error is None else error.code for _, error in results]
+    assert_headers_agree(name, odd, found, [record["image"] for record in records], codes)
+
+
+def assert_refusal(error: InputError, code: str, folder: Path) -> None:
+    message = str(error)
+    assert error.code == code, message
+    assert "\n" not in message
+    assert str(folder) in message
+    assert "; " in message or ": give " in message, "no remedy"
 
 
 def codes_in_source() -> set[str]:
@@ -141,7 +160,8 @@ def test_random_damage_of_a_gz_file_is_detected(tmp_path):
         else:
             damaged[at] ^= 1 << int(rng.integers(8))
         file.write_bytes(bytes(damaged))
-        image, code = attempt(load, file)
+        image, error = attempt(load, file)
+        code = error.code if error else ""
         if code:
             assert code in ("damaged", "empty-file", "size-mismatch", "too-large", "implausible-compression")
             continue
@@ -162,7 +182,8 @@ def test_random_damage_of_headers_leaves_no_traceback(tmp_path):
         for at in rng.integers(0, 348, 3):
             damaged[at] = int(rng.integers(256))
         file.write_bytes(bytes(damaged))
-        code = attempt(load, file)[1]
+        error = attempt(load, file)[1]
+        code = error.code if error else ""
         refused += bool(code)
         assert code in ("", *REFUSALS)
     assert refused > 10
@@ -179,7 +200,8 @@ def test_random_damage_of_slices_leaves_no_traceback(tmp_path):
         for at in rng.integers(132, len(whole), 4):
             damaged[at] ^= 1 << int(rng.integers(8))
         file.write_bytes(bytes(damaged))
-        code = attempt(read, Odd(files))[1]
+        error = attempt(read, Odd(files))[1]
+        code = error.code if error else ""
         refused += bool(code)
         assert code in ("", *REFUSALS)
     assert refused > 10

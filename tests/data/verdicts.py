@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import pytest
-
-from monai_zsad.data import ReadOptions, ScanReader, check_scan, find_scans, find_studies
+from monai_zsad.data import ReadOptions, ScanReader, check_scan, find_studies
+from monai_zsad.data.discovery import FoundScans
 from monai_zsad.errors import InputError
-from tests.data.odd_inputs import CATALOGUE, Odd
+from tests.data.odd_inputs import Odd
 
 # What only the voxels show: their values, and the bits that they use.
 OF_VOXELS = {"constant", "non-finite", "undecodable", "wrong-bits"}
@@ -33,15 +33,8 @@ ONLY_READING_TELLS = {
 }
 
 
-def verdict_of_the_reader(files: Sequence[Path], reader: ScanReader) -> str:
-    try:
-        reader.get_data(reader.read(files))
-    except InputError as error:
-        return error.code
-    return ""
-
-
-def verdict_of_the_headers(files: Sequence[Path], options: ReadOptions) -> str:
+def verdict_of_the_headers(image: Any, options: ReadOptions) -> str:
+    files = [Path(image)] if isinstance(image, str) else [Path(file) for file in image]
     try:
         check_scan(files, options)
     except InputError as error:
@@ -49,30 +42,25 @@ def verdict_of_the_headers(files: Sequence[Path], options: ReadOptions) -> str:
     return ""
 
 
-def files_of(image: str | Sequence[str]) -> list[Path]:
-    return [Path(image)] if isinstance(image, str) else [Path(file) for file in image]
+def assert_headers_agree(
+    name: str, odd: Odd, found: FoundScans | None, images: Sequence[Any], codes: Sequence[str]
+) -> None:
+    """The headers give the verdict of the reader, and `info` shows it.
 
-
-@pytest.mark.parametrize("name", CATALOGUE)
-def test_headers_give_the_verdict_of_the_reader(name: str, tmp_path: Path) -> None:
-    odd: Odd = CATALOGUE[name].build(tmp_path)
-    reader = ScanReader(**odd.options)
-    if not isinstance(odd.source, Path):
-        scans = [[Path(file) for file in odd.source]]
-    else:
-        try:
-            found = find_scans(odd.source)
-        except InputError as error:
-            assert_info_refuses_too(odd.source, error)
-            return
-        scans = [files_of(record["image"]) for record in found]
-    headers = [verdict_of_the_headers(files, reader.options) for files in scans]
-    for files, code in zip(scans, headers, strict=True):
-        expected = verdict_of_the_reader(files, reader)
+    Args:
+        name: of the kind.
+        odd: the kind.
+        found: the scans at its path, if it has one.
+        images: files of each scan.
+        codes: of the reader's refusal of each of them, or empty.
+    """
+    options = ScanReader(**odd.options).options
+    headers = [verdict_of_the_headers(image, options) for image in images]
+    for code, expected in zip(headers, codes, strict=True):
         if code or expected not in {*OF_VOXELS, ONLY_READING_TELLS.get(name)}:
             assert code == expected
-    if isinstance(odd.source, Path):
-        shown = find_studies(odd.source, options=reader.options)
+    if found is not None and isinstance(odd.source, Path):
+        shown = find_studies(odd.source, options=options)
         assert sorted(one.code for one in shown) == sorted([*headers, *(one.code for one in found.left_out)])
         assert all(one.is_usable is not bool(one.code) for one in shown)
 
