@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Hashable, Mapping
 from typing import IO, Any
 
+import nibabel
 import numpy as np
 import torch
 from monai.config import DtypeLike, KeysCollection, NdarrayOrTensor, PathLike
@@ -25,6 +26,8 @@ from monai_zsad.writers.files import atomic_path
 __all__ = ["AtomicNibabelWriter", "SaveCase", "SaveCaseD", "SaveCaseDict", "SaveCased"]
 
 _NIFTI_TYPES = ("float32", "float64", "uint8", "int16", "uint16", "int32")
+
+_KEPT_TYPES = (torch.float32, torch.uint8, torch.int16, torch.int32)
 
 _AS_GZIP = 16 + zlib.MAX_WBITS
 
@@ -55,19 +58,21 @@ class AtomicNibabelWriter(NibabelWriter):
         Args:
             filename: with ``.nii`` or ``.nii.gz``; its folder exists.
             verbose: log the path.
-            obj_kwargs: for :meth:`monai.data.NibabelWriter.create_backend_obj`.
+            obj_kwargs: ``header``, ``extra`` or ``file_map`` of ``nibabel.Nifti1Image``.
 
         Raises:
             OutputError: if the file cannot be written.
         """
-        dtype = None if self.output_dtype is None else np.dtype(get_equivalent_dtype(self.output_dtype, np.ndarray))
-        scaled = dtype is not None and _needs_scale(np.asarray(self.data_obj), dtype)
-        image = self.create_backend_obj(
-            self.data_obj, affine=self.affine, dtype=None if scaled else self.output_dtype, **obj_kwargs
+        values = np.asarray(self.data_obj)
+        dtype = (
+            values.dtype if self.output_dtype is None else np.dtype(get_equivalent_dtype(self.output_dtype, np.ndarray))
         )
+        scaled = _needs_scale(values, dtype)
+        affine = to_affine_nd(3, np.eye(4) if self.affine is None else np.asarray(self.affine))
+        # Not by create_backend_obj, which copies a volume whose memory is in the order of the file.
+        image = nibabel.Nifti1Image(values if scaled else values.astype(dtype, copy=False), affine, **obj_kwargs)
         if scaled:
             image.set_data_dtype(dtype)  # nibabel then stores steps between the smallest and the largest value
-        affine = to_affine_nd(3, np.eye(4) if self.affine is None else np.asarray(self.affine))
         image.set_sform(affine, code=1)
         image.set_qform(affine, code=1)
         with atomic_path(os.fspath(filename)) as temporary, temporary.open("wb") as file:
@@ -85,8 +90,10 @@ def _needs_scale(values: np.ndarray, dtype: np.dtype) -> bool:
     if dtype.kind not in "iu" or values.dtype.kind != "f" or not values.size:
         return False
     limits = np.iinfo(dtype)
-    fits = limits.min <= values.min() and values.max() <= limits.max
-    return not (fits and np.array_equal(values, np.rint(values)))
+    if not (limits.min <= values.min() and values.max() <= limits.max):
+        return True
+    # Slice by slice, as a large volume is not needed twice.
+    return not all(np.array_equal(part, np.rint(part)) for part in np.moveaxis(values, 2, 0))
 
 
 class _Compressed(io.RawIOBase):
@@ -182,7 +189,7 @@ class SaveCase(Transform):
         Raises:
             OutputError: if a value is not finite, or the file cannot be written.
         """
-        values = img.detach().cpu().float().numpy() if isinstance(img, torch.Tensor) else np.asarray(img)
+        values = _as_array(img)
         bad = values.size - int(np.count_nonzero(np.isfinite(values)))
         path = self.layout.filename(subject=case)
         if bad:
@@ -192,10 +199,11 @@ class SaveCase(Transform):
         affine = img.affine.cpu().numpy() if isinstance(img, MetaTensor) else np.eye(4)
         writer = self.writer(output_dtype=self.output_dtype)
         single = values.shape[0] == 1
-        writer.set_data_array(
-            values[0] if single else values, channel_dim=None if single else 0, squeeze_end_dims=False
-        )
+        layout: dict[str, Any] = {"channel_dim": None if single else 0, "squeeze_end_dims": False}
+        # Even without resampling, set_metadata makes copies of the volume as float32: it gets one voxel instead.
+        writer.set_data_array(values[0, :1, :1, :1] if single else values[:, :1, :1, :1], **layout)
         writer.set_metadata({"affine": affine, "original_affine": affine}, resample=False)
+        writer.set_data_array(values[0] if single else values, **layout)
         if single:
             # The writer always appends a channel axis. It cannot be switched off: the writer would then take the
             # volume for a slice, and a sagittal affine without its third axis is singular.
@@ -203,6 +211,14 @@ class SaveCase(Transform):
         writer.write(path)
         _logger.info("wrote %s", path)
         return img
+
+
+def _as_array(img: NdarrayOrTensor) -> np.ndarray:
+    """The values; half precision as float32."""
+    if not isinstance(img, torch.Tensor):
+        return np.asarray(img)
+    plain = img.detach().cpu()
+    return (plain if plain.dtype in _KEPT_TYPES else plain.float()).numpy()
 
 
 def _check_nifti(extension: str, dtype: DtypeLike) -> None:

@@ -30,6 +30,8 @@ from monai_zsad.writers.records.scores import SaveScoresd
 __all__ = ["SaveResultsD", "SaveResultsDict", "SaveResultsd"]
 
 _RECORDS = (SaveFindingsd, SaveScoresd, SaveManifestd)
+# Voxels of a map that is written while figures are drawn. A larger one is written alone, as both take memory.
+_LARGEST_BESIDE = 1 << 26
 _TILE = 16
 _logger = logging.getLogger(__name__)
 
@@ -147,6 +149,8 @@ class SaveResultsd(CaseWriter):
         found: list[ResultWarning] = []
         with ThreadPoolExecutor(max_workers=1) as thread:
             mapped = thread.submit(first, data)
+            if data[key].numel() > _LARGEST_BESIDE:
+                mapped.result()
             for writer in others:
                 if isinstance(writer, _RECORDS) and not mapped.done():
                     mapped.result()  # the records name the map's file
@@ -179,7 +183,7 @@ def slice_by_slice(volume: NdarrayOrTensor) -> NdarrayOrTensor:
     """The same volume (C, X, Y, Z) on the CPU, with its memory in the order of NIfTI and of DICOM frames.
 
     All writers go through the map slice by slice. After ``Invertd``, the memory runs through the slices, so that each
-    slice costs as much as sixteen.
+    slice costs as much as sixteen. The argument gets the new memory: a large volume is not there twice.
 
     Args:
         volume: of any type.
@@ -203,4 +207,7 @@ def slice_by_slice(volume: NdarrayOrTensor) -> NdarrayOrTensor:
         for y in range(0, values.shape[1], _TILE):
             turned[:, y : y + _TILE, x : x + _TILE] = values[x : x + _TILE, y : y + _TILE].transpose(2, 1, 0)
     result = torch.from_numpy(turned).permute(2, 1, 0)[None]
+    if volume.dtype is result.dtype and volume.device == result.device and not volume.requires_grad:
+        volume.data = result
+        return volume
     return MetaTensor(result).copy_meta_from(volume) if isinstance(volume, MetaTensor) else result
