@@ -21,6 +21,9 @@ from monai_zsad.transforms._volume import as_volume, box_of, describe, require_f
 __all__ = ["BodyMask", "BodyMaskD", "BodyMaskDict", "BodyMaskd"]
 
 _MOST_WORKERS = 2
+_SLABS = 16
+# Comparisons are faster than a lookup of each voxel for a few parts.
+_MOST_COMPARED = 8
 _AIR_HU = -1024.0
 _THRESHOLD_SAMPLES = 20_000_000
 # Share of a photograph's largest value: brighter than the noise of a black surround.
@@ -168,13 +171,20 @@ class BodyMask(Transform):
         labels, count = ndimage.label(mask)
         if count < 2:
             return mask
-        sizes = np.bincount(labels.ravel())
+        # Slab by slab: numpy counts in int64, and the copy of a whole volume does not fit into the cache.
+        slabs = np.array_split(labels, min(_SLABS, len(labels)))
+        sizes = np.sum([np.bincount(slab.ravel(), minlength=count + 1) for slab in slabs], axis=0)
         sizes[0] = 0
-        keep = np.zeros(count + 1, dtype=bool)
-        keep[sizes.argmax()] = True
-        if not self.keep_largest:
-            keep |= sizes >= max(1, self.min_part * sizes.max())
-        return keep[labels]
+        least = max(1, self.min_part * sizes.max())
+        kept = [int(sizes.argmax())] if self.keep_largest else np.flatnonzero(sizes >= least).tolist()
+        if len(kept) > _MOST_COMPARED:
+            keep = np.zeros(count + 1, dtype=bool)
+            keep[kept] = True
+            return keep[labels]
+        mask = labels == kept[0]
+        for label in kept[1:]:
+            mask |= labels == label
+        return mask
 
 
 class BodyMaskd(MapTransform):
