@@ -238,6 +238,7 @@ def test_a_runtime_that_is_not_installed(runtime: str, package: str) -> None:
     assert importlib.util.find_spec(package) is not None
 
 
+@pytest.mark.slow
 def test_openvino_leaves_the_process_a_stack_for_its_signals(tmp_path: Path) -> None:
     """Networks come and go in any order; then a child ends, of which a signal tells, as at the end of every loader."""
     program = """
