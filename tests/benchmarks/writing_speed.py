@@ -26,7 +26,7 @@ from monai_zsad.writers import SaveCase
 from monai_zsad.writers.figures.drawing import grey_range, map_range
 from monai_zsad.writers.results import slice_by_slice
 
-LEAST_RATIOS = {"map": 1.4, "ranges of a figure": 4.0, "body mask": 0.9, "guided filter": 1.1}
+LEAST_RATIOS = {"map": 1.8, "ranges of a figure": 4.0, "body mask": 1.0, "guided filter": 1.1}
 
 
 def series(size: int, slices: int) -> tuple[MetaTensor, MetaTensor]:
