@@ -1,4 +1,4 @@
-"""Numbers of a DICOM header, as text (VR IS and DS) or binary: what is malformed, can be mended, or is a label."""
+"""Numbers of a DICOM header, as text (VR IS and DS) or binary: what is malformed, can be repaired, or is a label."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Mended", "mend_numbers", "numbers_of"]
+__all__ = ["RepairedNumbers", "repair_numbers", "numbers_of"]
 
 # Malformed, these are refused by the checks of reading; any other malformed number is a label, and decides nothing.
 _DECIDING = frozenset(
@@ -29,7 +29,7 @@ _DECIDING = frozenset(
 )
 # A corrected comma changes lengths, too; without a usable value, another element is used.
 _LENGTHS = frozenset({"ImagerPixelSpacing", "SliceThickness", "SpacingBetweenSlices"})
-# Series are split by these, so that the text is kept for the comparison even if it is no number.
+# Series are split by these, so that the text is kept for the comparison even if it is not a number.
 _COMPARED = frozenset(
     {
         "AcquisitionNumber",
@@ -50,7 +50,7 @@ _THOUSANDS = re.compile(rb" *[+-]?[1-9]\d{0,2},\d{3} *")
 
 
 @dataclass
-class Mended:
+class RepairedNumbers:
     """What was found in the numbers of a header.
 
     Attributes:
@@ -62,7 +62,7 @@ class Mended:
     bad: list[str] = field(default_factory=list)
 
 
-def mend_numbers(dataset: Any) -> Mended:
+def repair_numbers(dataset: Any) -> RepairedNumbers:
     r"""Make the numbers of a data set readable, in place, before pydicom converts them and raises.
 
     A decimal comma becomes a decimal point. A comma is never taken as a separator of values, and a rescale such as
@@ -71,10 +71,10 @@ def mend_numbers(dataset: Any) -> Mended:
     Binary numbers of another length than their type has are emptied, too.
 
     Args:
-        dataset: as read, before its elements are used. Functional groups of an enhanced file are mended, too.
+        dataset: as read, before its elements are used. Functional groups of an enhanced file are repaired, too.
 
     Returns:
-        What was mended, and what decides a value or a position and is not a number.
+        What was repaired, and what decides a value or a position and is not a number.
 
     Example:
         >>> from pydicom import Dataset
@@ -83,10 +83,10 @@ def mend_numbers(dataset: Any) -> Mended:
         >>> dataset, spacing, number = Dataset(), Tag("PixelSpacing"), Tag("SeriesNumber")
         >>> for tag, vr, value in ((spacing, "DS", b"0,5\\0,75"), (number, "IS", b"3A")):
         ...     dataset[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
-        >>> mend_numbers(dataset).commas, dataset.PixelSpacing, dataset.SeriesNumber
+        >>> repair_numbers(dataset).commas, dataset.PixelSpacing, dataset.SeriesNumber
         (['PixelSpacing'], [0.5, 0.75], None)
     """
-    found = Mended()
+    found = RepairedNumbers()
     for part in _parts(dataset):
         for raw in list(part.values()):
             # Most elements are texts. Values that pydicom has converted are well formed.
@@ -133,7 +133,7 @@ def _kind(element: Any) -> str:
         return ""
 
 
-def _mend_element(dataset: Any, raw: Any, found: Mended) -> None:
+def _mend_element(dataset: Any, raw: Any, found: RepairedNumbers) -> None:
     from pydicom.datadict import dictionary_VM, keyword_for_tag
 
     tag, value, kind = raw.tag, raw.value, _kind(raw)
@@ -158,7 +158,7 @@ def _mend_element(dataset: Any, raw: Any, found: Mended) -> None:
     _empty(dataset, tag, kind if text is None else "LO", keyword, found, text)
 
 
-def _empty(dataset: Any, tag: Any, kind: str, keyword: str, found: Mended, value: str | None = None) -> None:
+def _empty(dataset: Any, tag: Any, kind: str, keyword: str, found: RepairedNumbers, value: str | None = None) -> None:
     del dataset[tag]
     dataset.add_new(tag, kind, value)
     if keyword in _DECIDING:

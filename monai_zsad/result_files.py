@@ -89,7 +89,7 @@ STATUS_FOLDER = ".status"
 """Folder in the output folder with the status of each case, and with the claims while a run goes on."""
 
 INPUT_MARK = "input~"
-"""Begins the id of an input that is no case, in the tables of a run. No case id has this character."""
+"""Begins the id of an input that is not a case, in the tables of a run. No case id has this character."""
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.(?P<name>.+)", re.DOTALL)
 

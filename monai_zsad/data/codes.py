@@ -26,7 +26,7 @@ class Code:
     Attributes:
         kind: ``"refusal"``: the scan is not read; ``"acceptable"``: a refusal that becomes a warning by
             ``ScanReader(accept=...)``; ``"repairable"``: a refusal that becomes a repair by ``ScanReader(repair=...)``;
-            ``"warning"``: the scan is read, and the finding is recorded; ``"left-out"``: the input is no scan, and it
+            ``"warning"``: the scan is read, and the finding is recorded; ``"left-out"``: the input is not a scan and
             is left out of the run on purpose.
         meaning: what was found.
         remedy: what the user can do, where a check does not name a more specific remedy; empty for warnings.
@@ -68,7 +68,7 @@ CODES: dict[str, Code] = {
         "give the images that it was made from",
     ),
     "mask": Code("left-out", "a mask or a segmentation", "to screen it, give the path of the file itself"),
-    "picture": Code("left-out", "a 2D image beside scans", "to screen it, give the path of the file itself"),
+    "image-beside": Code("left-out", "a 2D image beside scans", "to screen it, give the path of the file itself"),
     "copy": Code("left-out", "a copy, in an archive, of a scan outside of it", "nothing is missing"),
     "earlier-results": Code("left-out", "a folder with results of an earlier run", "give the scans themselves"),
     # the file
@@ -180,11 +180,11 @@ CODES: dict[str, Code] = {
     "no-position": Code(
         "warning", "a 2D image without a position in space: lengths are in pixels, or in mm of the detector"
     ),
-    "nearly-grey": Code("warning", "a grey picture that was saved in colour, or has a tint, was read in grey"),
-    "coloured-marks": Code("warning", "a grey picture with few marks in colour was read in grey"),
+    "nearly-grey": Code("warning", "a grey image that was saved in colour, or has a tint, was read in grey"),
+    "coloured-marks": Code("warning", "a grey image with few marks in colour was read in grey"),
     "colour-converted": Code("warning", "the colours of a 2D image were converted to 8 bits of red, green and blue"),
     "transparent-border": Code("warning", "the transparent border of a 2D image was read as black"),
-    "further-pictures": Code("warning", "the first of several pictures in a JPEG file was read"),
+    "further-pictures": Code("warning", "the first of several images in a JPEG file was read"),
     "misnamed": Code("warning", "a file whose name does not fit its content was read by its content"),
     "values-rescaled": Code(
         "warning", "very large, very small or nearly equal values were scaled, because 32-bit numbers cannot hold them"

@@ -166,7 +166,7 @@ class Share:
         return True
 
     def inputs(self) -> list[StatusRow]:
-        """A row for each input that is no case, because it was left out or refused when the scans were found."""
+        """A row for each input that is not a case, because it was left out or refused when the scans were found."""
         return [
             StatusRow(
                 one.case,

@@ -111,7 +111,7 @@ def parse_windows(windows: WindowSpec, argument: str = "windows", keywords: Iter
 
 
 def check_window(window: WindowSpec) -> None:
-    """Refuse what is no value of the option ``window``.
+    """Refuse a value that the option ``window`` does not accept.
 
     Args:
         window: ``"auto"``, ``"percentile"``, or as for :func:`parse_windows`.

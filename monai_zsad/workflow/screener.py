@@ -56,7 +56,7 @@ class Screened:
         folder: folder of the results. Its ``index.html`` has links to all of them.
         cases: the cases of the run by name. With ``resume=True`` also the cases that were complete before.
         complete: whether every scan of this run has results, and no other input was refused.
-        inputs: what is no case, by its id: refused or left out when the scans were found. Each has a ``reason``.
+        inputs: what is not a case, by its id: refused or left out when the scans were found. Each has a ``reason``.
     """
 
     folder: Path

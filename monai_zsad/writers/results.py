@@ -114,7 +114,7 @@ class SaveResultsd(CaseWriter):
         common: dict[str, Any] = {"output_dir": output_dir}
         described: dict[str, Any] = {"keys": key, "output_dir": output_dir, "meta": meta}
         scanned: dict[str, Any] = {**described, "image_key": image_key}
-        # It refuses a type that is none.
+        # It refuses unknown types.
         saver = SaveCased(key, output_ext=output_ext, output_dtype=output_dtype, **common)
         is_integer = np.dtype("float32" if output_dtype is None else output_dtype).kind in "iu"
         stored = MAP_TYPES[1 if is_integer else 0]

@@ -64,7 +64,7 @@ def publish(output_dir: str | os.PathLike[str], rows: Sequence[StatusRow], keep_
     records = [row.summary() for row in rows]
     if keep_earlier:
         earlier = earlier_records(output_dir, {row.case for row in rows})
-        # An input that is no case has a row, unless a later run did not find it any more.
+        # An input that is not a case has a row, unless a later run did not find it any more.
         records = [*(one for one in earlier if not one["case"].startswith(INPUT_MARK)), *records]
     write_tables(output_dir, rows)
     write_summary(output_dir, records)
@@ -80,7 +80,7 @@ def earlier_records(output_dir: str | os.PathLike[str], replaced: set[str]) -> l
 
 
 def result_table(cases: Sequence[Mapping[str, Any]], output_dir: object = None) -> str:
-    """One line per case; the failed cases come last, with their reasons, and then the inputs that are no cases.
+    """One line per case; the failed cases come last, with their reasons, and then the inputs that are not cases.
 
     Example:
         >>> print(result_table([{"case": "anna", "status": "done", "volume_score": 0.5, "seconds": 1.2}]))

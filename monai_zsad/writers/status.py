@@ -29,15 +29,15 @@ __all__ = [
 
 STATES = ("done", "repaired", "refused", "failed", "left-out")
 """Done; done with warning codes (repaired); refused by a check of the input; failed for another reason; an input that
-is no scan and was left out on purpose."""
+is not a scan and was left out on purpose."""
 
 
 @dataclass(frozen=True)
 class StatusRow:
-    """The status of a case, or of an input that is no case: what was left out or refused when the scans were found.
+    """The status of a case, or of an input that is not a case: what was left out or refused when the scans were found.
 
     Attributes:
-        case: its id; of an input that is no case, it begins with :data:`~monai_zsad.result_files.INPUT_MARK`.
+        case: its id; of an input that is not a case, it begins with :data:`~monai_zsad.result_files.INPUT_MARK`.
         status: one of :data:`STATES`.
         codes: codes of warnings (:data:`monai_zsad.data.REPAIRS`), of the refusal (:data:`monai_zsad.data.REFUSALS`)
             or of what was left out (:data:`monai_zsad.data.LEFT_OUT`); ``"out-of-memory"`` and ``"worker-lost"`` for

@@ -36,7 +36,7 @@ def test_usable_left_out_and_refused(tmp_path: Path):
     assert (code, lines[-1]) == (1, "1 of 3 can be screened, 1 refused, 1 left out")
     refused = lines[lines.index(next(line for line in lines if "flat.nii" in line)) + 1]
     assert refused.startswith("   refused (not-3d): is 2-dimensional (8 x 9); give one 3D volume")
-    assert "   left out (picture): picture beside scans" in lines
+    assert "   left out (image-beside): image beside scans" in lines
 
 
 def test_nothing_that_can_be_screened(tmp_path: Path):

@@ -13,7 +13,7 @@ from monai_zsad.data.dicom.split_series import SliceIdentity, identity_of
 from monai_zsad.data.dicom.volume_keys import Value, file_values, volume_tags
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.dicom_log import drop_character_set_lines
-from monai_zsad.dicom_numbers import mend_numbers, numbers_of
+from monai_zsad.dicom_numbers import numbers_of, repair_numbers
 from monai_zsad.errors import InputError
 
 __all__ = ["Header", "is_broken", "read_header", "why_not_a_scan"]
@@ -84,7 +84,7 @@ def read_header(file: Path) -> Header | None:
         if ds is None:
             limit_deflated(file)
             ds = pydicom.dcmread(file, stop_before_pixels=True, force=force, specific_tags=_tags())
-            mend_numbers(ds)
+            repair_numbers(ds)
         kind = ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID")
         # Every object except a DICOMDIR has a series; otherwise the file was truncated within its header.
         if not ds.get("SeriesInstanceUID") and kind != _DIRECTORY:

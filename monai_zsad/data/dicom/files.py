@@ -13,7 +13,7 @@ from typing import Any
 from monai_zsad.data.codes import CODES, Repair, refusal
 from monai_zsad.data.scan import MAX_VOXELS, READ_ERRORS, first_line, most_unpacked
 from monai_zsad.dicom_log import drop_character_set_lines
-from monai_zsad.dicom_numbers import mend_numbers
+from monai_zsad.dicom_numbers import repair_numbers
 from monai_zsad.errors import InputError
 
 __all__ = [
@@ -64,7 +64,7 @@ def open_dicom(file: Path, max_voxels: int = MAX_VOXELS) -> tuple[Any, list[Repa
     """The header of a file; its pixels and other large elements are read on first use.
 
     Returns:
-        The data set, and a warning if its numbers were mended.
+        The data set, and a warning if its numbers were repaired.
 
     Raises:
         InputError: if the file is empty, damaged, not DICOM, or unpacks to more data than a scan can hold, or if a
@@ -152,14 +152,14 @@ def _read_marked_or_bare(file: Path, later: int | None) -> Any:
 
 
 def _mend(dataset: Any, file: Path) -> list[Repair]:
-    mended = mend_numbers(dataset)
-    if mended.bad:
-        keyword = mended.bad[0]
+    repaired = repair_numbers(dataset)
+    if repaired.bad:
+        keyword = repaired.bad[0]
         finding = f"its {keyword} does not hold numbers that can be read with certainty"
         raise refusal(file, _WRONG_NUMBERS.get(keyword, "damaged"), finding, "correct it, or export it again")
-    if not mended.commas:
+    if not repaired.commas:
         return []
-    keywords = ", ".join(sorted(set(mended.commas)))
+    keywords = ", ".join(sorted(set(repaired.commas)))
     return [Repair("decimal-commas", f"{keywords}: decimal commas were read as decimal points")]
 
 

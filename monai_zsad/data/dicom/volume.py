@@ -14,7 +14,7 @@ import numpy as np
 from monai_zsad.data.codes import Repair, refusal
 from monai_zsad.data.dicom.files import open_dicom, require_decoder
 from monai_zsad.data.dicom.headers import DicomFile, check_headers, check_length, frame_groups, is_multi_frame
-from monai_zsad.data.dicom.pixels import Frame, PixelFile, linear, mend_encoding, read_frames
+from monai_zsad.data.dicom.pixels import Frame, PixelFile, linear, read_frames, repair_encoding
 from monai_zsad.data.dicom.positions import arrange_frames, arrange_slices
 from monai_zsad.data.dicom.resampling import Stack, require_slices, resample_stack
 from monai_zsad.data.formats import one_slice
@@ -126,7 +126,7 @@ def _plan(files: Sequence[Path], where: Path, options: ReadOptions) -> _Plan:
         flat = len(files) == 1 and not is_multi_frame(first) and is_flat(modality, "ImagePositionPatient" in first)
         checked = [DicomFile(file, dataset, flat) for file, dataset, _ in opened]
         for file in checked:
-            for repair in mend_encoding(file.path, file.dataset):
+            for repair in repair_encoding(file.path, file.dataset):
                 repairs.setdefault(repair.code, repair)
         for repair in check_headers(checked, where, options):
             repairs.setdefault(repair.code, repair)

@@ -88,7 +88,7 @@ def look_into(
 
     A series or file that lies in an archive and also beside it is taken once, from beside it. A file that has the name
     and the values of a mask counts as a mask, unless the user gave the path of the file itself. 2D images are scans
-    only where there are no volumes. Other files, for example texts, are no input: they are only counted.
+    only where there are no volumes. Other files, for example texts, are not inputs: they are only counted.
 
     Args:
         root: folder or file; a DICOMDIR stands for its folder.
@@ -228,7 +228,7 @@ def _find_masks(contents: Contents, *, named: bool) -> None:
 def _leave_pictures(contents: Contents) -> None:
     if contents.volumes or contents.series:
         contents.left_out += [
-            LeftOut(contents.shown(file), "picture", "picture beside scans", source=file) for file in contents.images
+            LeftOut(contents.shown(file), "image-beside", "image beside scans", source=file) for file in contents.images
         ]
         contents.images = []
 

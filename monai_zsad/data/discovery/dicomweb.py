@@ -53,7 +53,7 @@ class Retrieved:
         folder: holds one folder per study, and in it one folder per series.
         files: of the complete series.
         failed: reasons why series could not be retrieved, by their paths on the server.
-        skipped: reasons why series were not retrieved, because they are no images, by their paths on the server.
+        skipped: reasons why series were not retrieved, because they are not images, by their paths on the server.
     """
 
     folder: Path

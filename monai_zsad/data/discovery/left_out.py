@@ -19,7 +19,7 @@ from monai_zsad.result_files import INPUT_MARK
 __all__ = ["FoundScans", "LeftOut", "broken_file", "no_scan_series", "search_mark", "unread_file", "with_ids"]
 
 SERIES_CODES = {"localizer": "localizer", "secondary capture": "capture", "": "other-object"}
-"""Codes of DICOM series that are no scans, by the reason; empty: every other reason."""
+"""Codes of DICOM series that are not scans, by the reason; empty: every other reason."""
 
 _LONGEST_LABEL = 80
 _DIRECTORY = "Media Storage Directory"
@@ -141,7 +141,7 @@ def _digest(text: str, salt: str) -> str:
 
 
 def no_scan_series(series: Series, path: Path) -> LeftOut | None:
-    """A DICOM series that is not a scan; None for a DICOMDIR, which is no input of its own."""
+    """A DICOM series that is not a scan; None for a DICOMDIR, which is not an input of its own."""
     reason = why_not_a_scan(series.header)
     if _DIRECTORY in reason:
         return None
@@ -174,5 +174,5 @@ def unread_file(file: Path, path: Path, has_scans: bool) -> LeftOut | None:
     if not remedy:
         return None
     if file.suffix.lower() in _PICTURES and has_scans:
-        return LeftOut(path, "picture", "picture beside scans", remedy)
+        return LeftOut(path, "image-beside", "image beside scans", remedy)
     return LeftOut(path, "unread-format", "has a format that is not read", remedy)

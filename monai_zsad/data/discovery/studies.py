@@ -124,7 +124,7 @@ def find_scans(
 
 
 def require_path(path: str | os.PathLike[str]) -> Path:
-    """The path of scans, which is no query.
+    """The path of scans, which is not a query.
 
     Raises:
         InputError: if it does not exist.
@@ -156,7 +156,7 @@ def _found(
 
 
 def _retrieved(result: Retrieved, query: str, series: str | int | None) -> FoundScans:
-    """Scans of a server, and its series that are no scans or could not be retrieved."""
+    """Scans of a server, and its series that are not scans or could not be retrieved."""
     left_out = [LeftOut(path, "other-object", reason) for path, reason in result.skipped.items()]
     left_out += [LeftOut(path, "server-failed", reason, "try again") for path, reason in result.failed.items()]
     scans: list[_Scan] = []

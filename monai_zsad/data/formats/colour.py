@@ -1,4 +1,4 @@
-"""Which pictures are grey scans, although they were saved in colour, and which show true colour."""
+"""Which images are grey scans, although they were saved in colour, and which show true colour."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLOCK, _COMPRESSION = 3, 24
 # of the blocks are in colour, and usually more than half.
 _MARKS = 0.2
 _ANY_MARK = 0.001
-# The surround of a picture is black or white in grey and in colour.
+# The surround of an image is black or white in grey and in colour.
 _BLACK, _WHITE, _LIMIT = 32, 232, 250
 # In slightly tinted slices after lossy compression, 95 % of the blocks lie within 10 levels of the mean colour of their
 # brightness; in tints without loss, 99 % of the pixels within 5. In photographs of eyes and faces, whose saturation is
@@ -28,7 +28,7 @@ _FEWEST_LEVELS, _MOST_PIXELS, _NO_TINT = 16, 1_000_000, 255.0
 
 
 def as_grey(image: Any) -> tuple[np.ndarray, list[Repair]] | None:
-    """The grey values of a picture, if it is a grey scan that was saved in colour.
+    """The grey values of an image, if it is a grey scan that was saved in colour.
 
     Grey scans are often stored as RGB. Their channels then differ a little after lossy compression or a reduction to a
     palette. Some have a tint, as of old film, or few marks in colour, such as an arrow. All these are read in grey,
@@ -55,12 +55,12 @@ def as_grey(image: Any) -> tuple[np.ndarray, list[Repair]] | None:
     marks = float((spread > _COMPRESSION).mean())
     grey = np.asarray(image.convert("L"))
     if marks <= _ANY_MARK:
-        finding = f"a grey picture that was saved in colour: its channels differ by up to {spread.max()} of 255 levels"
+        finding = f"a grey image that was saved in colour: its channels differ by up to {spread.max()} of 255 levels"
         return grey, [Repair("nearly-grey", f"{finding}; its brightness was read")]
     if _is_tinted(image):
-        return grey, [Repair("nearly-grey", "a grey picture with a tint; its brightness was read")]
+        return grey, [Repair("nearly-grey", "a grey image with a tint; its brightness was read")]
     if marks <= _MARKS:
-        finding = f"a grey picture with marks in colour, such as arrows or text, on {100 * marks:.1f} % of its area"
+        finding = f"a grey image with marks in colour, such as arrows or text, on {100 * marks:.1f} % of its area"
         return grey, [Repair("coloured-marks", f"{finding}; it was read in grey, and the map may show the marks")]
     return None
 
@@ -89,7 +89,7 @@ def _beside_tint(image: Any) -> tuple[np.ndarray, float]:
     """How far pixels are from the mean colour of their brightness, in levels, and the median of their saturation.
 
     The distance is that of black and white if neighbouring levels of brightness have different colours. In a palette of
-    few colours, each brightness has one colour too, but it is no tint.
+    few colours, each brightness has one colour too, but it is not a tint.
     """
     from PIL import Image
 

@@ -102,10 +102,10 @@ def _of_the_file(image: Any, path: Path) -> list[Repair]:
     if getattr(image, "n_frames", 1) > 1:
         if image.format != "MPO":
             raise refusal(path, "not-3d", "has several frames", "give each frame as a file of its own")
-        repairs.append(Repair("further-pictures", "the first of several pictures in a JPEG file was read"))
+        repairs.append(Repair("further-pictures", "the first of several images in a JPEG file was read"))
     # PIL reads 16 bits of a single channel, but only the upper 8 bits of several channels.
     if len(image.getbands()) > 1 and any("16" in str(part[3]) for part in image.tile):
-        repairs.append(Repair("colour-converted", "a picture with 16 bits per channel was read with 8 bits"))
+        repairs.append(Repair("colour-converted", "an image with 16 bits per channel was read with 8 bits"))
     return repairs
 
 
@@ -120,7 +120,7 @@ def _values(image: Any, path: Path, options: ReadOptions, repairs: list[Repair])
         cover = _cover(np.asarray(image.getchannel("A")), path, repairs)
         image = image.convert(image.mode.removesuffix("A"))
     elif len(image.getbands()) > 1 and image.mode != "RGB":
-        repairs.append(Repair("colour-converted", f"the colours of a picture in {image.mode} were converted to RGB"))
+        repairs.append(Repair("colour-converted", f"the colours of an image in {image.mode} were converted to RGB"))
         image = image.convert("RGB")
     if cover is not None:
         image = Image.composite(image, Image.new(image.mode, image.size), Image.fromarray(cover))
@@ -137,7 +137,7 @@ def _values(image: Any, path: Path, options: ReadOptions, repairs: list[Repair])
 
 
 def _cover(alpha: np.ndarray, path: Path, repairs: list[Repair]) -> np.ndarray | None:
-    """Opacity (0 to 255) by which a picture is laid over black; None if it is opaque everywhere."""
+    """Opacity (0 to 255) by which an image is laid over black; None if it is opaque everywhere."""
     from scipy import ndimage
 
     if alpha.min() >= _OPAQUE:
@@ -148,10 +148,10 @@ def _cover(alpha: np.ndarray, path: Path, repairs: list[Repair]) -> np.ndarray |
     rim = ndimage.binary_dilation(outside, iterations=_RIM) if outside.any() else outside
     inside = (alpha < _OPAQUE) & ~rim
     if inside.any():
-        finding = f"has {int(inside.sum())} transparent pixels inside of the picture"
+        finding = f"has {int(inside.sum())} transparent pixels inside of the image"
         raise refusal(path, "transparent", finding)
     share = 100 * float(outside.mean())
     repairs.append(
-        Repair("transparent-border", f"the transparent border, {share:.1f} % of the picture, was read as black")
+        Repair("transparent-border", f"the transparent border, {share:.1f} % of the image, was read as black")
     )
     return np.where(alpha >= _OPAQUE, 255, alpha).astype(np.uint8)

@@ -219,7 +219,7 @@ def _check_forms(file: VolumeFile, options: ReadOptions) -> list[Repair]:
         return [Repair("two-spaces", "sform (template) and qform (scanner) differ; the sform was used")]
     what = f"place its voxels up to {apart:.2f} mm apart" if same_hand else "disagree about left and right"
     if not np.isfinite(rotated).all():
-        what = "differ: its qform is no rotation"
+        what = "differ: its qform is not a rotation"
     return [options.refuse(path, "forms-disagree", f"its sform and qform {what}")]
 
 

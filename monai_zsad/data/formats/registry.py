@@ -215,10 +215,10 @@ def why_unread(path: Path) -> str:
     """What to do with a file that people take for a scan and that is not read.
 
     Args:
-        path: of a file that is no volume (:func:`is_volume`), no 2D image and no DICOM.
+        path: of a file that is not a volume (:func:`is_volume`), not a 2D image and not DICOM.
 
     Returns:
-        The remedy; empty for a file that is no scan.
+        The remedy; empty for a file that is not a scan.
     """
     name = without_packing(path.name).lower()
     if name.endswith(tuple(_DATA_OF)):

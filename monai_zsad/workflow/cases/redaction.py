@@ -23,7 +23,7 @@ from monai_zsad.writers import without_paths
 __all__ = ["hides_tracebacks", "is_redacting", "redact", "redact_cases", "redact_left_out", "redacted_search"]
 
 # A user chose the names of these files, as those of a NIfTI file.
-_CHOSEN = ("unread-format", "picture")
+_CHOSEN = ("unread-format", "image-beside")
 
 # These loggers write the path of a scan while it is read.
 _READING = ("monai_zsad.data.reader", "monai_zsad.data.dataset", "pydicom")

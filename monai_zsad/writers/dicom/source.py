@@ -14,7 +14,7 @@ import numpy as np
 from monai.data.utils import orientation_ras_lps
 
 from monai_zsad.dicom_log import drop_character_set_lines
-from monai_zsad.dicom_numbers import mend_numbers
+from monai_zsad.dicom_numbers import repair_numbers
 from monai_zsad.errors import OutputError
 from monai_zsad.writers.dicom.references import UnfitSourceError, check_references
 from monai_zsad.writers.dicom.texts import settle_texts
@@ -176,7 +176,7 @@ def _header(path: Path) -> Dataset:
     except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, NotImplementedError) as error:
         raise OutputError(f"{path}: the scan's file cannot be read again; keep it until the run ends") from error
     # As in reading: highdicom copies labels, and fails on a SeriesNumber such as 3A.
-    mend_numbers(header)
+    repair_numbers(header)
     for keyword in _NEEDED:
         if keyword not in header:
             setattr(header, keyword, None)

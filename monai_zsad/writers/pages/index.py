@@ -59,7 +59,7 @@ def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screen
 
     The cases are sorted by volume score, the most suspicious first; a click on a header sorts by that column. Links are
     relative and only to files that exist. The page loads no other files. If there is a ``status.csv`` or a
-    ``summary.json``, refused and failed cases are listed with their codes and reasons, and so are inputs that are no
+    ``summary.json``, refused and failed cases are listed with their codes and reasons, and so are inputs that are not
     cases: refused or left out when the scans were found. Findings that cannot be read are listed, too.
 
     Args:

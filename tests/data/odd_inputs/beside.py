@@ -53,13 +53,13 @@ def slicer_segmentation_beside(folder: Path) -> Odd:
     return beside(folder)
 
 
-@kind("left-out picture")
+@kind("left-out image-beside")
 def screenshot_beside(folder: Path) -> Odd:
     Image.new("L", (4, 4)).save(folder / "screenshot.png")
     return beside(folder)
 
 
-@kind("left-out picture")
+@kind("left-out image-beside")
 def photograph_beside(folder: Path) -> Odd:
     Image.new("RGB", (4, 4)).save(folder / "photograph.tif")
     return beside(folder)

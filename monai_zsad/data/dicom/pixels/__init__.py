@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from monai_zsad.data.dicom.pixels.decoding import Frame, PixelFile, linear, read_frames
-from monai_zsad.data.dicom.pixels.fragments import mend_encoding, split_frames
+from monai_zsad.data.dicom.pixels.fragments import repair_encoding, split_frames
 
-__all__ = ["Frame", "PixelFile", "linear", "mend_encoding", "read_frames", "split_frames"]
+__all__ = ["Frame", "PixelFile", "linear", "repair_encoding", "read_frames", "split_frames"]

@@ -10,7 +10,7 @@ from typing import Any
 from monai_zsad.data.codes import Repair
 from monai_zsad.data.dicom.files import pixel_element
 
-__all__ = ["mend_encoding", "split_frames"]
+__all__ = ["repair_encoding", "split_frames"]
 
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _UNDEFINED_LENGTH = b"\xff\xff\xff\xff"
@@ -63,7 +63,7 @@ def split_frames(data: bytes, count: int) -> list[bytes]:
     return frames
 
 
-def mend_encoding(file: Path, dataset: Any) -> list[Repair]:
+def repair_encoding(file: Path, dataset: Any) -> list[Repair]:
     """Find the pixels of a file that are complete, but not encoded as its header states.
 
     Args:
