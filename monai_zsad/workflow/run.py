@@ -139,12 +139,16 @@ class ScreeningRun:
             model = models[str(record.get("modality") or "")]
             return is_complete(self.folder, record["case"], fingerprint(model, settings, record["image"]))
 
-        done = {str(record["case"]) for record in records if complete(record)}
+        whole = {str(record["case"]) for record in records if complete(record)}
+        # Of a run that was killed between the last file of a case and its row. Without a row, no table would show it.
+        unlisted = {case for case in whole if self._has_no_row(case)}
+        done = whole - unlisted
         for case in done:
             if not self.share.claims.is_held(case):
                 clean_case(self.folder, case)
         remaining = [record for record in records if str(record["case"]) not in done]
-        other = [str(record["case"]) for record in remaining if not verify_manifest(self.folder, record["case"])]
+        others = [case for case in (str(record["case"]) for record in remaining) if case not in unlisted]
+        other = [case for case in others if not verify_manifest(self.folder, case)]
         if other and not self.settings.overwrite:
             raise OutputError(
                 f"{self.folder} holds results of {other[0]} that were made with another model, other settings or from "
@@ -152,6 +156,9 @@ class ScreeningRun:
             )
         _logger.info("%d cases are complete already, %d remain", len(done), len(remaining))
         return remaining, done
+
+    def _has_no_row(self, case: str) -> bool:
+        return read_row(self.folder, case) is None and not self.share.claims.is_held(case)
 
     def evaluate(self, evaluator: Any) -> None:
         """Run the evaluator over the cases that this process gets, and write the tables of the run.

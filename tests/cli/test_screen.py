@@ -128,6 +128,11 @@ def test_nothing_is_replaced_and_resume_does_what_is_missing(scans: Path, result
     assert screen(scans / "anna.nii.gz", results, "--threshold", "0.1", "--resume") == 0
     summary = json.loads((results / "summary.json").read_text())
     assert len(summary["cases"]) == 3
+    # As after a kill between the last file of a case and its row.
+    (results / ".status" / "anna.json").unlink()
+    assert screen(scans, results, "--threshold", "0.1", "--resume") == 1
+    assert {row.case: row.status for row in read_rows(results)} == {"anna": "done", "ben": "done", "dora": "refused"}
+    assert all(path.read_bytes() == content for path, (_, content) in before.items())
 
 
 def test_limit_profile_and_retry(scans: Path, tmp_path: Path) -> None:
