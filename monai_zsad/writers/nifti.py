@@ -99,7 +99,7 @@ def _needs_scale(values: np.ndarray, dtype: np.dtype) -> bool:
 class _Compressed(io.RawIOBase):
     """A gzip stream without name and time, so that equal volumes give equal files.
 
-    nibabel's own stream is three times as slow for a map of floats. Their last bits are noise: a search for repetitions
+    nibabel's own stream is more than twice as slow for a map of floats. Their last bits are noise: a search for repetitions
     takes most of the time, and makes the file less than 0.1 % smaller.
     """
 
