@@ -99,8 +99,8 @@ def _needs_scale(values: np.ndarray, dtype: np.dtype) -> bool:
 class _Compressed(io.RawIOBase):
     """A gzip stream without name and time, so that equal volumes give equal files.
 
-    nibabel's own stream is more than twice as slow for a map of floats. Their last bits are noise: a search for repetitions
-    takes most of the time, and makes the file less than 0.1 % smaller.
+    nibabel's own stream takes more than twice as long for a map of floats. Their last bits are noise: a search for
+    repetitions takes most of the time, and makes the file less than 0.1 % smaller.
     """
 
     def __init__(self, file: IO[bytes], dtype: np.dtype) -> None:
