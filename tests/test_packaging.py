@@ -24,7 +24,7 @@ VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 # Files that lie in the tree of a developer and must not be distributed.
 JUNK = (
     "bundles/crane/models/model.pt",
-    "bundles/crane/eval/anna/anna_scores.json",
+    "bundles/crane/eval/anna/scores.json",
     "bundles/tiny_screening/trained/model.pt",
     "monai_zsad/prompts/__pycache__/library.cpython-310.pyc",
     "tests/__pycache__/parity.cpython-310.pyc",
@@ -102,6 +102,8 @@ def test_wheel_holds_nothing_else(wheel: Path):
 
 def test_wheel_of_the_sdist_is_that_of_the_tree(wheel: Path, unpacked: Path, tmp_path: Path):
     for name in ("tests/test_packaging.py", "notebooks/01_quick_start.py", "Makefile", "CHANGELOG.md", ".ci/run"):
+        assert (unpacked / name).is_file()
+    for name in ("Dockerfile", ".dockerignore", "CITATION.cff", "mkdocs.yml", ".github/workflows/test.yml"):
         assert (unpacked / name).is_file()
     assert not [path for path in unpacked.rglob("*") if path.name == "__pycache__"]
     tree = tmp_path / "tree"
@@ -198,7 +200,7 @@ def test_screens_anywhere(installed: Path, tmp_path: Path, options: Sequence[str
         assert str(installed.parents[1].resolve() / "lib") in printed
     else:
         assert "1 done, 0 failed" in printed
-        assert (tmp_path / "out" / "anna" / "anna_anomaly.nii.gz").is_file()
+        assert (tmp_path / "out" / "anna" / "anomaly.nii.gz").is_file()
 
 
 @pytest.mark.slow
@@ -213,5 +215,5 @@ def test_monai_runs_an_installed_bundle_and_a_copy(installed: Path, tmp_path: Pa
         words = ["--config_file", f"{folder}/configs/inference.yaml", "--bundle_root", folder]
         words += ["--dataset_dir", str(scan), "--output_dir", f"out{number}", "--image_size", "64"]
         run(installed, "-m", "monai.bundle", "run", *words, cwd=tmp_path, OMP_NUM_THREADS="1")
-        maps.append((tmp_path / f"out{number}" / "anna" / "anna_anomaly.nii.gz").read_bytes())
+        maps.append((tmp_path / f"out{number}" / "anna" / "anomaly.nii.gz").read_bytes())
     assert maps[0] == maps[1]
