@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from monai_zsad.errors import ConfigurationError
+from monai_zsad.errors import ConfigurationError, did_you_mean
 
 __all__ = ["Activation", "build_empty_clip", "clip_configuration"]
 
@@ -25,17 +25,13 @@ def clip_configuration(architecture: str | Mapping[str, Any]) -> dict[str, Any]:
         ConfigurationError: if the architecture is unknown or is not a plain ViT CLIP.
     """
     if isinstance(architecture, str):
-        import difflib
-
         import open_clip
 
         config = open_clip.get_model_config(architecture)
         if config is None:
-            near = difflib.get_close_matches(architecture, open_clip.list_models(), n=3)
-            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            hint = did_you_mean(architecture, open_clip.list_models(), listed=False)
             raise ConfigurationError(
-                f"architecture={architecture!r} is unknown to open_clip: use one of "
-                f"open_clip.list_models() such as ViT-L-14-336{hint}"
+                f"architecture={architecture!r} is unknown to open_clip; {hint or 'give one such as ViT-L-14-336'}"
             )
     else:
         config = dict(architecture)

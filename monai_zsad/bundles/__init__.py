@@ -14,7 +14,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.errors import ConfigurationError, OutputError, did_you_mean
 
 __all__ = ["copy", "names", "path"]
 
@@ -66,8 +66,8 @@ def path(name: str) -> Path:
     """
     folders = _folders()
     if name not in folders:
-        known = f"choose {', '.join(folders)}" if folders else "none came with this installation: install it again"
-        raise ConfigurationError(f"there is no bundle {name!r}: {known}")
+        remedy = did_you_mean(name, folders) or "none came with this installation: install it again"
+        raise ConfigurationError(f"there is no bundle {name!r}; {remedy}")
     return folders[name]
 
 

@@ -5,7 +5,6 @@ They are stated in ``protocols.yaml`` only.
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from monai_zsad.data.benchmarks import get_benchmark
-from monai_zsad.errors import ConfigurationError
+from monai_zsad.errors import ConfigurationError, did_you_mean
 from monai_zsad.prompts import PromptEnsemble
 
 __all__ = ["Protocol", "choose_protocol", "class_prompts", "known_protocols"]
@@ -131,12 +130,8 @@ def choose_protocol(name: str, method: str, benchmark: str) -> Protocol:
         for one in fitting:
             if one.name == name:
                 return one
-        near = difflib.get_close_matches(name, [one.name for one in fitting], n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        raise ConfigurationError(
-            f"protocol={name!r} is none of {method} for {entry.title}{hint} Choose auto or "
-            f"{', '.join(one.name for one in fitting)}"
-        )
+        hint = did_you_mean(name, ["auto", *(one.name for one in fitting)])
+        raise ConfigurationError(f"protocol={name!r} is none of {method} for {entry.title}; {hint}")
     for one in fitting:
         if entry.name in one.benchmarks or domain in one.domains:
             return one

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_zsad.errors import ConfigurationError
+from monai_zsad.errors import ConfigurationError, did_you_mean
 from monai_zsad.prompts.learned import learned_prompt_texts
 from monai_zsad.prompts.library import ANY, Anatomy, Modality, State, anatomies, find, modalities, set_files, states
-from monai_zsad.prompts.reading import as_flag, as_text, as_texts, check_keys, check_places, did_you_mean, read_yaml
+from monai_zsad.prompts.reading import as_flag, as_text, as_texts, check_keys, check_places, read_yaml
 from monai_zsad.prompts.wording import fill, places
 
 __all__ = ["FINDINGS", "SIGNS", "Definition", "definition_of", "set_names"]
@@ -75,7 +75,7 @@ class Definition:
             normal, abnormal = learned_prompt_texts()
             return cls(name, _LEARNED[name], normal=(normal,), abnormal=(abnormal,))
         if name not in set_files():
-            hint = did_you_mean(str(name), set_names())
+            hint = did_you_mean(name, set_names())
             raise ConfigurationError(
                 f"the prompt set {name!r} is unknown; {hint}. Your own set is a file ending in .yaml"
             )
@@ -128,7 +128,7 @@ class Definition:
         return find(
             states(),
             key,
-            f"{self.source}: states",
+            f"{self.source}: state",
             f"{FINDINGS} stands for all findings that fit, {SIGNS} for the signs of the modality",
         )
 
@@ -164,10 +164,8 @@ class Definition:
             definition = dataclasses.replace(definition, name=as_text(name, "name"))
         definition._check()
         definition._refuse_unused(anatomy, modality)
-        part = find(anatomies(), ANY if anatomy is None else anatomy, "anatomy", "Any other is given as name=...")
-        made = find(
-            modalities(), ANY if modality is None else modality, "modality", "Any other is given by images: in a file"
-        )
+        part = find(anatomies(), ANY if anatomy is None else anatomy, "anatomy", "For any other, leave it out")
+        made = find(modalities(), ANY if modality is None else modality, "modality", "For any other, leave it out")
         if not made.suits(part):
             logger.warning(
                 "modality %r is meant for %s, not for %r: check the sentences before you use them",
@@ -187,7 +185,7 @@ class Definition:
             if value is not None and not used:
                 own = argument == "modality" and self.images
                 reason = "has its own images" if own else "has no place for it"
-                raise ConfigurationError(f"{argument}={value!r}: {self.source} {reason}; {remedy}")
+                raise ConfigurationError(f"{argument} {value!r}: {self.source} {reason}; {remedy}")
 
     def _put(self, anatomy: Anatomy, modality: Modality) -> dict[str, Any]:
         words = {"anatomy": anatomy.noun, "examination": modality.examination(anatomy)}

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from monai_zsad.errors import ConfigurationError
-from monai_zsad.prompts.reading import as_text, as_texts, check_keys, check_places, did_you_mean, read_yaml
+from monai_zsad.errors import ConfigurationError, did_you_mean
+from monai_zsad.prompts.reading import as_text, as_texts, check_keys, check_places, read_yaml
 from monai_zsad.prompts.wording import fill
 
 __all__ = ["ANY", "Anatomy", "Modality", "State", "anatomies", "find", "modalities", "set_files", "states"]
@@ -189,13 +189,27 @@ def find(entries: Mapping[str, _Entry], name: str, argument: str, remedy: str) -
         'xray'
     """
     if not isinstance(name, str):
-        raise ConfigurationError(f"{argument}={name!r}: give a text, one of {', '.join(entries)}")
-    known = {_plain(key): entry for key, entry in entries.items()}
+        raise ConfigurationError(f"{argument} {name!r}: give a text, one of {', '.join(entries)}")
+    if (found := _found(entries, name)) is not None:
+        return found
+    others: list[tuple[Mapping[str, Any], str, str]]
+    others = [(anatomies(), "an", "anatomy"), (modalities(), "a", "modality"), (states(), "a", "state")]
+    for other, article, kind in others:
+        if other is not entries and _found(other, name) is not None:
+            raise ConfigurationError(f"{argument} {name!r}: this is {article} {kind}; give it as {kind}")
+    hint = did_you_mean(name, entries, also=[alias for entry in entries.values() for alias in _aliases(entry)])
+    raise ConfigurationError(f"{argument} {name!r} is unknown; {hint}. {remedy}")
+
+
+def _found(entries: Mapping[str, _Entry], name: str) -> _Entry | None:
+    named = {_plain(key): entry for key, entry in entries.items()}
     for entry in entries.values():
-        known |= {_plain(alias): entry for alias in getattr(entry, "aliases", ())}
-    if (plain := _plain(name)) in known:
-        return known[plain]
-    raise ConfigurationError(f"{argument}={name!r} is unknown; {did_you_mean(name, tuple(entries))}. {remedy}")
+        named |= {_plain(alias): entry for alias in _aliases(entry)}
+    return named.get(_plain(name))
+
+
+def _aliases(entry: Anatomy | Modality | State) -> tuple[str, ...]:
+    return getattr(entry, "aliases", ())
 
 
 def _plain(name: str) -> str:
@@ -219,5 +233,5 @@ def _known(entry: Mapping[str, Any], key: str, where: str, library: Mapping[str,
     found = _list(entry, key, where)
     for name in found:
         if name not in library:
-            raise ConfigurationError(f"{where}.{key}: {name!r} is unknown; {did_you_mean(name, tuple(library))}")
+            raise ConfigurationError(f"{where}.{key}: {name!r} is unknown; {did_you_mean(name, library)}")
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from monai_zsad.errors import ConfigurationError
+from monai_zsad.errors import ConfigurationError, did_you_mean
 from monai_zsad.prompts.wording import fill, places
 
-__all__ = ["as_flag", "as_text", "as_texts", "check_keys", "check_places", "closest", "did_you_mean", "read_yaml"]
+__all__ = ["as_flag", "as_text", "as_texts", "check_keys", "check_places", "read_yaml"]
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -54,25 +53,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def closest(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three of ``known`` that ``name`` may have meant."""
-    names = list(known)
-    begun = [candidate for candidate in names if name and candidate.startswith(name.lower())]
-    return list(dict.fromkeys(begun + difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)))[:3]
-
-
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """Hint for an error about an unknown name: similar names, then all names."""
-    near = closest(name, known)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"{hint}Known are {', '.join(known)}"
-
-
 def check_keys(content: Mapping[Any, Any], known: Collection[str], where: str) -> None:
     """Refuse keys that are not in ``known``."""
     for key in content:
         if key not in known:
-            raise ConfigurationError(f"{where}: unknown key {key!r}; {did_you_mean(str(key), known)}")
+            raise ConfigurationError(f"{where}: unknown key {key!r}; {did_you_mean(key, known)}")
 
 
 def as_text(value: object, where: str) -> str:

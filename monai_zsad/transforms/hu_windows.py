@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from types import MappingProxyType
 from typing import NamedTuple
 
-from monai_zsad.errors import ConfigurationError
+from monai_zsad.errors import ConfigurationError, did_you_mean
 
 __all__ = ["CT_WINDOWS", "WINDOW_KEYWORDS", "HUWindow", "WindowSpec", "check_window", "parse_windows"]
 
@@ -59,12 +58,9 @@ def _one_window(spec: object, argument: str, keywords: Iterable[str]) -> HUWindo
         name = spec.strip().lower().replace(" ", "_").replace("-", "_")
         if name in CT_WINDOWS:
             return HUWindow(*CT_WINDOWS[name], name=name)
-        known = [*keywords, *CT_WINDOWS]
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigurationError(
-            f"{argument}={spec!r} is not a known CT window.{hint} Known are {', '.join(known)}; any other window is "
-            "given as [level, width] in HU."
+            f"{argument}={spec!r} is not a known CT window; {did_you_mean(name, [*keywords, *CT_WINDOWS])}. Give any "
+            "other window as [level, width] in HU."
         )
     if isinstance(spec, (list, tuple)) and len(spec) == 2 and all(_is_number(value) for value in spec):
         level, width = float(spec[0]), float(spec[1])

@@ -46,27 +46,34 @@ def test_the_check_can_fail(scan: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--bundle", "tiny_sceening"], "Did you mean tiny_screening?"),
-        (["--set", "windw=brain"], "did you mean --window"),
-        (["--weights", "clpi=seed:0"], "--weights#clpi is not an option"),
+        (["--bundle", "tiny_sceening"], "did you mean tiny_screening?"),
+        (["--set", "windw=brain"], "did you mean window?"),
+        (["--set", "threshold=0.4"], "give candidate_threshold, or --threshold of `screen`"),
+        (["--weights", "clpi=seed:0"], "there is no part clpi; known are model"),
         (["--weights", "model=gone.pt"], "the weights file gone.pt does not exist"),
         (["--weights", "model=nothing"], "weights 'nothing' are unknown"),
         (["--plane", "sagital"], "plane='sagital' cannot be used"),
         (["--window", "brian"], "window='brian' is not a known CT window"),
         (["--window", "[40, -80]"], "window=[40, -80]"),
         (["--dicom", "seg,pdf"], "dicom=['seg', 'pdf'] cannot be used"),
-        (["--repair", "missing-slice"], "Did you mean missing-slices?"),
+        (["--repair", "missing-slice"], "did you mean missing-slices?"),
         (["--set", "accept=gap"], "accept='gap' cannot be used"),
         (["--set", "batch_size=0"], "batch_size=0 cannot be used"),
         (["--set", "precision=half"], "precision='half' cannot be used"),
         (["--device", "gpu"], "device='gpu' is not a device"),
         (["--device", "cuda:1"], "device='cuda:1' is not on this machine (CUDA_VISIBLE_DEVICES hides its GPUs)"),
         (["--runtime", "onnx", "--device", "cuda"], "runtime='onnx' computes on the CPU, but device is cuda"),
-        (["--prompts", "medicl"], "the prompt set 'medicl' is unknown"),
+        (["--prompts", "medicl"], "the prompt set 'medicl' is unknown; did you mean medical"),
         (["--prompts", "gone.yaml"], "gone.yaml"),
-        (["--anatomy", "brian"], "brian"),
-        (["--modality", "FLARE"], "FLARE"),
-        (["--state", "hemorhage"], "hemorhage"),
+        (["--anatomy", "brian"], "anatomy 'brian' is unknown; did you mean brain"),
+        (["--anatomy", "FLAIR"], "anatomy 'FLAIR': this is a modality; give it as modality"),
+        (["--modality", "Brain"], "modality 'Brain': this is an anatomy; give it as anatomy"),
+        (["--state", "flair"], "state 'flair': this is a modality"),
+        (["--bundle", "crane", "--anatomy", "brain"], "--anatomy: crane takes none, because its prompts are learned; "),
+        (["--bundle", "crane", "--anatomy", "brain"], "bundles that take it: aaclip, anoclip, tiny_screening"),
+        (["--bundle", "aaclip", "--state", "edema"], "--state is not an option of aaclip; bundles that take it: tiny"),
+        (["--modality", "FLARE"], "modality 'FLARE' is unknown; did you mean flair"),
+        (["--state", "hemorhage"], "state 'hemorhage' is unknown; did you mean hemorrhage"),
         (["--calibration", "gone.json"], "gone.json: cannot be read"),
     ],
 )
@@ -90,7 +97,7 @@ def missing(folder: Path) -> tuple[Path, Path, str]:
 
 def results_of_the_case(folder: Path) -> tuple[Path, Path, str]:
     (folder / "out" / "anna").mkdir(parents=True)
-    (folder / "out" / "anna" / "anna_scores.json").touch()
+    (folder / "out" / "anna" / "scores.json").touch()
     return folder / "anna.nii.gz", folder / "out", "already holds results of anna"
 
 

@@ -136,8 +136,8 @@ def test_files(comparison: Comparison, tmp_path: Path) -> None:
     files = comparison.save(tmp_path, 2)
     numbers = comparison.chosen(2)
     assert [file.name for file in files] == [
-        *(f"anna_comparison_{number:03d}.png" for number in numbers),
-        "anna_comparison.json",
+        *(f"comparison_{number:03d}.png" for number in numbers),
+        "comparison.json",
     ]
     assert imread(files[0]).shape[1] > 4 * imread(files[0]).shape[0] * 0.5
     report = json.loads(files[-1].read_text(encoding="utf-8"))
@@ -151,9 +151,9 @@ def test_files(comparison: Comparison, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="already holds a comparison of anna: add --overwrite"):
         comparison.save(tmp_path, 1)
     assert sorted(file.name for file in (tmp_path / "anna").iterdir()) == before
-    (tmp_path / "anna" / "anna_scores.json").write_text("{}")
+    (tmp_path / "anna" / "scores.json").write_text("{}")
     kept = [file.name for file in comparison.save(tmp_path, 1, overwrite=True)]
-    assert sorted(file.name for file in (tmp_path / "anna").iterdir()) == sorted([*kept, "anna_scores.json"])
+    assert sorted(file.name for file in (tmp_path / "anna").iterdir()) == sorted([*kept, "scores.json"])
 
 
 def test_table(comparison: Comparison) -> None:
@@ -251,7 +251,7 @@ def exit_code(*words: str) -> int | str | None:
     ("more", "code", "message"),
     [
         (["--slice", "400"], 1, "slice 400 is not in the scan"),
-        (["--bundle", "nowhere"], 1, "nowhere is not a bundle"),
+        (["--bundle", "nowhere"], 1, "bundle nowhere: "),
         (["--bundle", str(BUNDLES["crane"])], 1, "use NAME="),
         (["--bundle", f"a:b={BUNDLES['crane']}"], 1, "give NAME=FOLDER"),
         (["--set", "windo=brain"], 1, "did you mean window"),
@@ -272,7 +272,7 @@ def test_command_refuses(
 
 
 def test_command_overwrites_nothing_unasked(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    old = tmp_path / "anna" / "anna_comparison.json"
+    old = tmp_path / "anna" / "comparison.json"
     old.parent.mkdir()
     old.write_text("{}")
     assert exit_code(*arguments(scan, tmp_path)) == 1

@@ -170,7 +170,7 @@ def without(*keys: str) -> dict[str, Any]:
             "abnormal: the sentence 'a CT scan of an X left kidney' occurs twice",
         ),
         ({**CONTENT, "adapt_articles": "no"}, "adapt_articles is 'no' (str): give true or false"),
-        ({**CONTENT, "states": ["hemorrage"]}, "states='hemorrage' is unknown; did you mean hemorrhage"),
+        ({**CONTENT, "states": ["hemorrage"]}, "state 'hemorrage' is unknown; did you mean hemorrhage"),
         ({"like": "medcal"}, "the prompt set 'medcal' is unknown; did you mean medical"),
         ({"like": "medical", "states": ["findings"]}, "no finding is known for anatomy 'any' and modality 'any'"),
         ({"like": "crane", "name": "scan"}, "has no placeholder {}, but needs exactly one for the name 'scan'"),
@@ -199,7 +199,7 @@ def test_a_file_builds_on_a_set(tmp_path: Path):
     ensemble = PromptEnsemble.from_yaml(path, anatomy="heart")
     assert ensemble.abnormal[0] == "a SPECT scan of the abnormal heart"
     assert "a SPECT scan of the heart with a mass" in ensemble.abnormal
-    with pytest.raises(ConfigurationError, match=r"modality='ct': .*my\.yaml has its own images"):
+    with pytest.raises(ConfigurationError, match=r"modality 'ct': .*my\.yaml has its own images"):
         PromptEnsemble.from_yaml(path, modality="ct", states=["organ"])
     # The findings still follow the modality.
     assert "{} with a hypoechoic lesion" in PromptEnsemble.from_yaml(path, modality="us").abnormal_states
@@ -235,10 +235,10 @@ def test_states_are_chosen():
     ("name", "arguments", "message"),
     [
         ("crane", {"name": "scan"}, "name='scan': the sentences of crane have no place for a name"),
-        ("crane", {"anatomy": "brain"}, "anatomy='brain': crane has no place for it"),
-        ("aaclip", {"modality": "ct"}, "modality='ct': aaclip has no place for it; put the word into name"),
-        ("anoclip_object", {"modality": "ct"}, "modality='ct': anoclip_object has its own images"),
-        ("medical", {"anatomy": "hart"}, "anatomy='hart' is unknown; did you mean heart"),
+        ("crane", {"anatomy": "brain"}, "anatomy 'brain': crane has no place for it"),
+        ("aaclip", {"modality": "ct"}, "modality 'ct': aaclip has no place for it; put the word into name"),
+        ("anoclip_object", {"modality": "ct"}, "modality 'ct': anoclip_object has its own images"),
+        ("medical", {"anatomy": "hart"}, "anatomy 'hart' is unknown; did you mean heart"),
         ("medical", {"name": " "}, "name is empty"),
         ("anoclip", {}, "the prompt set 'anoclip' is unknown; did you mean anoclip_"),
     ],

@@ -51,9 +51,9 @@ def test_modalities_by_their_usual_names(name: str, key: str):
 
 
 def test_unknown_names_get_a_hint():
-    with pytest.raises(ConfigurationError, match=r"anatomy='panceras' is unknown; did you mean pancreas.*Do this"):
+    with pytest.raises(ConfigurationError, match=r"anatomy 'panceras' is unknown; did you mean pancreas.*Do this"):
         find(anatomies(), "panceras", "anatomy", "Do this")
-    with pytest.raises(ConfigurationError, match="anatomy=3: give a text"):
+    with pytest.raises(ConfigurationError, match="anatomy 3: give a text"):
         find(anatomies(), 3, "anatomy", "")  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.prompts.reading import as_flag, as_text, as_texts, check_keys, check_places, did_you_mean, read_yaml
+from monai_zsad.prompts.reading import as_flag, as_text, as_texts, check_keys, check_places, read_yaml
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,6 @@ def test_unknown_keys_get_a_hint():
         check_keys({"tempaltes": []}, ("normal", "templates"), "my")
     with pytest.raises(ConfigurationError, match="unknown key True"):
         check_keys({True: []}, ("normal",), "my")
-    assert did_you_mean("zzz", ("a", "b")) == "Known are a, b"
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,13 @@ bundle, but neither the licence nor the activation and the normalisation that a 
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
-from monai_zsad.errors import ConfigurationError, WeightsError
+from monai_zsad.errors import ConfigurationError, WeightsError, did_you_mean
 
 if TYPE_CHECKING:
     from monai_zsad.backbones.architectures import Activation
@@ -146,12 +145,9 @@ def get_entry(name: str) -> WeightsEntry:
         if config := open_clip.get_pretrained_cfg(architecture, tag):
             return _from_open_clip(architecture, tag.lower().replace("-", "_"), config)
         candidates += open_clip.list_pretrained(as_str=True)
-    folded = {candidate.casefold(): candidate for candidate in candidates}
-    near = [match for match in folded if match.startswith(name.casefold())]
-    near += difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
-    near = [folded[match] for match in dict.fromkeys(near)][:3]
+    hint = did_you_mean(name, candidates, listed=False)
     raise WeightsError(
-        f"weights {name!r} are unknown{'; did you mean ' + ' or '.join(near) + '?' if near else '.'} "
+        f"weights {name!r} are unknown{f'; {hint}' if hint else '.'} "
         "`python -m monai_zsad weights list` prints the names, any ARCHITECTURE:TAG of open_clip's plain ViTs works "
         "too, and a file is given by its path"
     )

@@ -6,14 +6,13 @@ These facts stand in ``benchmarks.yaml``; unknown facts are ``null`` there. MONA
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Literal
 
-from monai_zsad.errors import ConfigurationError
+from monai_zsad.errors import ConfigurationError, did_you_mean
 
 __all__ = ["Benchmark", "get_benchmark", "known_benchmarks"]
 
@@ -113,9 +112,7 @@ def get_benchmark(name: str) -> Benchmark:
     for key, entry in known.items():
         if wanted in (_plain(key), _plain(entry.title)):
             return entry
-    near = difflib.get_close_matches(wanted, list(known), n=1)
-    hint = f"; did you mean {near[0]}?" if near else "."
-    raise ConfigurationError(f"{name!r} is not a known data set{hint} Known are {', '.join(known)}")
+    raise ConfigurationError(f"{name!r} is not a known data set; {did_you_mean(wanted, known)}")
 
 
 def _plain(name: str) -> str:

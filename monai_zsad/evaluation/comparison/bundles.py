@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai_zsad.data import find_scans, find_user_error
-from monai_zsad.errors import ConfigurationError, InputError, WeightsError
+from monai_zsad.errors import ConfigurationError, InputError, WeightsError, did_you_mean
 from monai_zsad.evaluation.comparison.methods import Comparison, compare_methods
 from monai_zsad.networks import ZeroShotNetwork, check_runtime
 from monai_zsad.networks.shared import same_vision
@@ -148,8 +147,7 @@ class ComparedBundles:
         having = [name for name in names if key.split("#")[0] in used[name] and key in self._parsers[name]]
         if not having:
             known = sorted(set().union(*used.values(), *(self._parts(name) for name in names)))
-            near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else "see configs/inference.yaml"
+            hint = did_you_mean(key, known, listed=False) or "see configs/inference.yaml"
             raise ConfigurationError(f"{key} is no option of {', '.join(names)} that a comparison uses: {hint}")
         for name in having:
             self._parsers[name][key] = value

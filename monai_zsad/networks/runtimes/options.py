@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import difflib
 import functools
 import importlib.util
 import os
@@ -12,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from monai_zsad.errors import ConfigurationError
+from monai_zsad.errors import ConfigurationError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +26,7 @@ DEVICES = (
 )  # fmt: skip
 """Kinds of devices that ``torch.device`` knows."""
 
+_USUAL = ("cpu", "cuda", "mps", "xpu")
 PACKAGES = {"onnx": ("onnxruntime", "export"), "openvino": ("openvino", "openvino")}
 
 
@@ -105,9 +105,9 @@ def check_device(device: str | torch.device) -> tuple[str, int]:
 def _parsed(device: str | torch.device) -> tuple[str, int]:
     match = re.fullmatch(r"([a-z]+)(?::(0|[1-9]\d*))?", str(device))
     if match is None or match[1] not in DEVICES:
-        near = difflib.get_close_matches(str(device).lower(), ("cpu", "cuda", "mps", "xpu"), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigurationError(f"device={str(device)!r} is not a device: use 'cpu', 'cuda' or 'cuda:0'{hint}")
+        hint = "did you mean cuda?" if str(device).lower() == "gpu" else did_you_mean(device, _USUAL, listed=False)
+        remedy = f"{hint} Use" if hint else "use"
+        raise ConfigurationError(f"device={str(device)!r} is not a device; {remedy} 'cpu', 'cuda' or 'cuda:0'")
     return match[1], int(match[2] or 0)
 
 

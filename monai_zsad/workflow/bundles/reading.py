@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +10,34 @@ from typing import TYPE_CHECKING, Any
 
 from monai_zsad import bundles
 from monai_zsad.data import find_user_error
-from monai_zsad.errors import ConfigurationError
+from monai_zsad.errors import ConfigurationError, did_you_mean
 
 if TYPE_CHECKING:
     from monai_zsad.networks import ZeroShotNetwork
 
-__all__ = ["build_network", "bundle_network", "find_bundle", "read_bundle", "released_weights"]
+__all__ = ["about_bundle", "build_network", "bundle_network", "find_bundle", "read_bundle", "released_weights"]
+
+
+def about_bundle(bundle: str | os.PathLike[str]) -> dict[str, str]:
+    """What a report says about a bundle.
+
+    Args:
+        bundle: its folder.
+
+    Returns:
+        ``bundle``, the name of the folder; ``measured``, a sentence of its ``metadata.json`` on what the model was
+        measured to do, or an empty text.
+
+    Example:
+        >>> about_bundle("bundles/tiny_screening")["bundle"]
+        'tiny_screening'
+    """
+    folder = Path(bundle)
+    try:
+        content = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = {}
+    return {"bundle": folder.resolve().name, "measured": str(content.get("measured", ""))}
 
 
 def find_bundle(bundle: str | os.PathLike[str]) -> Path:
@@ -38,11 +60,9 @@ def find_bundle(bundle: str | os.PathLike[str]) -> Path:
     known = bundles.names()
     if name in known:
         return bundles.path(name)
-    near = difflib.get_close_matches(name, known, n=1)
-    names = f", or one of {', '.join(known)}" if known else ""
-    raise ConfigurationError(
-        f"{name} is not a bundle: give its folder{names}" + (f". Did you mean {near[0]}?" if near else "")
-    )
+    found = Path(name)
+    what = "a folder without configs/inference.yaml" if found.is_dir() else "not the name or the folder of a bundle"
+    raise ConfigurationError(f"bundle {name}: {what}; {did_you_mean(found.name, known) or 'give its folder'}")
 
 
 def read_bundle(bundle: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Any:

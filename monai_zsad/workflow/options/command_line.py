@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from monai_zsad.errors import ConfigurationError
+from monai_zsad import bundles
+from monai_zsad.errors import ConfigurationError, did_you_mean
+from monai_zsad.workflow.options.early import read_yaml
+from monai_zsad.workflow.options.option import Option
+from monai_zsad.workflow.options.table import OPTIONS
 
 __all__ = ["check_options", "check_settings", "read_settings", "weights_setting"]
 
@@ -34,20 +38,28 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
     options = _options(given[2:])
     if "config_file" not in options:
         return
-    _refuse_unknown(options, ConfigParser.load_config_files(_as_list(options["config_file"])), _own_options())
+    files = _as_list(options["config_file"])
+    own = _own_options()
+    config = ConfigParser.load_config_files(files)
+    for name in options:
+        if name not in own and not _has(config, name.split("#")):
+            raise ConfigurationError(_unknown(name, config, _bundle_of(Path(files[0])), own, prefix="--"))
 
 
-def check_settings(names: Iterable[str], config: Mapping[str, Any]) -> None:
+def check_settings(names: Iterable[str], config: Mapping[str, Any], bundle: str = "this bundle") -> None:
     """Check that each name is an id of a configuration. MONAI adds an unknown id, and nothing reads it.
 
     Args:
         names: ids, for example ``window`` or ``weights#clip``.
         config: content of a bundle's ``inference.yaml``.
+        bundle: its name, for the message.
 
     Raises:
-        ConfigurationError: for the first unknown id. The message names similar ids.
+        ConfigurationError: for the first unknown id. The message names similar ids, or the bundles that have it.
     """
-    _refuse_unknown(names, config, ())
+    for name in names:
+        if not _has(config, name.split("#")):
+            raise ConfigurationError(_unknown(name, config, bundle, ()))
 
 
 def _own_options() -> set[str]:
@@ -56,14 +68,36 @@ def _own_options() -> set[str]:
     return set(inspect.signature(run).parameters)
 
 
-def _refuse_unknown(names: Iterable[str], config: Any, own: Collection[str]) -> None:
-    for name in names:
-        if name in own or _has(config, name.split("#")):
-            continue
-        near = difflib.get_close_matches(name, [*config, *own], n=3, cutoff=0.5)
-        similar = " or ".join(f"--{option}" for option in near)
-        hint = f"did you mean {similar}?" if near else "see configs/inference.yaml"
-        raise ConfigurationError(f"--{name} is not an option of this bundle: {hint}")
+def _bundle_of(config_file: Path) -> str:
+    return config_file.absolute().parent.parent.name if config_file.parent.name == "configs" else "this bundle"
+
+
+def _unknown(name: str, config: Any, bundle: str, own: Collection[str], prefix: str = "") -> str:
+    """The message about a name that a configuration does not have."""
+    first, _, part = name.partition("#")
+    if first == "weights" and part and isinstance(config.get("weights"), Mapping):
+        return f"weights of {bundle}: there is no part {part}; {did_you_mean(part, config['weights'])}"
+    by_flag = {option.flag.name.removeprefix("--"): option for option in OPTIONS if option.flag}
+    by_id = {option.name: option for option in OPTIONS}
+    if (option := by_id.get(first) or by_flag.get(name.replace("_", "-"))) is None:
+        # Parts of the run, such as `evaluator`, are seldom meant.
+        known = [*(one for one in by_id if one in config), *own]
+        hint = did_you_mean(name, known, listed=False, prefix=prefix)
+        hint = hint or did_you_mean(name, config, listed=False, prefix=prefix)
+        return f"{prefix}{name} is not an option of {bundle}; {hint or 'see its configs/inference.yaml'}"
+    shown = f"--{option.name}" if prefix or option.flag is None else option.flag.name
+    if option.name in config:
+        screens = f", or {option.flag.name} of `screen`" if option.flag else ""
+        return f"{prefix}{name} is not an option of {bundle}; give {prefix}{option.name}{screens}"
+    having = ", ".join(_bundles_with(option))
+    others = f"bundles that take it: {having}" if having else "no bundle has it"
+    if option.group == "Prompts" and "prompts" not in config:
+        return f"{shown}: {bundle} takes none, because its prompts are learned; {others}"
+    return f"{shown} is not an option of {bundle}; {others}"
+
+
+def _bundles_with(option: Option) -> list[str]:
+    return [name for name in bundles.names() if option.name in read_yaml(bundles.path(name) / "configs/inference.yaml")]
 
 
 def _options(arguments: Sequence[str]) -> dict[str, str]:

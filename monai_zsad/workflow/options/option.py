@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from monai_zsad.errors import ConfigurationError
+from monai_zsad.errors import ConfigurationError, did_you_mean
 from monai_zsad.flags import parse_flag
 
 __all__ = ["Flag", "Option"]
@@ -54,6 +53,7 @@ class Option:
             files are written or what else stands in them; ``"nothing"`` for what changes neither, such as the device.
         record: name in the record of settings; empty for ``name``.
         check: further check of a value; it needs neither torch nor MONAI.
+        read: takes a value to the form in which it is used, before it is checked; like ``check``, without torch.
         flag: how ``monai-zsad screen`` names it; None where it is given by ``--set``.
         everywhere: whether every bundle has it. Other options stand in the bundle's own part of ``inference.yaml``.
     """
@@ -71,6 +71,7 @@ class Option:
     decides: Literal["findings", "files", "nothing"] = "nothing"
     record: str = ""
     check: Callable[[Any], object] | None = None
+    read: Callable[[Any], Any] | None = None
     flag: Flag | None = None
     everywhere: bool = True
 
@@ -97,6 +98,8 @@ class Option:
         """
         if self.optional and value is None:
             return None
+        if self.read is not None:
+            value = self.read(value)
         if self.kind == "flag":
             return parse_flag(self.name, value)
         if self.kind == "list":
@@ -122,8 +125,8 @@ class Option:
 
     def _choices_near(self, value: Any) -> str:
         """The choices, and the one that is probably meant."""
-        near = difflib.get_close_matches(str(value), self.choices, n=1)
-        return ", ".join(self.choices) + (f". Did you mean {near[0]}?" if near else "")
+        hint = did_you_mean(value, self.choices, listed=False)
+        return ", ".join(self.choices) + (f"; {hint}" if hint else "")
 
     def _check_number(self, value: Any) -> None:
         whole = self.kind == "integer"

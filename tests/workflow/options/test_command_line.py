@@ -42,8 +42,8 @@ def test_options_of_overlays_are_known(config: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--windw", "brain"], "--windw .*--window"),
-        (["--weights#clp", "seed:0"], "--weights#clp"),
+        (["--windw", "brain"], "--windw is not an option of .*; did you mean --window"),
+        (["--weights#clp", "seed:0"], "no part clp; did you mean clip"),
         (["--steps#1#size=2"], "--steps#1#size"),
         (["--xyz"], "--xyz .*configs/inference.yaml"),
     ],

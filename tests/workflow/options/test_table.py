@@ -125,7 +125,7 @@ def test_values_that_are_refused(option: str, value: Any) -> None:
 
 
 def test_a_mistyped_choice_gets_a_suggestion() -> None:
-    with pytest.raises(ConfigurationError, match="Did you mean random"):
+    with pytest.raises(ConfigurationError, match="did you mean random"):
         Settings(order="randm").as_dict()
 
 
