@@ -107,7 +107,7 @@ def comparison_figure(
         axes = figure.add_subplot(grid[0, column])
         draw_slice(axes, own, shown, grey, limits if column else None)
         heading = "\n".join(line for line in (name, words) if line)
-        axes.set_title(heading, color=INK, fontsize=9, pad=4, parse_math=False)
+        axes.set_title(heading, color=INK, fontsize=10, pad=4, parse_math=False)
     colour_bar(figure, grid, limits, size[0])
     headline(figure, title, None, banner, size[1])
     return figure
