@@ -1,4 +1,4 @@
-from . import claims, launcher, local_workers, process_group, process_identity, ranks, ray_workers, sharing, worker
+from . import claims, launcher, local_workers, process_group, process_identity, ranks, ray_workers, sharing
 
 __all__ = [
     "claims",
@@ -9,5 +9,4 @@ __all__ = [
     "ranks",
     "ray_workers",
     "sharing",
-    "worker",
 ]

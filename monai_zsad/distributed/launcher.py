@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +15,14 @@ from monai_zsad.data import is_query
 from monai_zsad.distributed.claims import Claims
 from monai_zsad.distributed.sharing import Share
 from monai_zsad.errors import ConfigurationError, OutputError
-from monai_zsad.writers.run_tables import publish, result_table
-from monai_zsad.writers.status import StatusRow, read_rows
+from monai_zsad.result_files import STATUS_FOLDER, final_name
+from monai_zsad.writers.run_tables import publish
+from monai_zsad.writers.status import StatusRow, read_row, read_rows, row_identity
 
 __all__ = ["Job", "Workers", "absolute", "launch"]
 
 _MAX_FRUITLESS = 3
+_POLL_SECONDS = 0.5
 
 _logger = logging.getLogger(__name__)
 
@@ -44,8 +48,12 @@ class Workers(Protocol):
     def start(self, number: int, job: Job) -> None:
         """Start the worker with this number."""
 
-    def wait(self) -> tuple[int, str]:
-        """Number of a worker that has ended, and ``"done"``, ``"refused"`` (it has printed why) or ``"died"``."""
+    def wait(self, seconds: float) -> tuple[int, str] | None:
+        """Number of a worker that has ended, and ``"done"``, ``"refused"`` (it has printed why) or ``"died"``.
+
+        Args:
+            seconds: to wait at most. None if no worker has ended until then.
+        """
 
     def stop(self) -> None:
         """End all workers that still run."""
@@ -57,6 +65,7 @@ def launch(
     config_file: str,
     settings: Mapping[str, Any],
     find: Callable[[], Sequence[Any]],
+    tell: Callable[[StatusRow], None],
 ) -> bool:
     """Run a bundle with several workers that share its cases, and write the tables of the run.
 
@@ -71,6 +80,8 @@ def launch(
         settings: as for ``monai.bundle.run``.
         find: finds the cases, as :func:`~monai_zsad.data.find_scans` does, and raises if the output folder cannot take
             their results; called once, before the workers start.
+        tell: is called with the row of each case that the workers have finished, soon after it, and at the end with the
+            row of each input that is not a case.
 
     Returns:
         Whether every case of the run is done, and no input was refused.
@@ -90,12 +101,17 @@ def launch(
     share.mark_start()
     fruitless, finished = 0, 0
     running = set(range(count))
+    news = _News(share.folder, job.run, tell)
     workers = make_workers()
     try:
         for number in running:
             workers.start(number, job)
         while running:
-            number, end = workers.wait()
+            ended = workers.wait(_POLL_SECONDS)
+            news.look()
+            if ended is None:
+                continue
+            number, end = ended
             if end == "refused":
                 raise OutputError("a worker could not start: its own message above says why and what to do")
             if end == "done":
@@ -114,8 +130,49 @@ def launch(
         workers.stop()
     rows = _conclude(share, job.run)
     own = [row for row in rows if row.run == job.run]
-    print(result_table([row.summary() for row in own], share.folder))
+    for row in own:
+        news.tell(row)
     return not any(row.has_failed for row in own)
+
+
+class _News:
+    """Finds the rows that the workers have written since the last look."""
+
+    def __init__(self, folder: Path, run: str, tell: Callable[[StatusRow], None]) -> None:
+        self.folder = folder
+        self.run = run
+        self._tell = tell
+        self._told = set[str]()
+        self._changed = -1
+        self._known = dict(self._identities())
+
+    def look(self) -> None:
+        """Tell of the new rows. A look at a folder in which nothing has changed is cheap."""
+        with contextlib.suppress(FileNotFoundError):
+            changed = (self.folder / STATUS_FOLDER).stat().st_mtime_ns
+            if changed == self._changed:
+                return
+            self._changed = changed
+        for case, identity in self._identities():
+            if self._known.get(case) != identity:
+                self._known[case] = identity
+                if (row := read_row(self.folder, case)) is not None and row.run == self.run:
+                    self.tell(row)
+
+    def tell(self, row: StatusRow) -> None:
+        """Tell of a row, once."""
+        if row.case not in self._told:
+            self._told.add(row.case)
+            self._tell(row)
+
+    def _identities(self) -> list[tuple[str, tuple[int, int]]]:
+        try:
+            with os.scandir(self.folder / STATUS_FOLDER) as entries:
+                names = [entry.name for entry in entries if entry.name.endswith(".json")]
+        except FileNotFoundError:
+            return []
+        cases = (name.removesuffix(".json") for name in names if final_name(name) is None)
+        return [(case, found) for case in cases if (found := row_identity(self.folder, case)) is not None]
 
 
 def _conclude(share: Share, run: str) -> list[StatusRow]:

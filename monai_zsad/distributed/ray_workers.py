@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from monai_zsad.distributed.claims import Claims
 from monai_zsad.distributed.launcher import Job
-from monai_zsad.distributed.worker import work
 from monai_zsad.errors import ConfigurationError, ZsadError
 
 __all__ = ["RayWorkers"]
@@ -25,8 +25,8 @@ class _Screener:
         owner = Claims(output_dir).owner
         return owner.host, owner.pid
 
-    def run(self, job: Job) -> None:
-        work(job.config_file, job.settings, job.run)
+    def run(self, work: Callable[[Job], None], job: Job) -> None:
+        work(job)
 
 
 class RayWorkers:
@@ -39,15 +39,25 @@ class RayWorkers:
 
     Args:
         count: number of workers.
+        work: does a job; of a module, so that other machines find it.
         address: of a cluster, as ``ray.init`` takes it; None: the address in ``RAY_ADDRESS``, or a new Ray on this
             machine.
         num_gpus: GPUs for each actor; may be a fraction.
+        verbose: show what the actors print.
 
     Raises:
         ConfigurationError: if Ray is not installed, or its cluster cannot be reached.
     """
 
-    def __init__(self, count: int, address: str | None = None, num_gpus: float = 0.0) -> None:
+    def __init__(
+        self,
+        count: int,
+        work: Callable[[Job], None],
+        address: str | None = None,
+        num_gpus: float = 0.0,
+        verbose: bool = False,
+    ) -> None:
+        self.work = work
         try:
             import ray
         except ImportError as error:
@@ -57,7 +67,13 @@ class RayWorkers:
         is_local = address is None and "RAY_ADDRESS" not in os.environ
         local: dict[str, Any] = {"num_cpus": max(count, os.cpu_count() or 1), "include_dashboard": False}
         try:
-            ray.init(address=address, ignore_reinit_error=True, logging_level="warning", **(local if is_local else {}))
+            ray.init(
+                address=address,
+                ignore_reinit_error=True,
+                logging_level="warning",
+                log_to_driver=verbose,
+                **(local if is_local else {}),
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigurationError(f"--ray-address {address}: cannot be reached ({reason})") from error
@@ -73,11 +89,14 @@ class RayWorkers:
         """Start the actor with this number, as soon as the cluster has room for it."""
         actor = self.remote.remote()
         identity = actor.identify.remote(str(job.settings["output_dir"]))
-        self.running[actor.run.remote(job)] = number, actor, identity, job
+        self.running[actor.run.remote(self.work, job)] = number, actor, identity, job
 
-    def wait(self) -> tuple[int, str]:
-        """Number of an actor that has ended, and how it ended."""
-        (ended,), _ = self.ray.wait(list(self.running), num_returns=1)
+    def wait(self, seconds: float) -> tuple[int, str] | None:
+        """Number of an actor that has ended, and how it ended; None after these seconds."""
+        ready, _ = self.ray.wait(list(self.running), num_returns=1, timeout=seconds)
+        if not ready:
+            return None
+        (ended,) = ready
         number, actor, identity, job = self.running.pop(ended)
         try:
             self.ray.get(ended)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
-from monai.utils import optional_import
+from tqdm import tqdm
 
 from monai_zsad.inferers.arguments import (
     check_arguments,
@@ -37,8 +37,6 @@ from monai_zsad.inferers.stack import (
 )
 
 __all__ = ["VolumeSliceInferer"]
-
-tqdm, _ = optional_import("tqdm", name="tqdm")
 
 
 class VolumeSliceInferer(Inferer):
@@ -156,6 +154,7 @@ class VolumeSliceInferer(Inferer):
         self.amp = parse_flag("amp", amp)
         self.amp_dtype = parse_amp_type(amp_dtype)
         self.progress = parse_flag("progress", progress)
+        self.watch: Callable[[int, int], None] | None = None  # called with: slices that are done now, slices in all
         check_arguments(self)
 
     def __call__(
@@ -247,10 +246,14 @@ class VolumeSliceInferer(Inferer):
     ) -> None:
         """Run a volume (C, X, Y, Z) into its result (2, X, Y, Z) of zeros."""
         fractions = foreground_fractions(volume, self.foreground_threshold)
+        seen = [fractions[plane.axis] >= self.min_foreground for plane in planes]
+        steps = [slice_step(self.slice_spacing_mm, plane.through_spacing) for plane in planes]
+        chosen = [(one, thinned(one, step)) for one, step in zip(seen, steps, strict=True)]
+        total = sum(len(indices) for _, indices in chosen)
         native_scores = None
         for number, plane in enumerate(planes):
             target = result[0] if number == 0 else torch.zeros_like(result[0])
-            scores = self._run_plane(volume, plane, fractions[plane.axis], runner, device, target)
+            scores = self._run_plane(volume, plane, chosen[number], total, runner, device, target)
             if plane.axis == 2:
                 native_scores = scores
             if number > 0 and self.fusion == "max":
@@ -266,7 +269,8 @@ class VolumeSliceInferer(Inferer):
         self,
         volume: torch.Tensor,
         plane: SlicePlane,
-        fractions: torch.Tensor,
+        chosen: tuple[torch.Tensor, torch.Tensor],
+        total: int,
         runner: SliceRunner,
         device: torch.device,
         target: torch.Tensor,
@@ -274,8 +278,7 @@ class VolumeSliceInferer(Inferer):
         """Run a volume (C, X, Y, Z) along a plane, its map into ``target`` (X, Y, Z) of zeros; returns the scores."""
         slices, maps = plane.slices(volume), plane.slices(target)
         scores = target.new_zeros(len(slices))
-        seen = fractions >= self.min_foreground
-        indices = thinned(seen, slice_step(self.slice_spacing_mm, plane.through_spacing))
+        seen, indices = chosen
         window = self._window_of(plane, runner.network)
         with tqdm(total=len(indices), desc=plane.name, unit="slice", disable=not self.progress) as bar:
             for start in range(0, len(indices), self.batch_size):
@@ -288,6 +291,8 @@ class VolumeSliceInferer(Inferer):
                 scores[chunk] = both[:, 1].amax((1, 2)).to(target.device)
                 del both  # otherwise it stays in memory beside that of the next batch
                 bar.update(len(chunk))
+                if self.watch is not None:
+                    self.watch(len(chunk), total)
         for results in (maps, scores):
             fill_between(results, seen, indices)
         if self.smooth_slices_mm is not None:

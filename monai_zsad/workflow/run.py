@@ -6,6 +6,7 @@ import atexit
 import gc
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,13 @@ from monai_zsad.data import FoundScans
 from monai_zsad.distributed.ranks import use_own_device
 from monai_zsad.distributed.sharing import Share, clean_case
 from monai_zsad.errors import OutputError
-from monai_zsad.workflow.case_log import CaseLog
 from monai_zsad.workflow.cases.output_folder import check_output
+from monai_zsad.workflow.console.case_log import CaseLog
+from monai_zsad.workflow.console.events import emit_end, emit_input
+from monai_zsad.workflow.console.quiet import open_log, process_console
 from monai_zsad.workflow.options.settings import Settings
-from monai_zsad.workflow.profiling import part_table
 from monai_zsad.writers import content_hash, fingerprint, is_complete, verify_manifest
-from monai_zsad.writers.run_tables import earlier_records, publish, result_table
+from monai_zsad.writers.run_tables import earlier_records, publish
 from monai_zsad.writers.status import StatusRow, read_row, read_rows
 
 __all__ = ["ScreeningRun"]
@@ -66,7 +68,7 @@ class ScreeningRun:
         self.found = cases if isinstance(cases, FoundScans) else FoundScans()
         self.share = Share(self.folder, self.found[:0])
         self._settings = ""
-        self.log = CaseLog(self._finished, settings.progress, lambda: self.share.run)
+        self.log = CaseLog(self._finished, self.folder, settings.progress, lambda: self.share.run)
 
     def check_output(self) -> None:
         """Make the folder, and refuse before any computation what would fail or overwrite at the end.
@@ -77,6 +79,7 @@ class ScreeningRun:
         settings = self.settings
         use_own_device()
         check_output(self.folder, self.cases, settings.overwrite, settings.resume or settings.retry_failed)
+        open_log(self.folder)
 
     def skip_complete(self) -> list[str]:
         """Leave out what an earlier run has completed, if the run resumes. Call it when the weights are loaded.
@@ -105,6 +108,7 @@ class ScreeningRun:
         if self.share.resume:
             remaining, done = self._without_complete(remaining, record)
         self.cases = remaining[: settings.limit]
+        self.log.complete = len(done)
         self.share.plan(self.cases)
         return sorted(done)
 
@@ -169,11 +173,20 @@ class ScreeningRun:
         Args:
             evaluator: the bundle's; its DataLoader loads a :class:`~monai_zsad.data.ScreeningDataset`.
         """
-        share, dataset = self.share, evaluator.data_loader.dataset
+        alone = self.share.rank.is_leader and self.share.rank.world_size == 1
+        # Workers of `screen --workers` are silent: their launcher tells of all scans.
+        silent = not self.share.rank.is_leader and self.share.rank.world_size == 1
+        with process_console(self.folder, self.settings.progress and alone, silent):
+            self._evaluate(evaluator, alone)
+
+    def _evaluate(self, evaluator: Any, alone: bool) -> None:
+        share, dataset, begin = self.share, evaluator.data_loader.dataset, time.perf_counter()
         self.failures = []
+        self.log.shared = not alone
         shows_inputs = share.rank.is_leader and bool(self.found.left_out)
         if not self.cases and share.rank.world_size == 1 and not shows_inputs:
             _logger.info("nothing to do: all cases are complete")
+            emit_end(self.folder, [], self.log.complete, 0.0)
             return
 
         def run(records: Sequence[Mapping[str, Any]]) -> None:
@@ -190,7 +203,7 @@ class ScreeningRun:
             started = self.log.started
             self.log.close()
             if share.rank.is_leader and (started or shows_inputs):
-                self._publish()
+                self._publish(begin)
             rows = share.rows() if share.rank.is_leader else []
         wanted = {str(record["case"]) for record in share.records} | {one.case for one in self.found.left_out}
         self.failures = [row.summary() for row in rows if row.case in wanted and row.has_failed]
@@ -218,15 +231,16 @@ class ScreeningRun:
     def _finished(self, row: StatusRow) -> None:
         self.share.finish(replace(row, settings=self._settings))
 
-    def _publish(self) -> None:
+    def _publish(self, begin: float) -> None:
         with self.share.tables():
             self.share.write_inputs()
             rows = self.share.rows()
             publish(self.folder, rows, keep_earlier=self.share.resume)
-        shown = [*self.log.rows, *self.share.inputs()] if self.share.rank.world_size == 1 else rows
-        print(result_table([row.summary() for row in shown], self.folder))
-        if times := part_table([(row.case, row.parts) for row in self.log.rows]):
-            print(times)
+        inputs = self.share.inputs()
+        for row in inputs:
+            emit_input(row)
+        shown = [*self.log.rows, *inputs] if self.share.rank.world_size == 1 else rows
+        emit_end(self.folder, shown, self.log.complete, time.perf_counter() - begin)
 
 
 def end_quickly() -> None:

@@ -1,39 +1,41 @@
-"""Progress of a run: a bar, a log line and a status row for each case."""
+"""Handler of an evaluator that tells of each case and makes its status row."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
-from monai.utils import optional_import
 
 from monai_zsad.data import OUT_OF_MEMORY
+from monai_zsad.inferers import VolumeSliceInferer
+from monai_zsad.workflow.console.events import emit, emit_scan
 from monai_zsad.writers.status import StatusRow
 
-__all__ = ["CaseLog", "StudyBar", "warning_codes"]
+__all__ = ["CaseLog", "warning_codes"]
 
-tqdm, _has_tqdm = optional_import("tqdm", name="tqdm")
-_FORMAT = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}"
 _logger = logging.getLogger(__name__)
 
 
 class CaseLog:
-    """Handler that makes a status row of each case that the evaluator has finished.
+    """Handler that makes a status row of each case that the evaluator has finished, and tells of it.
 
     MONAI's ``StatsHandler`` prints losses and metrics of iterations. It does not know cases, nor failed ones.
 
     Args:
         finished: called with the row of each case that this process has run.
-        progress: show a bar with studies per hour and the remaining time if there are several studies.
+        folder: of the run; None: the current folder.
+        progress: tell of the slices of each case, for a progress bar.
         run: gives the name of the run, for the rows.
 
     Attributes:
         rows: of the run so far.
+        complete: how many cases were complete before.
+        shared: other processes run a part of the cases, so that their number here is not known.
 
     Example:
         >>> engine = Engine(lambda engine, batch: [{"case": batch, "volume_score": 0.5}])
@@ -45,13 +47,23 @@ class CaseLog:
     """
 
     def __init__(
-        self, finished: Callable[[StatusRow], None], progress: bool = False, run: Callable[[], str] = str
+        self,
+        finished: Callable[[StatusRow], None],
+        folder: Path | None = None,
+        progress: bool = False,
+        run: Callable[[], str] = str,
     ) -> None:
         self.finished = finished
+        self.folder = folder or Path()
+        self.progress = progress
         self.run = run
         self.rows: list[StatusRow] = []
-        self.bar = StudyBar(progress)
+        self.complete = 0
+        self.shared = False
         self.started = False
+        self._scans = 0
+        self._case = ""
+        self._slices_done = 0
         self._since = 0.0
         self._codes: tuple[str, ...] = ()
 
@@ -62,39 +74,53 @@ class CaseLog:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._complete)
 
     def close(self) -> None:
-        """Leave the bar as it is. The next pass of the evaluator begins a new log."""
-        self.bar.close()
+        """End the run. The next pass of the evaluator begins a new one."""
         self.started = False
 
     def _start(self, engine: Engine) -> None:
         # A run may need several passes of the evaluator.
         if not self.started:
-            self.rows = []
-            self.bar.start(engine.state.epoch_length)
+            self.rows, self._scans = [], engine.state.epoch_length or 0
+            emit("run-started", results=str(self.folder), scans=self._scans, complete=self.complete)
         self.started = True
         self._since = time.perf_counter()
+        inferer = getattr(engine, "inferer", None)
+        if isinstance(inferer, VolumeSliceInferer):
+            # One bar for the run, in place of one for each plane.
+            inferer.watch, inferer.progress = (self._slices if self.progress else None), False
 
     def _begin(self, engine: Engine) -> None:
-        self._codes = warning_codes(engine.state.batch)
+        batch = engine.state.batch
+        self._codes = warning_codes(batch)
+        self._slices_done = 0
+        if isinstance(batch, Mapping) and "elsewhere" not in batch and "case" in batch:
+            case = batch["case"]
+            self._case = str(case[0] if isinstance(case, list | tuple) else case)
+            emit("scan-started", case=self._case)
+
+    def _slices(self, more: int, total: int) -> None:
+        self._slices_done += more
+        emit("progress", case=self._case, done=self._slices_done, total=total)
 
     def _complete(self, engine: Engine) -> None:
         # Seconds count from the end of the case before, so that loading is included.
         now = time.perf_counter()
         seconds, self._since = round(now - self._since, 3), now
-        total = engine.state.epoch_length or "?"
         outputs = engine.state.output if isinstance(engine.state.output, list) else [engine.state.output]
         batch = engine.state.batch if isinstance(engine.state.batch, list) else [engine.state.batch]
         for index, output in enumerate(outputs):
             item = batch[index] if index < len(batch) and isinstance(batch[index], Mapping) else {}
             known = {**item, **(output if isinstance(output, Mapping) else {})}
             if known.get("status") == "elsewhere":
-                self.bar.less()
+                self._scans -= 1
                 continue
             row = self._row(known, f"item {engine.state.iteration}", seconds, getattr(engine.state, "parts", {}))
             self.rows.append(row)
             self.finished(row)
-            _logger.info("[%d/%s] %s: %s, %.1f s", len(self.rows), total, row.case, _result(row), seconds)
-            self.bar.advance()
+            # A case that another process has left is run here after all.
+            self._scans = max(self._scans, len(self.rows))
+            _logger.info("[%d/%d] %s: %s, %.1f s", len(self.rows), self._scans, row.case, _result(row), seconds)
+            emit_scan(self.folder, row, len(self.rows), None if self.shared else self._scans)
 
     def _row(self, known: Mapping[Any, Any], name: str, seconds: float, parts: Mapping[str, float]) -> StatusRow:
         case = str(known.get("case", name))
@@ -114,48 +140,6 @@ class CaseLog:
 def _result(row: StatusRow) -> str:
     record = row.summary()
     return f"volume score {record['volume_score']:.3f}" if "volume_score" in record else str(record["status"])
-
-
-class StudyBar:
-    """Bar over the studies of a run, on stderr if that is a terminal; nothing for a single study.
-
-    Args:
-        wanted: False shows none.
-
-    Example:
-        >>> bar = StudyBar(False)
-        >>> bar.start(10)
-        >>> bar.advance()
-        >>> bar.close()
-    """
-
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
-        self._bar: Any = None
-
-    def start(self, total: int | None) -> None:
-        """Begin with this number of studies."""
-        self.close()
-        if self.wanted and _has_tqdm and (total or 0) > 1 and sys.stderr.isatty():
-            self._bar = tqdm(total=total, desc="studies", unit="study", bar_format=_FORMAT, dynamic_ncols=True)
-
-    def advance(self) -> None:
-        """One more study is finished."""
-        if self._bar is not None:
-            self._bar.update()
-            elapsed = self._bar.format_dict["elapsed"]
-            self._bar.set_postfix_str(f"{3600 * self._bar.n / elapsed:.0f} studies/h" if elapsed else "")
-
-    def less(self) -> None:
-        """One study less is left, because another process runs it."""
-        if self._bar is not None:
-            self._bar.total -= 1
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
 
 def warning_codes(batch: Any) -> tuple[str, ...]:
