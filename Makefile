@@ -11,7 +11,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install label-env demo test test-slow lint types benchmark dist clean
+.PHONY: help install label-env demo test test-slow lint types benchmark docs dist clean
 
 help:
 	@echo "make demo       sample scan -> anomaly map, scores and preview in demo_output/"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-slow  tests of full-size networks, and tests that need servers"
 	@echo "make label-env  environment of the MONAI Label server in $(LABEL_VENV)"
 	@echo "make benchmark  speed and memory against a plain reference (minutes)"
+	@echo "make docs       the documents as a site in site/; a broken link or reference is an error"
 	@echo "make dist       wheel and source distribution in dist/"
 	@echo "make clean      remove the environments and the files that tools leave behind"
 
@@ -56,8 +57,12 @@ types: $(INSTALLED)
 benchmark: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.crane_speed
 
+# The variable turns off an advertisement of the theme.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 dist: $(INSTALLED)
 	$(BIN)/python -m hatchling build
 
 clean:
-	rm -rf $(VENV) $(LABEL_VENV) build dist *.egg-info demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LABEL_VENV) build dist *.egg-info demo_output site .mypy_cache .ruff_cache .pytest_cache .hypothesis

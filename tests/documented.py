@@ -13,7 +13,7 @@ PAGES = sorted(
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
         ROOT / "notebooks" / "README.md",
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "bundles").glob("*/docs/README.md"),
         *(ROOT / "monai_zsad").rglob("README.md"),
     }

@@ -16,6 +16,7 @@ from tests.workshop import make_bundles, make_inputs, run, write_parts
 
 LABEL = "needs the environment of MONAI Label: tests/integration/test_monailabel.py, where `make label-env` was run"
 NETWORK = "needs a network"
+OWN = "an environment of its own: tests/test_packaging.py makes one"
 CHECKS = "runs these very checks: .ci/run"
 # Commands, by their beginning; each entry must be needed.
 NOT_EXECUTED = {
@@ -23,6 +24,16 @@ NOT_EXECUTED = {
     "make test": CHECKS,
     "srun ": "needs a Slurm cluster; tests/integration/test_cohort.py runs several such processes on one machine",
     "pip install ": NETWORK,
+    "pip download ": NETWORK,
+    "git clone ": NETWORK,
+    "cd monai-zsad": "the folder of the clone before it",
+    "pip uninstall ": "would remove the package from the environment of the tests",
+    "python3 -m venv zsad": OWN,
+    "source zsad/bin/activate": OWN,
+    "monai-zsad demo": OWN,
+    "jupyter lab ": "waits for a browser; tests/notebooks runs the notebooks",
+    "conda ": "needs conda",
+    "docker ": "needs a Docker daemon; tests/test_installation.py checks the Dockerfile",
     "python -m monai_zsad weights fetch": f"{NETWORK}; tests/backbones/weights/test_download.py has a server",
     "python -m monai.bundle run --bundle_root bundles/tiny_screening --dataset_dir DATA": (
         "needs the scans that configs/train.yaml lists; tests/training/test_concepts.py trains the same network"
@@ -43,7 +54,7 @@ IN_PYTHON = {
 # Options of a bundle's run, without their values.
 OPTIONS_NOT_EXECUTED = {
     "--device": "needs a second GPU",
-    "--calibration": "needs normal scans screened with the same words and weights: the block of docs/screening.md",
+    "--calibration": "needs normal scans with the same words and weights: the block of docs/guides/p_values.md",
     "--weights#prior": "tests/backbones/test_priors.py reads such files",
 }
 SLOW = ("--workers", "NORMALS", "torchrun", "train.yaml", "compare ", "monai_zsad demo", "ComparedBundles")
@@ -116,7 +127,7 @@ def test_what_is_not_executed_stands_in_the_documents() -> None:
 
 
 def test_every_block_is_of_a_known_language() -> None:
-    known = {"bash", "python", "", "bibtex", "yaml", "text", "mermaid"}
+    known = {"bash", "python", "", "bibtex", "yaml", "text"}
     assert {block.language for block in BLOCKS} <= known
     assert not [block.title for block in BLOCKS if not block.language and "python -m" in block.text]
 
