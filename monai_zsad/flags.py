@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from monai_zsad.errors import ConfigurationError
 
-__all__ = ["parse_flag"]
+__all__ = ["REPORTS", "parse_flag", "parse_report"]
+
+REPORTS = ("full", "light", "none")
+"""Kinds of a case's report: with a viewer of scan and map, without it, or no report."""
 
 
 def parse_flag(name: str, value: object) -> bool:
@@ -31,3 +34,26 @@ def parse_flag(name: str, value: object) -> bool:
     if not isinstance(value, (bool, str)) or flag not in (True, False, "true", "false"):
         raise ConfigurationError(f"{name}={value!r} cannot be used: it must be true or false.")
     return flag in (True, "true")
+
+
+def parse_report(value: object) -> str:
+    """Read the option ``report``.
+
+    Args:
+        value: one of :data:`REPORTS`; true, as value or text, means ``"full"``, and false ``"none"``.
+
+    Returns:
+        One of :data:`REPORTS`.
+
+    Raises:
+        ConfigurationError: if the value is anything else.
+
+    Example:
+        >>> parse_report("light"), parse_report(False)
+        ('light', 'none')
+    """
+    text = str(value).strip().lower() if isinstance(value, bool | str) else ""
+    kind = {"true": "full", "false": "none"}.get(text, text)
+    if kind not in REPORTS:
+        raise ConfigurationError(f"report={value!r} cannot be used: it must be {', '.join(REPORTS)}.")
+    return kind

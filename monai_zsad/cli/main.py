@@ -11,7 +11,7 @@ import inspect
 import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ from monai_zsad.cli.bundles import convert
 from monai_zsad.cli.compare import compare
 from monai_zsad.cli.demo import demo
 from monai_zsad.cli.evaluation import score
+from monai_zsad.cli.helping import HelpedCommand, HelpedGroup
 from monai_zsad.cli.integrations import label_bundle, label_server, slicer
 from monai_zsad.cli.results import calibrate, info, report
 from monai_zsad.cli.screen import screen
@@ -28,22 +29,35 @@ from monai_zsad.errors import ZsadError, show_tracebacks
 
 __all__ = ["app", "main"]
 
+# Panels of the program's help, in this order, with their commands and groups of commands.
+_PANELS: dict[str, tuple[Any, ...]] = {
+    "Screen": (demo, screen, info, calibrate),
+    "Look at results": (report, compare, slicer, label_server),
+    "Prompts and weights": (convert, prompts.app, weights.app, bundles.app),
+    "Develop": (score, label_bundle, evaluation.app),
+}
+_GROUPS = {bundles.app: "bundle", evaluation.app: "datasets", prompts.app: "prompts", weights.app: "weights"}
+
 app = typer.Typer(
     name="monai-zsad",
-    help="Zero-shot anomaly detection for medical volumes.",
+    help="Zero-shot anomaly detection for medical volumes. Begin with `demo`, then screen your own scans.",
+    cls=HelpedGroup,
+    context_settings={"help_option_names": ["--help", "-h"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
-for command in (calibrate, compare, convert, demo, info, label_bundle, label_server, report, score, screen, slicer):
-    app.command()(command)
-app.add_typer(bundles.app, name="bundle")
-app.add_typer(evaluation.app, name="datasets")
-app.add_typer(prompts.app, name="prompts")
-app.add_typer(weights.app, name="weights")
-for group in (app, *(added.typer_instance for added in app.registered_groups)):
-    for info_of in group.registered_commands if group else ():
+for panel, entries in _PANELS.items():
+    for entry in entries:
+        if isinstance(entry, typer.Typer):
+            app.add_typer(entry, name=_GROUPS[entry], cls=HelpedGroup, rich_help_panel=panel)
+        else:
+            app.command(cls=HelpedCommand, rich_help_panel=panel)(entry)
+for group in (app, *_GROUPS):
+    for info_of in group.registered_commands:
         # Otherwise the help breaks its lines where the source breaks them, and again at the terminal's width.
         info_of.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(info_of.callback) or "")
+        info_of.cls = HelpedCommand
 
 
 def _print_version(wanted: bool) -> None:

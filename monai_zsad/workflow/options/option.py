@@ -12,7 +12,7 @@ from monai_zsad.flags import parse_flag
 
 __all__ = ["Flag", "Option"]
 
-Group = Literal["Basic", "Prompts", "Input", "Many scans", "Hardware", "Slices", "Findings", "Results"]
+Group = Literal["Basic", "Prompts", "DICOM", "Many scans", "Hardware", "Advanced"]
 Kind = Literal["flag", "number", "integer", "text", "list", "any"]
 
 
@@ -22,7 +22,7 @@ class Flag:
 
     Attributes:
         name: such as ``--threshold``.
-        metavar: what help prints for the value; None for the type.
+        metavar: what help prints for the value; None for NUMBER or N.
         parse: ``"yaml"`` reads the text as YAML, ``"comma"`` splits it at commas, ``"repeat"`` gathers several uses of
             the option in a list, ``"plain"`` takes the text.
         off: a flag that is on by default gets ``--no-...``.
@@ -42,7 +42,7 @@ class Option:
         name: id in ``inference.yaml``; ``python -m monai.bundle run --NAME``, ``screen --set NAME=VALUE``.
         default: as YAML gives it. A text that begins with ``$`` is an expression of MONAI's configuration.
         help: one line for the command line, ``inference.yaml`` and the documentation.
-        group: panel of the help.
+        group: panel of the help, and section of the documentation, in the order of :data:`Group`.
         kind: what values are checked for.
         choices: accepted texts, also for each entry of a list; empty for any.
         minimum: smallest accepted number.
@@ -93,7 +93,7 @@ class Option:
             ConfigurationError: naming the option, the value and what is accepted.
 
         Example:
-            >>> Option("refine", False, "refine the map", "Findings", "flag").parse("true")
+            >>> Option("refine", False, "refine the map", "Advanced", "flag").parse("true")
             True
         """
         if self.optional and value is None:
@@ -129,15 +129,24 @@ class Option:
         return ", ".join(self.choices) + (f"; {hint}" if hint else "")
 
     def _check_number(self, value: Any) -> None:
-        whole = self.kind == "integer"
-        valid = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        valid = isinstance(value, int if self.kind == "integer" else int | float) and not isinstance(value, bool)
         if not (valid and math.isfinite(value) and self.above < value and self.minimum <= value <= self.maximum):
-            name = "a whole number" if whole else "a number"
-            bounds = [f"at least {self.minimum:g}"] if self.minimum > -math.inf else []
-            bounds += [f"above {self.above:g}"] if self.above > -math.inf else []
-            bounds += [f"at most {self.maximum:g}"] if self.maximum < math.inf else []
-            link = " of " if bounds and self.above == -math.inf else " "
-            raise self._refused(value, f"{name}{link}{' and '.join(bounds)}".strip())
+            raise self._refused(value, self.accepted_numbers)
+
+    @property
+    def accepted_numbers(self) -> str:
+        """Numbers that are accepted, in words.
+
+        Example:
+            >>> Option("share", 0.5, "a share", "Advanced", "number", minimum=0, maximum=1).accepted_numbers
+            'a number from 0 to 1'
+        """
+        name = "a whole number" if self.kind == "integer" else "a number"
+        if self.minimum > -math.inf and self.maximum < math.inf:
+            return f"{name} from {self.minimum:g} to {self.maximum:g}"
+        if self.above > -math.inf:
+            return f"{name} above {self.above:g}"
+        return f"{name} of at least {self.minimum:g}" if self.minimum > -math.inf else name
 
     def _refused(self, value: Any, accepted: str) -> ConfigurationError:
         if self.optional:

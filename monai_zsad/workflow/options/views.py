@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, get_args
 
 import typer
 
 from monai_zsad.errors import ConfigurationError
-from monai_zsad.workflow.options.option import Option
+from monai_zsad.workflow.options.option import Group, Option
 from monai_zsad.workflow.options.table import OPTIONS
 
 __all__ = ["cli_parameters", "given_options", "markdown_table", "yaml_lines"]
@@ -42,12 +42,43 @@ def _parameter(option: Option) -> inspect.Parameter:
     if option.kind == "flag":
         declared = [f"{flag.name}/--no-{flag.name.removeprefix('--')}" if flag.off else flag.name]
     text = option.help[0].upper() + option.help[1:] + (". Repeat." if flag.parse == "repeat" else ".")
-    bounds = {"min": option.minimum, "max": option.maximum} if option.kind in ("number", "integer") else {}
-    limits = {name: single(value) for name, value in bounds.items() if abs(value) != float("inf")}
-    info = typer.Option(*declared, help=text, metavar=flag.metavar, rich_help_panel=option.group, **limits)
+    info = typer.Option(
+        *declared,
+        help=text,
+        metavar=flag.metavar or {"number": "NUMBER", "integer": "N"}.get(option.kind),
+        rich_help_panel=option.group,
+        show_default=_shown_default(option) or False,
+        callback=_checked(option),
+    )
     return inspect.Parameter(
         option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
     )
+
+
+def _shown_default(option: Option) -> str:
+    """The default that help shows: the command line itself has None, so that a bundle's own value stays."""
+    default = option.default
+    if default is None or default is False or default == []:
+        return ""
+    if not option.everywhere:
+        return "the bundle's own"
+    if isinstance(default, str) and default.startswith("$"):
+        return "automatic"
+    return "on" if default is True else str(default)
+
+
+def _checked(option: Option) -> Callable[[Any], Any]:
+    """A number out of range is wrong usage; other values are compared with the whole configuration later."""
+
+    def check(value: Any) -> Any:
+        if value is not None and option.kind in ("number", "integer"):
+            try:
+                option.parse(value)
+            except ConfigurationError as error:
+                raise typer.BadParameter(f"{value:g} cannot be used; give {option.accepted_numbers}") from error
+        return value
+
+    return check
 
 
 def given_options(values: Mapping[str, Any], table: Sequence[Option] = OPTIONS) -> dict[str, Any]:
@@ -121,12 +152,23 @@ def _yaml_value(value: Any) -> str:
 
 
 def markdown_table(table: Sequence[Option] = OPTIONS) -> str:
-    """The options as a table of the documentation, by groups."""
-    lines = ["| option | `screen` | default | what it does | changes |", "|---|---|---|---|---|"]
-    for option in table:
-        flag = f"`{option.flag.name}`" if option.flag else ""
-        default = _yaml_value(option.default) if option.everywhere else "the bundle's"
-        if default.startswith('"$'):
-            default = "automatic"
-        lines.append(f"| `{option.name}` | {flag} | {default} | {option.help.replace('|', '/')} | {option.decides} |")
-    return "\n".join(lines) + "\n"
+    """The options as tables of the documentation, one for each group."""
+    lines = []
+    for group in get_args(Group):
+        lines += [
+            f"## {group}",
+            "",
+            "| option | `screen` | default | what it does | changes |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [_markdown_row(option) for option in table if option.group == group]
+        lines.append("")
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _markdown_row(option: Option) -> str:
+    flag = f"`{option.flag.name}`" if option.flag else ""
+    default = _yaml_value(option.default) if option.everywhere else "the bundle's"
+    if default.startswith('"$'):
+        default = "automatic"
+    return f"| `{option.name}` | {flag} | {default} | {option.help.replace('|', '/')} | {option.decides} |"

@@ -19,7 +19,7 @@ from monai_zsad.workflow.options.views import cli_parameters, given_options, mar
 
 ROOT = Path(__file__).resolve().parents[3]
 NEW = Option(
-    "sharpness", 1.5, "sharpen the map by this factor", "Findings", "number", minimum=0, maximum=4,
+    "sharpness", 1.5, "sharpen the map by this factor", "Advanced", "number", minimum=0, maximum=4,
     decides="findings", flag=Flag("--sharpness"),
 )  # fmt: skip
 TABLE = (*OPTIONS, NEW)
@@ -43,11 +43,11 @@ def test_a_new_option_is_found_everywhere() -> None:
     assert "sharpness" in CliRunner().invoke(app, ["--help"]).output
     assert CliRunner().invoke(app, ["--sharpness", "5"]).exit_code == 2
 
-    with pytest.raises(ConfigurationError, match=r"sharpness=9 .*at least 0 and at most 4"):
+    with pytest.raises(ConfigurationError, match=r"sharpness=9 .*a number from 0 to 4"):
         Settings(TABLE, sharpness=9).as_dict()
-    settings = Settings(TABLE, sharpness=2, plane="axial", report="true", device="cpu")
+    settings = Settings(TABLE, sharpness=2, plane="axial", report="light", device="cpu")
     assert settings.findings == {"plane": "axial", "sharpness": 2}
-    assert settings.files == {"findings": settings.findings, "report": True}
+    assert settings.files == {"findings": settings.findings, "report": "light"}
 
     (line,) = set(yaml_lines({}, TABLE)) - set(yaml_lines({}))
     assert yaml.safe_load(line) == {"sharpness": 1.5}
