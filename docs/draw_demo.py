@@ -33,7 +33,7 @@ SIDE = 3.0  # of a panel, inches
 def demo_view(demo: Path) -> tuple[View, dict[str, Any]]:
     """Scan, map and the painted lesion's mask (as label 1) of a demo, and the content of its findings."""
     case = demo / "results" / CASE
-    findings = json.loads((case / f"{CASE}_findings.json").read_text(encoding="utf-8"))
+    findings = json.loads((case / "findings.json").read_text(encoding="utf-8"))
     files = demo / "scan" / f"{CASE}.nii.gz", case / findings["files"]["anomaly_map"]
     scan, heat, lesion = map(nibabel.load, (*files, demo / "scan" / f"{CASE}_lesion.nii.gz"))
     mask = (np.asanyarray(lesion.dataobj) > 0).astype(np.uint8)

@@ -19,22 +19,24 @@ __all__ = [
     "INDEX_FILE",
     "INPUT_MARK",
     "RUN_FILES",
+    "RUN_LOG",
     "STATUS_FOLDER",
     "STATUS_TABLES",
     "SUMMARY_FILE",
     "CaseFile",
-    "case_file",
+    "case_files",
     "case_folder",
     "final_name",
     "has_results",
     "make_folder",
+    "old_files",
     "temporary_name",
 ]
 
 
 @dataclass(frozen=True)
 class CaseFile:
-    """A file of a case: ``<case>_<postfix><extension>`` in the folder of the case.
+    """A file in the folder of a case. Its name is the same for all cases.
 
     Attributes:
         postfix: what the file is.
@@ -52,7 +54,7 @@ class CaseFile:
 
     @property
     def name(self) -> str:
-        """The name without the case and the underscore before it."""
+        """The name of the file."""
         return self.postfix + self.extension
 
 
@@ -82,7 +84,10 @@ INDEX_FILE = "index.html"
 STATUS_TABLES = ("status.csv", "status.parquet")
 """Tables of all cases of a run; the second one where pyarrow is installed."""
 
-RUN_FILES = (SUMMARY_FILE, INDEX_FILE, *STATUS_TABLES)
+RUN_LOG = "run.log"
+"""The log of all runs in a folder. Each run adds its lines at the end."""
+
+RUN_FILES = (SUMMARY_FILE, INDEX_FILE, *STATUS_TABLES, RUN_LOG)
 """Files of a run, beside the folders of its cases."""
 
 STATUS_FOLDER = ".status"
@@ -91,24 +96,8 @@ STATUS_FOLDER = ".status"
 INPUT_MARK = "input~"
 """Begins the id of an input that is not a case, in the tables of a run. No case id has this character."""
 
-_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.(?P<name>.+)", re.DOTALL)
-
-
-def case_file(case: str, kind: str) -> str:
-    """Name of a file of a case.
-
-    Args:
-        case: id of the case.
-        kind: a key of :data:`CASE_FILES`.
-
-    Returns:
-        The name, without the folder.
-
-    Example:
-        >>> case_file("anna", "report")
-        'anna_report.html'
-    """
-    return f"{case}_{CASE_FILES[kind].name}"
+_TEMPORARY = re.compile(r"\.zsad-[0-9a-f]{8}\.(?P<name>.+)", re.DOTALL)
+_MANIFEST_SCHEMA = b"monai-zsad/manifest"
 
 
 def case_folder(output_dir: str | os.PathLike[str], case: str) -> Path:
@@ -155,10 +144,50 @@ def has_results(folder: str | os.PathLike[str]) -> bool:
         folder: the folder of the case.
 
     Returns:
-        True if there is a manifest of that name. Its content is not checked.
+        True if there is a manifest that begins as those of this package do, also under its old name (see
+        :func:`old_files`). The rest of its content is not checked.
     """
     path = Path(folder)
-    return (path / case_file(path.name, "manifest")).is_file()
+    name = CASE_FILES["manifest"].name
+    return any(_is_manifest(file) for file in (path / name, path / f"{path.name}_{name}"))
+
+
+def _is_manifest(file: Path) -> bool:
+    # Other programs write files named manifest.json, too.
+    try:
+        with file.open("rb") as stream:
+            return _MANIFEST_SCHEMA in stream.read(100)
+    except OSError:
+        return False
+
+
+def case_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The results of a case that are in its folder, also those with old names.
+
+    Args:
+        folder: the folder of the case, which may not exist.
+
+    Returns:
+        The paths of all files with a name from :data:`CASE_FILES`, then those of :func:`old_files`.
+    """
+    path = Path(folder)
+    files = (path / file.name for file in CASE_FILES.values())
+    return [file for file in files if file.is_file()] + old_files(path)
+
+
+def old_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The results of a case under the names of early versions, which began with the case: ``anna_findings.json``.
+
+    Args:
+        folder: the folder of the case, which may not exist.
+
+    Returns:
+        The paths.
+    """
+    path = Path(folder)
+    # The extension of a map may be another one.
+    begins = tuple(f"{path.name}_{file.postfix}." for file in CASE_FILES.values())
+    return sorted(file for file in path.glob("*") if file.name.startswith(begins) and file.is_file())
 
 
 def temporary_name(name: str) -> str:
@@ -171,10 +200,10 @@ def temporary_name(name: str) -> str:
         The temporary name.
 
     Example:
-        >>> final_name(temporary_name("anna_report.html"))
-        'anna_report.html'
+        >>> final_name(temporary_name("report.html"))
+        'report.html'
     """
-    return f".{uuid.uuid4().hex[:8]}.{name}"
+    return f".zsad-{uuid.uuid4().hex[:8]}.{name}"
 
 
 def final_name(name: str) -> str | None:
@@ -187,7 +216,7 @@ def final_name(name: str) -> str | None:
         The final name; None if ``name`` is not a temporary name.
 
     Example:
-        >>> final_name(".0123abcd.summary.json"), final_name("summary.json")
+        >>> final_name(".zsad-0123abcd.summary.json"), final_name("summary.json")
         ('summary.json', None)
     """
     match = _TEMPORARY.fullmatch(name)

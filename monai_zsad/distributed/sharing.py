@@ -246,7 +246,7 @@ def clean_case(output_dir: str | os.PathLike[str], case: str) -> list[Path]:
     removed = []
     try:
         for path in (folder / case).iterdir():
-            if _temporary(path).startswith(f"{case}_"):
+            if _temporary(path):
                 path.unlink(missing_ok=True)
                 removed.append(path)
     except (FileNotFoundError, NotADirectoryError):

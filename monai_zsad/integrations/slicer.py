@@ -53,14 +53,14 @@ def write_colour_table(path: str | os.PathLike[str]) -> Path:
 
 
 def write_scene(folder: str | os.PathLike[str], scan: str | os.PathLike[str] | None = None) -> Path:
-    """Write ``<case>_slicer.mrml`` and ``<case>_heat.ctbl`` into the folder of a case.
+    """Write ``slicer.mrml`` and ``heat.ctbl`` into the folder of a case.
 
     Drag the scene into Slicer. It shows the scan, the heat map over it with colours from 0 to 1, and the candidates as
     a segmentation, if the case has one.
 
     Args:
-        folder: folder of a case, as ``screen`` writes it. It holds ``<case>_anomaly.nii.gz`` and, with
-            ``--set seg_nrrd=true``, ``<case>_candidates.seg.nrrd``. The scene names these files by relative paths, so
+        folder: folder of a case, as ``screen`` writes it. It holds ``anomaly.nii.gz`` and, with
+            ``--set seg_nrrd=true``, ``candidates.seg.nrrd``. The scene names these files by relative paths, so
             that the folder can be moved.
         scan: volume file to show below the heat map. The scene keeps its absolute path.
 
@@ -151,7 +151,7 @@ def send_case(
         colour = {"colorNodeID": table[0]} if table else {}
         made += _load(server, files[_HEAT], "VolumeFile", name=f"{_case(folder)} anomaly", **colour)
         if files[_SEGMENTATION].is_file():
-            made += _load(server, files[_SEGMENTATION], "SegmentationFile")
+            made += _load(server, files[_SEGMENTATION], "SegmentationFile", name=f"{_case(folder)} candidates")
         return made
     finally:
         server.SERVER_PORT = before

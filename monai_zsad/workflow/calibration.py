@@ -13,6 +13,7 @@ from typing import Any
 
 from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.metrics.conformal import conformal_p_values, conformal_threshold
+from monai_zsad.result_files import CASE_FILES
 from monai_zsad.writers.facts import software
 from monai_zsad.writers.files import atomic_path
 from monai_zsad.writers.records.fingerprint import content_hash
@@ -23,7 +24,7 @@ SCHEMA = "monai-zsad/calibration"
 SCHEMA_VERSION = 1
 """Version of the JSON file. It increases when a field is removed or changes its meaning."""
 
-_FINDINGS, _FINDINGS_VERSION = "monai-zsad/findings", 1
+_FILE, _FINDINGS, _FINDINGS_VERSION = CASE_FILES["findings"].name, "monai-zsad/findings", 1
 # As in findings.json: if all scores are rounded in the same way, the order of the scans and the guarantee stay.
 _DECIMALS = 6
 
@@ -205,7 +206,7 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
 def collect(results_folder: str | os.PathLike[str], bundle: str | None = None) -> Calibration:
     """Make a calibration from the results of normal reference scans.
 
-    It uses every ``*_findings.json`` in the folder and its subfolders, and logs the scores of each scan.
+    It uses every ``findings.json`` in the folder and its subfolders, and logs the scores of each scan.
 
     Args:
         results_folder: output folder of a run on the reference scans.
@@ -216,10 +217,8 @@ def collect(results_folder: str | os.PathLike[str], bundle: str | None = None) -
         ConfigurationError: if the results come from different models, intensities or settings (the message names the
             key), or if an earlier calibration removed candidates.
     """
-    folder = Path(results_folder).expanduser()
-    scans: dict[str, ReferenceScan] = {}
-    first: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*_findings.json")):
+    folder, scans, first = Path(results_folder).expanduser(), dict[str, ReferenceScan](), dict[str, Any]()
+    for path in sorted(folder.rglob(_FILE)):
         findings = _read_json(path, _FINDINGS, _FINDINGS_VERSION)
         try:
             peaks = [float(candidate["peak_score"]) for candidate in findings["candidates"]]
@@ -241,7 +240,7 @@ def collect(results_folder: str | os.PathLike[str], bundle: str | None = None) -
         scans[scan.case] = scan
         _logger.info("reference scan %s: volume score %g, highest peak %s", *asdict(scan).values())
     if not scans:
-        raise InputError(f"{folder}: has no *_findings.json; give the output folder of a run on reference scans")
+        raise InputError(f"{folder}: has no {_FILE}; give the results of this version on reference scans")
     return Calibration(tuple(scans.values()), first, bundle)
 
 
@@ -259,7 +258,8 @@ def _facts(run: Mapping[str, Any]) -> dict[str, Any]:
     intensity = scan.get("intensity")
     facts = {
         "model": run.get("model") or {},
-        "modality": scan.get("modality"),
+        # What the user said is in the prompts, and so in the model.
+        "modality": None if scan.get("modality_source") == "option" else scan.get("modality"),
         "intensity": intensity.partition(" (")[0] if isinstance(intensity, str) else intensity,
         "settings": run.get("settings") or {},
         "volume_score_method": run.get("volume_score_method"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_zsad.result_files import INPUT_MARK
+from monai_zsad.result_files import CASE_FILES, INPUT_MARK
 from monai_zsad.workflow.launching import plan_workers, prepare, run_bundle
 from monai_zsad.workflow.options.views import given_options
 
@@ -29,7 +29,7 @@ class ScreenedCase:
         reason: why the scan was refused or failed, in one sentence.
         codes: finding codes of the warnings, or of the refusal.
         seconds: run time.
-        candidates: as in ``<case>_findings.json``, the most suspicious first: ``peak_ras_mm``, ``volume_mm3``, ...
+        candidates: as in ``findings.json``, the most suspicious first: ``peak_ras_mm``, ``volume_mm3``, ...
         files: path of each result: ``anomaly_map``, ``candidates``, ``preview``, ``report``, ``findings``, ...
     """
 
@@ -125,7 +125,7 @@ def screen(
         >>> scan = write_sample_scan(folder / "scan")
         >>> result = screen(scan, folder / "out", anatomy="brain", modality="FLAIR", progress=False)  # doctest: +SKIP
         >>> result.cases["sample_flair"].files["anomaly_map"].name  # doctest: +SKIP
-        'sample_flair_anomaly.nii.gz'
+        'anomaly.nii.gz'
     """
     parts = {f"weights#{part}": source for part, source in (weights or {}).items()}
     settings = {key: _plain(value) for key, value in (given_options(options) | parts).items()}
@@ -155,7 +155,7 @@ def _cases(folder: Path) -> dict[str, ScreenedCase]:
         )
         files: dict[str, Path] = {}
         candidates: tuple[Mapping[str, Any], ...] = ()
-        findings = folder / case / f"{case}_findings.json"
+        findings = folder / case / CASE_FILES["findings"].name
         if row.is_done and findings.is_file():
             content = json.loads(findings.read_text(encoding="utf-8"))
             files = {kind: findings.parent / name for kind, name in content["files"].items()} | {"findings": findings}

@@ -29,6 +29,8 @@ class RunSettings:
             report.
         files: settings that change any of the files. The manifest contains their hash: a resumed run must have the same
             settings.
+        run: what a reader of the results is told about the run, by name, such as ``anatomy``. It decides nothing here:
+            the description of the model does.
 
     Example:
         >>> RunSettings(findings={"threshold": 0.5}, files={"threshold": 0.5, "output_ext": ".nii.gz"}).findings
@@ -37,10 +39,11 @@ class RunSettings:
 
     findings: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CaseLayout(FolderLayoutBase):
-    """``<output_dir>/<case>/<case>_<postfix><extension>``: the path of a file of a case.
+    """``<output_dir>/<case>/<postfix><extension>``: the path of a file of a case.
 
     MONAI's ``FolderLayout`` derives the name from the source file. For a DICOM series, that is the name of its first
     slice. In a cohort, it is often the same in every folder, so that a later result silently replaces an earlier one.
@@ -56,7 +59,7 @@ class CaseLayout(FolderLayoutBase):
 
     Example:
         >>> CaseLayout("out", "anomaly", ".nii.gz").filename(subject="anna").as_posix()
-        'out/anna/anna_anomaly.nii.gz'
+        'out/anna/anomaly.nii.gz'
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class CaseLayout(FolderLayoutBase):
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise cannot_write(folder, error) from error
-        return folder / f"{subject}_{self.postfix}{self.extension}"
+        return folder / f"{self.postfix}{self.extension}"
 
 
 class CaseWriter(MapTransform):

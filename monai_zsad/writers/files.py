@@ -69,9 +69,9 @@ def clean_temporaries(output_dir: str | os.PathLike[str]) -> list[Path]:
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> (folder / ".0123abcd.summary.json").touch()
+        >>> (folder / ".zsad-0123abcd.summary.json").touch()
         >>> [path.name for path in clean_temporaries(folder)]
-        ['.0123abcd.summary.json']
+        ['.zsad-0123abcd.summary.json']
     """
     folder = Path(output_dir).expanduser()
     removed = []
@@ -79,10 +79,7 @@ def clean_temporaries(output_dir: str | os.PathLike[str]) -> list[Path]:
         parents = [folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.is_symlink())]
         for parent in parents if folder.is_dir() else []:
             for path in sorted(parent.iterdir()):
-                name = final_name(path.name)
-                # In the folder of a case, only files with the temporary names of this package are removed.
-                ours = name and (parent == folder or name.startswith(f"{parent.name}_"))
-                if ours and path.is_file() and not path.is_symlink():
+                if final_name(path.name) is not None and path.is_file() and not path.is_symlink():
                     path.unlink(missing_ok=True)
                     removed.append(path)
     except FileNotFoundError:

@@ -140,7 +140,7 @@ def _label_array(labels: NdarrayOrTensor, name: str) -> np.ndarray:
 
 
 class SaveLabelsd(CaseWriter):
-    """Write ``<output_dir>/<case>/<case>_candidates.nii.gz``, and on request ``<case>_candidates.seg.nrrd``.
+    """Write ``<output_dir>/<case>/candidates.nii.gz``, and on request ``candidates.seg.nrrd``.
 
     The label map has the scan's grid. Its type is uint8, or uint16 for more than 255 candidates. MONAI's ``SaveImaged``
     was not enough for the reasons that :class:`~monai_zsad.writers.SaveCase` names. MONAI's ``ITKWriter`` cannot write
@@ -165,7 +165,7 @@ class SaveLabelsd(CaseWriter):
         >>> data = {"pred_labels": labels, "pred_candidates": [], "case": "anna"}
         >>> _ = SaveLabelsd(output_dir=folder, seg_nrrd=True)(data)
         >>> sorted(file.name for file in Path(folder, "anna").iterdir())
-        ['anna_candidates.nii.gz', 'anna_candidates.seg.nrrd']
+        ['candidates.nii.gz', 'candidates.seg.nrrd']
     """
 
     def __init__(

@@ -158,7 +158,7 @@ class SaveCase(Transform):
         >>> save = SaveCase(tempfile.mkdtemp())
         >>> _ = save(volume, "anna")
         >>> save.layout.filename(subject="anna").name
-        'anna_anomaly.nii.gz'
+        'anomaly.nii.gz'
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class SaveCased(CaseWriter):
         >>> pred = MetaTensor(torch.zeros(1, 2, 3, 4), affine=torch.eye(4))
         >>> _ = SaveCased(keys="pred", output_dir=folder)({"pred": pred, "case": "anna"})
         >>> [file.name for file in Path(folder, "anna").iterdir()]
-        ['anna_anomaly.nii.gz']
+        ['anomaly.nii.gz']
     """
 
     def __init__(

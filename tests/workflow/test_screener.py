@@ -56,8 +56,8 @@ def test_cases_and_files(result: Screened):
 def test_same_files_as_the_command(scans: Path, result: Screened, tmp_path: Path):
     assert screen_by_command(scans / "anna.nii.gz", tmp_path, "--threshold", "0.1") == 0
     for name in ("anomaly.nii.gz", "candidates.nii.gz", "findings.json", "scores.json"):
-        own = result.folder / "anna" / f"anna_{name}"
-        assert own.read_bytes() == (tmp_path / "anna" / f"anna_{name}").read_bytes(), name
+        own = result.folder / "anna" / name
+        assert own.read_bytes() == (tmp_path / "anna" / name).read_bytes(), name
 
 
 def test_leaves_the_interpreter_as_it_was_and_resumes(scans: Path, result: Screened):

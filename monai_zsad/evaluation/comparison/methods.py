@@ -117,7 +117,7 @@ class Comparison:
         limits: tuple[float, float] = (0.0, 1.0),
         overwrite: bool = False,
     ) -> list[Path]:
-        """Write ``<case>/<case>_comparison_<slice>.png`` of every chosen slice, and ``<case>_comparison.json``.
+        """Write ``<case>/comparison_<slice>.png`` of every chosen slice, and ``comparison.json``.
 
         Args:
             output_dir: folder of the results.
@@ -263,7 +263,7 @@ def check_comparison_output(output_dir: str | os.PathLike[str], case: str, *, ov
         OutputError: there is an earlier comparison and ``overwrite`` is false, or the folder cannot be made.
     """
     folder = _layout(output_dir, "").filename(subject=case).parent
-    there = [file for ending in (".json", "_*.png") for file in folder.glob(f"{case}_{_POSTFIX}{ending}")]
+    there = [file for ending in (".json", "_*.png") for file in folder.glob(f"{_POSTFIX}{ending}")]
     if there and not overwrite:
         raise OutputError(
             f"{folder} already holds a comparison of {case}: add --overwrite (overwrite=True) to replace it, or give "

@@ -16,6 +16,7 @@ from monai_zsad.data.discovery import LIST_SUFFIXES, hashed_id, read_scan_list, 
 from monai_zsad.data.formats import SLICE_SUFFIXES
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.result_files import temporary_name
 from monai_zsad.workflow.cases.redaction import redact_cases, redact_left_out, redacted_search
 from monai_zsad.writers import atomic_path, without_paths
 
@@ -198,7 +199,7 @@ def _has_salt(folder: Path) -> bool:
 
 def _make_salt(file: Path) -> None:
     # The file must never be half written. If two runs start together, both use the salt of the first one.
-    temporary = file.with_name(f".{secrets.token_hex(4)}.{file.name}")
+    temporary = file.with_name(temporary_name(file.name))
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "w", encoding="ascii") as stream:

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai_zsad.distributed.ranks import current_rank
 from monai_zsad.errors import OutputError
-from monai_zsad.result_files import case_folder, make_folder
+from monai_zsad.result_files import case_files, case_folder, make_folder, old_files
 
 __all__ = ["check_output", "holds_results"]
 
@@ -36,7 +36,7 @@ def check_output(
         >>> folder = tempfile.mkdtemp()
         >>> check_output(folder, ["anna"])
         >>> (Path(folder) / "anna").mkdir()
-        >>> (Path(folder) / "anna" / "anna_scores.json").touch()
+        >>> (Path(folder) / "anna" / "scores.json").touch()
         >>> check_output(folder, ["anna"])  # doctest: +IGNORE_EXCEPTION_DETAIL
         Traceback (most recent call last):
         monai_zsad.errors.OutputError: ... already holds results of anna ...
@@ -49,31 +49,36 @@ def check_output(
         probe.unlink()
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written to ({error.strerror}); give another --output_dir") from error
-    if overwrite or resume or current_rank().restarted:
+    if overwrite or current_rank().restarted:
         return
     ids = [case if isinstance(case, str) else str(case["case"]) for case in cases]
-    there = [case for case in ids if _has_results(folder, case)]
-    if there:
-        some = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
+    old = [case for case in ids if old_files(case_folder(folder, case))] if resume else []
+    if old:
         raise OutputError(
-            f"{folder} already holds results of {some}: add --overwrite true to replace them, --resume true to do what "
-            "is missing (with `screen`: --overwrite, --resume), or give another folder"
+            f"{folder} holds results of {_some(old)} that an early version made (such as "
+            f"{old_files(folder / old[0])[0].name}); they cannot be resumed: add --overwrite true to replace them "
+            "(with `screen`: --overwrite), or give another folder"
+        )
+    there = [] if resume else [case for case in ids if case_files(case_folder(folder, case))]
+    if there:
+        raise OutputError(
+            f"{folder} already holds results of {_some(there)}: add --overwrite true to replace them, --resume true to "
+            "do what is missing (with `screen`: --overwrite, --resume), or give another folder"
         )
 
 
-def _has_results(folder: Path, case: str) -> bool:
-    own = case_folder(folder, case)
-    return own.is_dir() and any(name.startswith(f"{case}_") for name in os.listdir(own))
+def _some(cases: Sequence[str]) -> str:
+    return ", ".join(cases[:3]) + (f" and {len(cases) - 3} more" if len(cases) > 3 else "")
 
 
 def holds_results(output_dir: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds results of any case: a folder with a file that begins with its name.
+    """Whether a folder holds results of any case.
 
     Args:
         output_dir: folder of a run, which may not exist yet.
     """
     folder = Path(output_dir).expanduser()
     try:
-        return any(entry.is_dir() and _has_results(folder, entry.name) for entry in os.scandir(folder))
+        return any(entry.is_dir() and case_files(entry.path) for entry in os.scandir(folder))
     except OSError:
         return False

@@ -39,7 +39,7 @@ _logger = logging.getLogger(__name__)
 
 
 class SaveDicom(Transform):
-    """Write ``<output_dir>/<case>/<case>_seg.dcm``, ``_pm.dcm``, ``_sr.dcm``, ``_sc.dcm`` for a scan read from DICOM.
+    """Write ``<output_dir>/<case>/seg.dcm``, ``pm.dcm``, ``sr.dcm``, ``sc.dcm`` for a scan read from DICOM.
 
     MONAI does not write DICOM: ``SaveImage`` has writers for NIfTI, NRRD and 2D images only. highdicom makes the
     objects: a binary Segmentation with one segment per lesion candidate, a Parametric Map of the score, a Comprehensive
@@ -66,7 +66,7 @@ class SaveDicom(Transform):
     Example:
         >>> save = SaveDicom("out", kinds=("pm",))
         >>> save.layouts["pm"].filename(subject="anna").name
-        'anna_pm.dcm'
+        'pm.dcm'
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class SaveDicom(Transform):
             path.unlink(missing_ok=True)
             _logger.info("case %r: no lesion candidates, so no %s", case, path.name)
             return
-        with atomic_path(path) as temporary, header_errors(path.name):
+        with atomic_path(path) as temporary, header_errors(f"{case}/{path.name}"):
             result.save_as(temporary, enforce_file_format=True)
         _logger.info("wrote %s", path)
 

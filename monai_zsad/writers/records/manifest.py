@@ -14,7 +14,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 
 from monai_zsad.errors import OutputError
-from monai_zsad.result_files import CASE_FILES, final_name
+from monai_zsad.result_files import CASE_FILES, final_name, old_files
 from monai_zsad.writers.base import CaseLayout, CaseWriter
 from monai_zsad.writers.facts import RESULT_WARNINGS, Meta, require, software
 from monai_zsad.writers.files import atomic_path
@@ -37,7 +37,7 @@ _GRAIN_NS = 2_000_000_000
 
 
 class SaveManifestd(CaseWriter):
-    """Write ``<output_dir>/<case>/<case>_manifest.json``, after all other writers of a case.
+    """Write ``<output_dir>/<case>/manifest.json``, after all other writers of a case.
 
     MONAI's writers record at most the names of their files. So a later run does not know whether a case is complete, or
     whether it was made with other settings. The manifest names every file in the folder of the case that was written
@@ -107,6 +107,8 @@ class SaveManifestd(CaseWriter):
                 **({"warning_codes": codes} if (codes := _result_codes(data)) else {}),
             }
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        for replaced in old_files(path.parent):
+            replaced.unlink(missing_ok=True)
 
     def _source_files(self, data: Mapping[Hashable, Any], key: Hashable) -> Any:
         volumes = [volume for volume in (data.get(self.image_key), data[key]) if isinstance(volume, MetaTensor)]
@@ -129,7 +131,7 @@ def verify_manifest(output_dir: str | os.PathLike[str], case: str) -> list[str]:
     Example:
         >>> import tempfile
         >>> verify_manifest(tempfile.mkdtemp(), "anna")
-        ['anna_manifest.json: cannot be read (No such file or directory)']
+        ['manifest.json: cannot be read (No such file or directory)']
     """
     return _verified(output_dir, case)[1]
 

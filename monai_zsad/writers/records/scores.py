@@ -64,7 +64,7 @@ def scores(data: Mapping[Hashable, Any], key: Hashable = "pred", model: Mapping[
 
 
 class SaveScoresd(CaseWriter):
-    """Write ``<output_dir>/<case>/<case>_scores.json``: the scores of the volume and of its slices.
+    """Write ``<output_dir>/<case>/scores.json``: the scores of the volume and of its slices.
 
     MONAI's ``ClassificationSaver`` and ``SaveClassificationd`` write one CSV row per case at the end of a run. Slice
     scores and the description of the model have no column there, and a run that is killed leaves nothing. This writer
@@ -91,7 +91,7 @@ class SaveScoresd(CaseWriter):
         >>> pred = MetaTensor(torch.zeros(1, 2, 3, 4), affine=torch.eye(4))
         >>> data = {"case": "anna", "pred": pred, "volume_score": 0.5, "slice_scores": []}
         >>> _ = SaveScoresd(keys="pred", output_dir=folder, meta={"method": "crane", "seeded": True})(data)
-        >>> json.loads(Path(folder, "anna", "anna_scores.json").read_text())["warnings"]
+        >>> json.loads(Path(folder, "anna", "scores.json").read_text())["warnings"]
         ['made with seeded random weights: the values mean nothing']
     """
 

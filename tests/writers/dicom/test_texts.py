@@ -68,13 +68,13 @@ def test_results_hold_what_can_be_decoded(tmp_path, kind, caplog):
     assert len([line for line in said if not line.startswith("case 'anna'")]) == 0, said
     assert not [one for one in caught if "ncoding" in str(one.message)] or stated is not None
     for number in KINDS:
-        path = tmp_path / "out" / "anna" / f"anna_{number}.dcm"
+        path = tmp_path / "out" / "anna" / f"{number}.dcm"
         result = pydicom.dcmread(path)
         assert str(result.PatientName) == name
         assert result.StudyDescription == name
         # The source has this error, too: a missing Laterality.
         assert not {line for line in dciodvfy_errors(path) if "Laterality" not in line}
-    stored_map = pydicom.dcmread(tmp_path / "out" / "anna" / "anna_pm.dcm").pixel_array
+    stored_map = pydicom.dcmread(tmp_path / "out" / "anna" / "pm.dcm").pixel_array
     assert {frame.tobytes() for frame in stored_map} == {case.values[..., k].T.tobytes() for k in range(6)}
 
 
@@ -93,6 +93,6 @@ def test_texts_of_sequences_are_decoded_too(tmp_path):
         image.save_as(file)
         file.write_bytes(file.read_bytes().replace(b"NNNNN", b"N\xe9NNN"))
     SaveDicomd("pred", tmp_path / "out", KINDS, MODEL)(make_case(files).data)
-    result = pydicom.dcmread(tmp_path / "out" / "anna" / "anna_pm.dcm")
+    result = pydicom.dcmread(tmp_path / "out" / "anna" / "pm.dcm")
     assert result.SpecificCharacterSet == "ISO_IR 192"
     assert result.ProcedureCodeSequence[0].CodeMeaning == "NéNNN"
