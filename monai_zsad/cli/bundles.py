@@ -15,9 +15,9 @@ from monai_zsad.errors import ConfigurationError
 
 __all__ = ["app", "convert"]
 
-app = typer.Typer(help="The bundles that come with the package: list, path, copy, update.", no_args_is_help=True)
+app = typer.Typer(help="Methods that come with the package: list, path, copy, update.", no_args_is_help=True)
 
-_Name = Annotated[str, typer.Argument(help="Name of a bundle, as `bundle list` prints it.")]
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a bundle, as `bundle list` prints it.")]
 _SOURCE = "a name of `weights list`, a file, or seed:N (random)"
 
 
@@ -38,7 +38,9 @@ def list_bundles() -> None:
 
 @app.command("path")
 def print_path(name: _Name) -> None:
-    """Print the folder of a bundle, for the option --bundle_root of `python -m monai.bundle run`.
+    """Print the folder of a bundle.
+
+    It is the value of --bundle_root for `python -m monai.bundle run`.
 
     Example: python -m monai_zsad bundle path crane
     """
@@ -48,9 +50,11 @@ def print_path(name: _Name) -> None:
 @app.command("copy")
 def copy_bundle(
     name: _Name,
-    folder: Annotated[Path, typer.Argument(help="Folder for the copy, which keeps the name of the bundle.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder for the copy, which keeps the name of the bundle.")
+    ],
 ) -> None:
-    """Copy a bundle, to change it or to convert weights into it, and print the folder of the copy.
+    """Copy a bundle, to change it, and print the folder of the copy.
 
     An existing copy is not replaced.
 
@@ -61,10 +65,10 @@ def copy_bundle(
 
 @app.command("update")
 def update_bundles(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of bundles.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER", help="Folders of bundles.")],
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 if a file would change.")] = False,
 ) -> None:
-    """Write the part of inference.yaml that all bundles share again, as this release has it.
+    """Update the part of inference.yaml that all bundles share.
 
     The part of the bundle itself, at the top of the file, is kept. Use it after an update of this package, or after a
     change of the table of options.
@@ -81,7 +85,7 @@ def update_bundles(
 
 
 def convert(
-    bundle: Annotated[str, typer.Argument(help="Folder or name of a bundle.")],
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Folder or name of a bundle.")],
     weights: Annotated[
         list[str] | None,
         typer.Option("--weights", "-w", metavar="PART=SOURCE", help=f"Source of a part: {_SOURCE}. Repeatable."),
@@ -91,14 +95,15 @@ def convert(
     prior: Annotated[str | None, typer.Option(metavar="SOURCE", help="Short for --weights prior=SOURCE.")] = None,
     activation: Annotated[
         _Activation | None,
-        typer.Option(help="Activation function of a CLIP file, if the file does not name it."),
+        typer.Option(metavar="NAME", help="Activation function of a CLIP file, if the file does not name it."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write. Default: models/model.pt of the bundle.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="File to write. Default: models/model.pt of the bundle."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write all weights of a bundle's network into its models/model.pt.
+    """Write all weights of a bundle into one file, models/model.pt.
 
     MONAI Label and other programs load a bundle from this one file. A run of the bundle then uses it too. Parts
     without a source get the released weights of the bundle, which are downloaded if necessary.

@@ -15,9 +15,12 @@ __all__ = ["compare"]
 
 
 def compare(
-    scan: Annotated[Path, typer.Argument(help="Volume file, or folder with one DICOM series.")],
+    scan: Annotated[Path, typer.Argument(metavar="SCAN", help="Volume file, or folder with one DICOM series.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", "--output_dir", help="Folder for the figures and comparison.json.")
+        Path,
+        typer.Option(
+            "--output", "-o", "--output_dir", metavar="FOLDER", help="Folder for the figures and comparison.json."
+        ),
     ],
     bundle: Annotated[
         list[str],
@@ -44,23 +47,28 @@ def compare(
         ),
     ] = None,
     count: Annotated[
-        int, typer.Option("--slices", min=1, help="Number of slices to draw, the most suspicious ones first.")
+        int,
+        typer.Option("--slices", min=1, metavar="N", help="Number of slices to draw, the most suspicious ones first."),
     ] = 3,
     only: Annotated[
         list[int] | None,
         typer.Option(
-            "--slice", min=0, help="Compute and draw only this slice, counted from 0 as in the file. Repeatable."
+            "--slice",
+            min=0,
+            metavar="N",
+            help="Compute and draw only this slice, counted from 0 as in the file. Repeatable.",
         ),
     ] = None,
     limits: Annotated[
-        tuple[float, float], typer.Option(help="Map values where the colours begin and end, the same for all methods.")
+        tuple[float, float],
+        typer.Option(metavar="LOW HIGH", help="Map values where the colours begin and end, the same for all methods."),
     ] = (0.0, 1.0),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier comparison of this scan.")] = False,
 ) -> None:
-    """Run several bundles on one scan and draw their maps side by side, one figure per slice.
+    """Draw the maps of several bundles on one scan side by side.
 
-    Methods with the same CLIP share one pass through it. The figures, and a JSON file with scores, weights and
-    versions, are written to OUTPUT/<case>/.
+    There is one figure for each slice. Methods with the same CLIP share one pass through it. The figures, and a JSON
+    file with scores, weights and versions, are written to OUTPUT/<case>/.
 
     Example: python -m monai_zsad compare scan.nii.gz -o OUT -b crane -b anomalyclip
     """

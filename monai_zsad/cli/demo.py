@@ -22,12 +22,12 @@ _OVERRIDES = {"anatomy": "brain", "modality": "FLAIR"}
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the sample scan and the results.")] = Path(
-        "demo_output"
-    ),
-    bundle: Annotated[str, typer.Option(help="Folder or name of a bundle.")] = "tiny_screening",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the sample scan and the results.")
+    ] = Path("demo_output"),
+    bundle: Annotated[str, typer.Option(metavar="NAME", help="Folder or name of a bundle.")] = "tiny_screening",
 ) -> None:
-    """Make a sample scan with a known lesion, screen it, and compare the findings with the lesion.
+    """Screen a synthetic scan with a known lesion.
 
     The results of an earlier demo in the same folder are replaced.
 

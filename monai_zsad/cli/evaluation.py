@@ -19,12 +19,12 @@ _UNKNOWN = "not known"
 
 app = typer.Typer(help="Benchmark data sets: list, show, check a folder.", no_args_is_help=True)
 
-_Name = Annotated[str, typer.Argument(help="Name of a data set, as `datasets list` prints it.")]
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a data set, as `datasets list` prints it.")]
 
 
 @app.command("list")
 def list_datasets(as_json: JsonOption = False) -> None:
-    """List the known data sets, with the number of normal and anomalous images in their test part.
+    """List the known data sets, with the numbers of their test images.
 
     Example: python -m monai_zsad datasets list
     """
@@ -53,7 +53,7 @@ def list_datasets(as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(name: _Name, as_json: JsonOption = False) -> None:
-    """Print all facts about a data set: where to get it, licence, folder layouts, number of images.
+    """Print where to get a data set, its licence, and its folder layouts.
 
     Example: python -m monai_zsad datasets show mvtec-ad
     """
@@ -69,17 +69,22 @@ def show(name: _Name, as_json: JsonOption = False) -> None:
 @app.command()
 def check(
     name: _Name,
-    folder: Annotated[Path, typer.Argument(help="Folder of the unpacked data set; for volumes also a CSV file.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of the unpacked data set; for volumes also a CSV file.")
+    ],
     layout: Annotated[
-        str, typer.Option("--layout", help="Layout of the folder, as `datasets show` prints it.")
+        str, typer.Option("--layout", metavar="NAME", help="Layout of the folder, as `datasets show` prints it.")
     ] = "auto",
     part: Annotated[
-        str, typer.Option("--part", help="Part of the data set. Expected numbers are known for test only.")
+        str,
+        typer.Option("--part", metavar="NAME", help="Part of the data set. Expected numbers are known for test only."),
     ] = "test",
     quick: Annotated[bool, typer.Option("--quick", help="Look for the files, but do not read them.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Report files of a data set that are missing, unreadable or do not match; the exit status is then 1.
+    """Report files of a data set that are missing, damaged or do not match.
+
+    The exit status is then 1.
 
     Example: python -m monai_zsad datasets check mvtec-ad FOLDER --quick
     """
@@ -95,19 +100,23 @@ def check(
 
 
 def score(
-    results: Annotated[Path, typer.Argument(help="Output folder of a bundle's evaluate.yaml.")],
-    bootstrap: Annotated[int, typer.Option(help="Resamples for the 95 % intervals; 0 for no intervals.")] = 200,
-    min_lesion: Annotated[int, typer.Option(help="For volumes: voxels of the smallest lesion.")] = 3,
-    min_voxels: Annotated[int, typer.Option(help="For volumes: voxels of the smallest candidate.")] = 10,
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Output folder of a bundle's evaluate.yaml.")],
+    bootstrap: Annotated[
+        int, typer.Option(metavar="N", help="Resamples for the 95 % intervals; 0 for no intervals.")
+    ] = 200,
+    min_lesion: Annotated[int, typer.Option(metavar="N", help="For volumes: voxels of the smallest lesion.")] = 3,
+    min_voxels: Annotated[int, typer.Option(metavar="N", help="For volumes: voxels of the smallest candidate.")] = 10,
     min_overlap: Annotated[
-        float, typer.Option(help="For volumes: the share of a candidate that must lie in lesions.")
+        float, typer.Option(metavar="SHARE", help="For volumes: the share of a candidate that must lie in lesions.")
     ] = 0.1,
-    limit: Annotated[float, typer.Option(help="AUPRO is integrated up to this false-positive rate.")] = 0.3,
+    limit: Annotated[
+        float, typer.Option(metavar="RATE", help="AUPRO is integrated up to this false-positive rate.")
+    ] = 0.3,
     partial: Annotated[bool, typer.Option("--partial", help="Leave out cases without a prediction.")] = False,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Write index.html with curves and images.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute the metrics of saved predictions again, without the network.
+    """Compute the metrics of an evaluation again, without the network.
 
     The new table, curves and page replace those in the folder.
 

@@ -109,16 +109,20 @@ def _write_help(command: Any, ctx: Any, formatter: Any, panels: Mapping[str, Seq
     summary, example, details = _described(command.help or "", ctx)
     paragraphs = [command.get_usage(ctx), _filled(summary), *(_filled(one, "  ") for one in example)]
     formatter.write("\n\n".join([*paragraphs, ""]))
-    for panel, rows in panels.items():
-        _write_panel(formatter, panel, rows)
+    # The texts of all commands begin in one column.
+    widths = [len(name) for title, rows in panels.items() for name, _ in rows if title != "Options"]
+    in_one_column = isinstance(command, HelpedGroup)
+    for title, rows in panels.items():
+        own = [len(name) for name, _ in rows]
+        _write_panel(formatter, title, rows, widths if in_one_column and title != "Options" else own)
     for paragraph in details:
         formatter.write("\n" + _filled(paragraph) + "\n")
 
 
-def _write_panel(formatter: Any, title: str, rows: Sequence[tuple[str, str]]) -> None:
+def _write_panel(formatter: Any, title: str, rows: Sequence[tuple[str, str]], widths: Sequence[int]) -> None:
     line = "─" if (sys.stdout.encoding or "").lower().startswith("utf") else "-"
     formatter.write(typer.style(f"{line * 2} {title} ".ljust(_width() - 1, line), bold=True) + "\n")
-    column = min(max((len(name) for name, _ in rows), default=0), _NAMES) + 2
+    column = min(max(widths), _NAMES) + 2
     for name, text in rows:
         lines = textwrap.wrap(text, _width() - 2 - column, break_long_words=False, break_on_hyphens=False) or [""]
         lines = [line.replace(_FIXED, " ") for line in lines]
@@ -206,10 +210,20 @@ def _answered(ctx: Any) -> Iterator[None]:
             answer = _other_option(error.option_name, ctx)
             raise _UsageError(f"there is no option {error.option_name}; {answer}", ctx) from None
         if kind == "MissingParameter" and error.param is not None:
-            name, _, _ = _names(error.param).partition(" ")
+            name = _names(error.param) if _is_argument(error.param) else _option_names(error.param)[-1]
             _, example, _ = _described(ctx.command.help or "", ctx)
             raise _UsageError("\n".join([f"{name} is missing: {error.param.help}", *example]), ctx) from None
+        if "unexpected extra argument" in str(error):
+            raise _UsageError(f"{error.message}; {_surplus(ctx)}", ctx) from None
         raise
+
+
+def _surplus(ctx: Any) -> str:
+    """What to do about more words than a command has arguments."""
+    names = [_names(one) for one in ctx.command.params if _is_argument(one)]
+    if names == ["SCANS"]:
+        return "give one path: the folder of all scans or a list of them; a name with spaces needs quotes"
+    return "a name with spaces needs quotes" if names else "this command takes none"
 
 
 def _other_option(name: str, ctx: Any) -> str:
@@ -227,7 +241,7 @@ def _other_option(name: str, ctx: Any) -> str:
     if hint := did_you_mean(name.lstrip("-"), [one.lstrip("-") for one in own], listed=False, prefix="--"):
         return hint
     if having := [path for path, command in _commands(ctx.find_root().command) if name in _options(command)]:
-        return f"it is an option of {' and '.join(f'`{path}`' for path in having)}"
+        return f"it is an option of {_listed(having)}"
     return f"`{ctx.command_path} --help` lists the options"
 
 
@@ -237,10 +251,14 @@ def _other_command(group: Any, name: str, ctx: Any) -> str:
         return f"to screen scans, run `{ctx.find_root().command_path} screen {name} -o RESULTS`"
     if hint := did_you_mean(name, group.commands, listed=False):
         return hint
-    inner = [path for path, _ in _commands(ctx.find_root().command) if path.split()[-1] == name.lower()]
-    if inner:
-        return f"did you mean {' or '.join(f'`{path}`' for path in inner)}?"
+    if inner := [path for path, _ in _commands(ctx.find_root().command) if path.split()[-1] == name.lower()]:
+        return f"did you mean {_listed(inner)}?"
     return f"`{ctx.command_path} --help` lists the commands"
+
+
+def _listed(paths: Sequence[str]) -> str:
+    names = [f"`{path}`" for path in paths]
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _commands(group: Any, path: str = "") -> list[tuple[str, Any]]:

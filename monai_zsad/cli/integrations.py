@@ -24,37 +24,48 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def label_server(
-    studies: Annotated[str, typer.Option(help="Folder of volumes (.nii.gz, .nii, .nrrd), or a DICOMweb address.")],
+    studies: Annotated[
+        str, typer.Option(metavar="FOLDER", help="Folder of volumes (.nii.gz, .nii, .nrrd), or a DICOMweb address.")
+    ],
     bundles: Annotated[
-        str, typer.Option("--bundles", "-b", help="Folder or name of a bundle, or a folder of bundles.")
+        str, typer.Option("--bundles", "-b", metavar="NAME", help="Folder or name of a bundle, or a folder of bundles.")
     ] = "tiny_screening",
     host: Annotated[
-        str, typer.Option(help="Address to listen on. With the default, only this machine can connect.")
+        str,
+        typer.Option(metavar="ADDRESS", help="Address to listen on. With the default, only this machine can connect."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port to listen on.")] = 8000,
     modality: Annotated[
-        list[str] | None, typer.Option(help="Modality of the series that a DICOMweb server offers. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Modality of the series that a DICOMweb server offers. Repeatable."),
     ] = None,
     score_model: Annotated[
-        str | None, typer.Option(help="Bundle whose scores order the studies. Default: the first one.")
+        str | None, typer.Option(metavar="NAME", help="Bundle whose scores order the studies. Default: the first one.")
     ] = None,
     scores: Annotated[bool, typer.Option(help="Compute volume scores in the background.")] = True,
     origin: Annotated[
         list[str] | None,
-        typer.Option(help="Address of a web page that may call the server, such as http://ohif:3000. Repeatable."),
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address of a web page that may call the server, such as http://ohif:3000. Repeatable.",
+        ),
     ] = None,
-    ssl_keyfile: Annotated[Path | None, typer.Option(help="Key file, to serve https.")] = None,
-    ssl_certfile: Annotated[Path | None, typer.Option(help="Certificate file, to serve https.")] = None,
-    work: Annotated[Path | None, typer.Option(help="Folder for logs, scores and cached series.")] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(metavar="FILE", help="Key file, to serve https.")] = None,
+    ssl_certfile: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate file, to serve https.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for logs, scores and cached series.")
+    ] = None,
     app: Annotated[
-        Path | None, typer.Option(help="Folder of another MONAI Label app to serve, such as monaibundle.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of another MONAI Label app to serve, such as monaibundle."),
     ] = None,
     conf: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Setting of the app. Repeatable.")] = None,
 ) -> None:
-    """Start a MONAI Label server that shows lesion candidates in 3D Slicer and OHIF, most suspicious studies first.
+    """Serve lesion candidates to 3D Slicer and OHIF, by MONAI Label.
 
-    Needs an environment with MONAI Label (the `label` extra). MONAI_LABEL_DICOMWEB_USERNAME and
-    MONAI_LABEL_DICOMWEB_PASSWORD hold user and password of a DICOMweb server. The server downloads nothing.
+    The most suspicious studies come first. Needs an environment with MONAI Label (the `label` extra).
+    MONAI_LABEL_DICOMWEB_USERNAME and MONAI_LABEL_DICOMWEB_PASSWORD hold user and password of a DICOMweb server. The
+    server downloads nothing.
 
     Example: python -m monai_zsad label-server --studies SCANS --bundles tiny_screening
     """
@@ -115,10 +126,12 @@ def label_server(
 
 
 def label_bundle(
-    bundle: Annotated[str, typer.Argument(help="Folder or name of a bundle.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make, in the folder `model` of the app.")],
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Folder or name of a bundle.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to make, in the folder `model` of the app.")
+    ],
 ) -> None:
-    """Write a copy of a bundle that MONAI Label's sample app monaibundle can serve.
+    """Write a copy of a bundle for MONAI Label's app monaibundle.
 
     The app then shows the candidates of `label-server`, without its options, heat map and order of the studies.
 
@@ -131,15 +144,17 @@ def label_bundle(
 
 
 def slicer(
-    case: Annotated[Path, typer.Argument(help="Folder of one case in the output of `screen`.")],
-    scan: Annotated[Path | None, typer.Option(help="Volume that was screened, to show below the heat map.")] = None,
+    case: Annotated[Path, typer.Argument(metavar="CASE", help="Folder of one case in the output of `screen`.")],
+    scan: Annotated[
+        Path | None, typer.Option(metavar="SCAN", help="Volume that was screened, to show below the heat map.")
+    ] = None,
     send: Annotated[bool, typer.Option("--send", help="Also load the scene into a running 3D Slicer.")] = False,
-    port: Annotated[int, typer.Option(help="Port of Slicer's module Web Server.")] = 2016,
+    port: Annotated[int, typer.Option(metavar="N", help="Port of Slicer's module Web Server.")] = 2016,
 ) -> None:
-    """Write a scene to drag into 3D Slicer: heat map in colour, candidates as segments, the scan below.
+    """Write a scene of one result, to drag into 3D Slicer.
 
-    For the segments, screen with --set seg_nrrd=true. For --send, open Slicer's module Web Server, enable the Slicer
-    API and start it.
+    It shows the heat map in colour, the candidates as segments, and the scan below them. For the segments, screen with
+    --set seg_nrrd=true. For --send, open Slicer's module Web Server, enable the Slicer API and start it.
 
     Example: python -m monai_zsad slicer RESULTS/anna --scan anna.nii.gz
     """

@@ -23,7 +23,9 @@ app = typer.Typer(help="Prompts: list the sets, show the prompts of a set.", no_
 
 @app.command("list")
 def list_prompts(as_json: JsonOption = False) -> None:
-    """List the prompt sets, anatomies, modalities and states. `prompts show SET --yaml` prints a set as a file.
+    """List the prompt sets, anatomies, modalities and states.
+
+    `prompts show SET --yaml` prints a set as a file, to change it.
 
     Example: python -m monai_zsad prompts list
     """
@@ -86,16 +88,21 @@ def show(
     set_name: Annotated[
         str | None, typer.Argument(metavar="SET", help="Name of a set, as `prompts list` prints it; or give --file.")
     ] = None,
-    file: Annotated[Path | None, typer.Option("--file", help="YAML file with your own set.")] = None,
-    anatomy: Annotated[str | None, typer.Option("--anatomy", help="Anatomy, such as brain.")] = None,
-    modality: Annotated[str | None, typer.Option("--modality", help="Modality, such as flair, or DICOM's CT.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", metavar="FILE", help="YAML file with your own set.")] = None,
+    anatomy: Annotated[str | None, typer.Option("--anatomy", metavar="NAME", help="Anatomy, such as brain.")] = None,
+    modality: Annotated[
+        str | None, typer.Option("--modality", metavar="NAME", help="Modality, such as flair, or DICOM's CT.")
+    ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="Noun that the states describe, instead of the set's own.")
+        str | None,
+        typer.Option("--name", metavar="NOUN", help="Noun that the states describe, instead of the set's own."),
     ] = None,
     state: Annotated[
         list[str] | None,
         typer.Option(
-            "--state", help="State instead of the set's own; `findings` means all states that match. Repeatable."
+            "--state",
+            metavar="NAME",
+            help="State instead of the set's own; `findings` means all states that match. Repeatable.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -105,12 +112,15 @@ def show(
         typer.Option(
             "--limit",
             min=3,
+            metavar="N",
             help="Longest prompt that the text tower takes, in tokens; 77 for CLIP.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Print the prompts of a set with their number of tokens; the exit status is 1 if one is too long.
+    """Print the prompts of a set with their number of tokens.
+
+    The exit status is 1 if one is too long.
 
     Example: python -m monai_zsad prompts show medical --anatomy brain --modality FLAIR
     """

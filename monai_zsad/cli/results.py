@@ -22,11 +22,16 @@ _MOST_LISTED = 3
 def info(
     path: Annotated[
         str,
-        typer.Argument(help="Volume file, folder with any subfolders, zip, CSV or JSON list, or DICOMweb query."),
+        typer.Argument(
+            metavar="PATH", help="Volume file, folder with any subfolders, zip, CSV or JSON list, or DICOMweb query."
+        ),
     ],
     series: Annotated[
         str | None,
-        typer.Option(help="Choose DICOM series by UID, number, modality, part of the description; 4:2: its volume 2."),
+        typer.Option(
+            metavar="TEXT",
+            help="Choose DICOM series by UID, number, modality, part of the description; 4:2: its volume 2.",
+        ),
     ] = None,
     repair: Annotated[
         list[str] | None, typer.Option(metavar="FAULT", help="As `screen --repair`: a fault to repair. Repeat.")
@@ -35,17 +40,19 @@ def info(
         list[str] | None, typer.Option(metavar="CODE", help="As `screen --set accept=CODE`: a code to accept. Repeat.")
     ] = None,
     volume: Annotated[
-        int | None, typer.Option(min=0, help="As `screen --set volume=N`: one volume of a file with several.")
+        int | None,
+        typer.Option(min=0, metavar="N", help="As `screen --set volume=N`: one volume of a file with several."),
     ] = None,
     colour: Annotated[
         bool, typer.Option("--colour", help="Photographs are read in colour, as the CLIP bundles do.")
     ] = False,
 ) -> None:
-    """List the series at a path with modality, size and spacing, and say which ones `screen` would leave out or refuse.
+    """List the scans at a path, and say which ones can be screened.
 
-    Only headers are read, by the same checks as in `screen`. So what only the voxels show is not known here: a constant
-    scan, many NaN, damaged compressed data. The exit status is 0 if at least one scan can be screened and no input is
-    refused, otherwise 1.
+    Each scan is listed with modality, size and spacing, and with the reason why `screen` would leave it out or refuse
+    it. Only headers are read, by the same checks as in `screen`. So what only the voxels show is not known here: a
+    constant scan, many NaN, damaged compressed data. The exit status is 0 if at least one scan can be screened and no
+    input is refused, otherwise 1.
 
     The descriptions are those in the files and may name a patient. `screen` writes none of them.
 
@@ -99,20 +106,28 @@ def _print_found(group: Sequence[FoundSeries]) -> None:
 
 
 def calibrate(
-    results: Annotated[Path, typer.Argument(help="Output folder of `screen` for scans that count as normal.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write, such as normal.json.")],
-    bundle: Annotated[str | None, typer.Option(help="Name of the bundle, kept as a note in the file.")] = None,
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="Output folder of `screen` for scans that count as normal.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON file to write, such as normal.json.")
+    ],
+    bundle: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the bundle, kept as a note in the file.")
+    ] = None,
     alpha: Annotated[
         list[float] | None,
-        typer.Option(help="Print the threshold for this rate of normal scans with a candidate. Repeatable."),
+        typer.Option(
+            metavar="RATE", help="Print the threshold for this rate of normal scans with a candidate. Repeatable."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a calibration file from normal scans; `screen --calibration` then adds p-values.
+    """Write a calibration file from results of normal scans.
 
-    On average at most one of 20 normal scans of the same kind gets a p-value of 0.05 or less (split conformal
-    prediction). First screen the normal scans with the options of the later runs, and with a low --threshold, so that
-    their weak candidates are in the results too.
+    `screen --calibration FILE` then adds p-values. On average at most one of 20 normal scans of the same kind gets a
+    p-value of 0.05 or less (split conformal prediction). First screen the normal scans with the options of the later
+    runs, and with a low --threshold, so that their weak candidates are in the results too.
 
     Example: python -m monai_zsad calibrate RESULTS -o normal.json --alpha 0.05
     """
@@ -135,10 +150,10 @@ def calibrate(
 
 
 def report(
-    results: Annotated[Path, typer.Argument(help="Output folder of `screen`.")],
-    title: Annotated[str, typer.Option(help="Title of the page.")] = "Anomaly screening",
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Output folder of `screen`.")],
+    title: Annotated[str, typer.Option(metavar="TEXT", help="Title of the page.")] = "Anomaly screening",
 ) -> None:
-    """Write the page index.html again, with all cases of a results folder, the most suspicious ones first.
+    """Write the list of all results, index.html, again.
 
     Example: python -m monai_zsad report RESULTS --title "Night list"
     """

@@ -117,7 +117,7 @@ def screen(
     ] = False,
     **options: Any,
 ) -> None:
-    """Screen scans: an anomaly map, candidates, a score and a report for each.
+    """Screen scans: anomaly map, candidates, score and report.
 
     The same as `python -m monai.bundle run` with the bundle's inference.yaml; --dry-run prints that command. The exit
     status is 0; 1 if a scan or another input was refused or failed (the others are done) or nothing could be run; 2 for

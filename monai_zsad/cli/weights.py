@@ -27,17 +27,21 @@ class _Kind(str, Enum):
 
 _Folder = Annotated[
     Path | None,
-    typer.Option("--folder", help="Weights folder. Default: MONAI_ZSAD_WEIGHTS, or the user's cache folder."),
+    typer.Option(
+        "--folder", metavar="FOLDER", help="Weights folder. Default: MONAI_ZSAD_WEIGHTS, or the user's cache folder."
+    ),
 ]
 
 
 @app.command("list")
 def list_weights(
-    kind: Annotated[_Kind | None, typer.Option("--kind", help="List only this kind.")] = None,
+    kind: Annotated[_Kind | None, typer.Option("--kind", metavar="KIND", help="List only this kind.")] = None,
     as_json: JsonOption = False,
     folder: _Folder = None,
 ) -> None:
-    """List the known weights. Other plain ViTs of open_clip work too, by ARCHITECTURE:TAG.
+    """List the known weights, and which are on this machine.
+
+    Other plain ViTs of open_clip work too, by ARCHITECTURE:TAG.
 
     Example: python -m monai_zsad weights list --kind clip
     """
@@ -69,7 +73,9 @@ def fetch(
     folder: _Folder = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")] = False,
 ) -> None:
-    """Download weights that are not on this machine, verify them, and print their paths.
+    """Download weights, verify them, and print their paths.
+
+    What is on this machine already is not downloaded again.
 
     Example: python -m monai_zsad weights fetch ViT-L-14-336:openai
     """
@@ -84,11 +90,14 @@ def fetch(
 @app.command()
 def path(
     name: Annotated[
-        str | None, typer.Argument(help="Name as `weights list` prints it. Default: the weights folder.")
+        str | None,
+        typer.Argument(metavar="NAME", help="Name as `weights list` prints it. Default: the weights folder."),
     ] = None,
     folder: _Folder = None,
 ) -> None:
-    """Print the path of weights, without a download; an error if they are missing or damaged.
+    """Print the path of weights, without a download.
+
+    It is an error if they are missing or damaged.
 
     Example: python -m monai_zsad weights path ViT-L-14-336:openai
     """
@@ -103,7 +112,9 @@ def path(
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="A name as `weights list` prints it, or open_clip's ARCHITECTURE:TAG.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A name as `weights list` prints it, or open_clip's ARCHITECTURE:TAG.")
+    ],
     as_json: JsonOption = False,
     folder: _Folder = None,
 ) -> None:
@@ -127,7 +138,9 @@ def verify(
     ] = None,
     folder: _Folder = None,
 ) -> None:
-    """Compare files with their published hashes; the exit status is 1 if one differs or is missing.
+    """Compare files with their published hashes.
+
+    The exit status is 1 if one differs or is missing.
 
     Example: python -m monai_zsad weights verify
     """
