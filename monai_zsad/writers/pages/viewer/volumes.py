@@ -1,0 +1,207 @@
+"""Scan, map and outlines of the candidates as small NIfTI files for the viewer."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from monai_zsad.writers.figures.drawing import grey_range, map_range, thinned
+from monai_zsad.writers.figures.views import View
+
+__all__ = ["CT_PRESETS", "Volumes", "pack"]
+
+CT_PRESETS: dict[str, tuple[float, float]] = {
+    "brain": (40.0, 80.0),
+    "subdural": (75.0, 215.0),
+    "soft tissue": (40.0, 400.0),
+    "bone": (400.0, 1800.0),
+    "lung": (-600.0, 1500.0),
+}
+"""Windows of the viewer for CT, (level, width) in HU. A test compares them with those of the package's transforms."""
+
+# HU where the steps between two grey values change, and the steps: fine where soft tissue lies. Together 256 values.
+_HU_STEPS = (
+    (-1024, -200, 32),
+    (-200, -20, 6),
+    (-20, 0, 2),
+    (0, 80, 1),
+    (80, 140, 2),
+    (140, 340, 5),
+    (340, 1300, 30),
+    (1300, 3072, 253),
+)
+_MARGIN_MM = 10.0
+# Bytes of the three compressed volumes. In base64 they take a third more, and the page holds NiiVue and images, too.
+_LARGEST = 8_000_000
+# Scans are noisy: higher levels take longer and gain almost nothing.
+_LEVEL = 1
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """What the viewer shows, on one grid with axes nearest to R, A, S.
+
+    Attributes:
+        scan: NIfTI file, 8 bit, compressed by gzip. Its values times slope plus intercept are those of the scan, unless
+            there are ``levels``.
+        anomaly: the same for the map.
+        outlines: the same for the outlines of the candidates: 0, or the place of the candidate in the list, from 2.
+        levels: HU of each of the 256 values of a CT; empty for other scans.
+        grey: values that are black and white at first, in the scan's own unit.
+        limits: map values where the colours begin and end.
+        thinned: voxels of the scan per shown voxel along each axis.
+    """
+
+    scan: bytes
+    anomaly: bytes
+    outlines: bytes
+    levels: list[int]
+    grey: tuple[float, float]
+    limits: tuple[float, float]
+    thinned: tuple[int, int, int]
+
+
+def pack(
+    view: View,
+    ids: Sequence[int] = (),
+    is_ct: bool | None = None,
+    limits: tuple[float, float] | None = None,
+    largest: int = _LARGEST,
+) -> Volumes:
+    """Crop to the body, thin to the size of a page, and store with 8 bit.
+
+    Args:
+        view: scan, map and labels on one grid.
+        ids: labels of the candidates, in the order of the list.
+        is_ct: whether the scan's unit is HU; None: if it has values of air, -900 and below.
+        limits: map values where the colours begin and end; None: as in the preview.
+        largest: bytes that the three compressed volumes may take, about.
+
+    Returns:
+        The volumes.
+
+    Example:
+        >>> from monai_zsad.writers.figures.views import make_view
+        >>> scan = np.random.default_rng(0).random((20, 20, 20))
+        >>> found = pack(make_view(scan, scan, np.eye(4), None))
+        >>> found.thinned, len(found.scan) < 20**3
+        ((1, 1, 1), True)
+    """
+    grey, body = grey_range(view.scan)
+    heat_range = limits or map_range(view.heat, body)
+    box = _body_box(view, grey)
+    scan, heat = view.scan[box], view.heat[box]
+    marks = np.zeros(scan.shape, dtype=np.uint8) if view.labels is None else _outlines(view.labels[box], ids, view.axis)
+    affine = _shifted(view.affine, np.array([part.start for part in box], dtype=float))
+    codes, slope, intercept, levels = _eight_bit(scan, is_ct)
+    steps = _steps(codes, view.spacing, largest)
+    low, high = float(heat.min()), float(heat.max())
+    scale = max(high - low, 1e-6) / 255
+    heat_codes = np.rint((_blocks(heat, steps, np.max) - low) / scale).astype(np.uint8)
+    affine = _shifted(affine, (np.array(steps) - 1) / 2) @ np.diag([*map(float, steps), 1.0])
+    files = (
+        (_blocks(codes, steps, np.mean), slope, intercept),
+        (heat_codes, scale, low),
+        (_blocks(marks, steps, np.max), 1.0, 0.0),
+    )
+    with ThreadPoolExecutor(len(files)) as threads:  # compression releases the lock of the interpreter
+        packed = list(threads.map(lambda file: _nifti(file[0], affine, *file[1:]), files))
+    return Volumes(packed[0], packed[1], packed[2], levels, grey, heat_range, steps)
+
+
+def _body_box(view: View, grey: tuple[float, float]) -> tuple[slice, slice, slice]:
+    """The box around the body with a margin; all candidates are inside."""
+    sample = thinned(view.scan)
+    step = -(-view.scan.shape[0] // sample.shape[0])
+    body = sample > grey[0] + 0.1 * (grey[1] - grey[0])
+    parts = []
+    for axis, size in enumerate(view.scan.shape):
+        share = body.mean(axis=tuple(other for other in range(3) if other != axis))
+        # Single bright voxels of the background are no body.
+        inside = np.flatnonzero(share > max(0.02 * share.max(), 0.001)) * step
+        low, high = (int(inside[0]), int(inside[-1]) + step) if inside.size else (0, size)
+        if view.labels is not None:
+            marked = np.flatnonzero(view.labels.any(axis=tuple(other for other in range(3) if other != axis)))
+            if marked.size:
+                low, high = min(low, int(marked[0])), max(high, int(marked[-1]) + 1)
+        margin = int(np.ceil(_MARGIN_MM / view.spacing[axis]))
+        parts.append(slice(max(0, low - margin), min(size, high + margin)))
+    return parts[0], parts[1], parts[2]
+
+
+def _shifted(affine: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """The affine of a grid whose first voxel lies at ``offset`` (voxels) of the other."""
+    moved = np.array(affine, dtype=np.float64)
+    moved[:3, 3] += moved[:3, :3] @ offset
+    return moved
+
+
+def _outlines(labels: np.ndarray, ids: Sequence[int], axis: int) -> np.ndarray:
+    """The voxels at the edge of each candidate in the shown plane, as its place in the list, from 2."""
+    from scipy import ndimage
+
+    plane = np.expand_dims(ndimage.generate_binary_structure(2, 1), axis)
+    marks = np.zeros(labels.shape, dtype=np.uint8)
+    boxes = ndimage.find_objects(labels.astype(np.int32))
+    for place, label in enumerate(ids[:254], 2):
+        box = boxes[label - 1] if label <= len(boxes) else None
+        if box is not None:
+            own = labels[box] == label
+            marks[box][own & ~ndimage.binary_erosion(own, plane)] = place
+    return marks
+
+
+def _eight_bit(scan: np.ndarray, is_ct: bool | None) -> tuple[np.ndarray, float, float, list[int]]:
+    """Values as 8 bit; slope and intercept, or for a CT the HU of each value."""
+    if is_ct or (is_ct is None and float(scan.min()) <= -900):
+        levels = np.concatenate([np.arange(*part) for part in _HU_STEPS])
+        first, last = int(levels[0]), int(levels[-1])
+        between = (levels[1:] + levels[:-1]) / 2
+        table = np.searchsorted(between, np.arange(first, last + 1)).astype(np.uint8)
+        return table[np.clip(scan, first, last).astype(np.int16) - first], 1.0, 0.0, levels.tolist()
+    low, high = (float(value) for value in np.percentile(thinned(scan), [0.02, 99.98]))
+    slope = (high - low) / 255 or 1.0
+    return np.rint((np.clip(scan, low, high) - low) / slope).astype(np.uint8), slope, low, []
+
+
+def _steps(codes: np.ndarray, spacing: Sequence[float], largest: int) -> tuple[int, int, int]:
+    """By how much each axis is thinned, the finest axis first, so that the volumes have the wanted size."""
+    middle = codes[:, :, :: max(1, codes.shape[2] // 8)]
+    ratio = len(gzip.compress(middle.tobytes(order="F"), _LEVEL)) / middle.size
+    steps = [1, 1, 1]
+    # The map is smooth and takes about a quarter of the scan.
+    while 1.25 * ratio * codes.size / np.prod(steps) > largest:
+        finest = int(np.argmin([length * step for length, step in zip(spacing, steps, strict=True)]))
+        steps[finest] += 1
+    return steps[0], steps[1], steps[2]
+
+
+def _blocks(volume: np.ndarray, steps: tuple[int, int, int], how: Any) -> np.ndarray:
+    """Mean or largest value of blocks of voxels; voxels at the end that fill no block are left out."""
+    if steps == (1, 1, 1):
+        return volume
+    shape = [size // step for size, step in zip(volume.shape, steps, strict=True)]
+    whole = volume[tuple(slice(size * step) for size, step in zip(shape, steps, strict=True))]
+    split = whole.reshape([part for pair in zip(shape, steps, strict=True) for part in pair])
+    return how(split, axis=(1, 3, 5)).astype(volume.dtype)
+
+
+def _nifti(codes: np.ndarray, affine: np.ndarray, slope: float, intercept: float) -> bytes:
+    """A NIfTI-1 file, compressed. Nibabel's image would apply slope and intercept to the values again."""
+    from nibabel.nifti1 import Nifti1Header
+
+    header = Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(codes.shape)
+    header.set_sform(affine, 1)
+    header.set_qform(affine, 1, strip_shears=True)
+    header.set_xyzt_units("mm")
+    header.set_slope_inter(slope, intercept)
+    header["vox_offset"] = 352
+    header["magic"] = b"n+1"
+    return gzip.compress(header.binaryblock + bytes(4) + codes.tobytes(order="F"), _LEVEL, mtime=0)
