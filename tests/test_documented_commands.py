@@ -22,6 +22,8 @@ CHECKS = "runs these very checks: .ci/run"
 NOT_EXECUTED = {
     "make demo": ".ci/run runs it; it runs `python -m monai_zsad demo`, which CONTRIBUTING.md names too",
     "make test": CHECKS,
+    "python -m monai_zsad app": "waits for a browser; tests/integrations/app uses the page",
+    "python -m monai_zsad screen 'https://HOST": "needs a server: tests/integration/test_dicomweb.py has one",
     "srun ": "needs a Slurm cluster; tests/integration/test_cohort.py runs several such processes on one machine",
     "pip install ": NETWORK,
     "pip download ": NETWORK,
