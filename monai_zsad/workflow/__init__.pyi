@@ -1,5 +1,5 @@
 from . import bundles, calibration, cases, deprecated, determinism, launching, options, profiling, steps
-from .bundles.reading import find_bundle
+from .bundles.reading import about_bundle, find_bundle
 from .bundles.weights import load_weights
 from .calibration import load_calibration
 from .cases.names import find_cases
@@ -20,6 +20,7 @@ __all__ = [
     "ScreeningRun",
     "Settings",
     "StudyProfiler",
+    "about_bundle",
     "bundles",
     "calibration",
     "cases",

@@ -14,7 +14,7 @@ from monai.config import DtypeLike, KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
 
 from monai_zsad.errors import ConfigurationError, ZsadError
-from monai_zsad.flags import parse_flag
+from monai_zsad.flags import parse_flag, parse_report
 from monai_zsad.writers.base import CaseWriter, RunSettings
 from monai_zsad.writers.dicom import SaveDicomd
 from monai_zsad.writers.dicom.parametric_map import MAP_TYPES
@@ -61,9 +61,12 @@ class SaveResultsd(CaseWriter):
             map holds integers, too (``uint16``).
         plane: slices of the preview: ``"axial"``, ``"coronal"``, ``"sagittal"``, or ``"acquisition"`` for the plane in
             which the scan was acquired.
-        report: write the HTML report; a bool, or ``"true"`` or ``"false"``.
+        report: ``"full"``: an HTML report with a viewer of scan and map; ``"light"``: without the viewer, which takes
+            several MB; ``"none"``. True means full, and false none.
         seg_nrrd: write the candidates for 3D Slicer, too; a bool, or ``"true"`` or ``"false"``.
         dicom: DICOM objects to write, such as ``("seg", "pm", "sr", "sc")``; for scans that were read from DICOM.
+        about: what the report says about the bundle, by name: ``bundle`` and ``measured``, see
+            :func:`~monai_zsad.workflow.about_bundle`.
         image_key: key of the scan (C, X, Y, Z) as it was read.
         allow_missing_keys: do nothing if the data do not have the key.
 
@@ -82,13 +85,13 @@ class SaveResultsd(CaseWriter):
         >>> _ = SaveResultsd(output_dir=folder, report=False)(data)
         >>> for file in sorted(Path(folder, "anna").iterdir()):
         ...     print(file.name)
-        anna_anomaly.nii.gz
-        anna_candidates.nii.gz
-        anna_findings.csv
-        anna_findings.json
-        anna_manifest.json
-        anna_preview.png
-        anna_scores.json
+        anomaly.nii.gz
+        candidates.nii.gz
+        findings.csv
+        findings.json
+        manifest.json
+        preview.png
+        scores.json
     """
 
     def __init__(
@@ -100,9 +103,10 @@ class SaveResultsd(CaseWriter):
         output_ext: str = ".nii.gz",
         output_dtype: DtypeLike = "float32",
         plane: str = "axial",
-        report: bool | str = True,
+        report: bool | str = "full",
         seg_nrrd: bool | str = False,
         dicom: Sequence[str] = (),
+        about: Mapping[str, Any] | None = None,
         image_key: str = "scan",
         allow_missing_keys: bool = False,
     ) -> None:
@@ -114,6 +118,8 @@ class SaveResultsd(CaseWriter):
         common: dict[str, Any] = {"output_dir": output_dir}
         described: dict[str, Any] = {"keys": key, "output_dir": output_dir, "meta": meta}
         scanned: dict[str, Any] = {**described, "image_key": image_key}
+        told: dict[str, Any] = {"settings": settings.findings, "run": {**(about or {}), **settings.run} or None}
+        kind = parse_report(report)
         # It refuses unknown types.
         saver = SaveCased(key, output_ext=output_ext, output_dtype=output_dtype, **common)
         is_integer = np.dtype("float32" if output_dtype is None else output_dtype).kind in "iu"
@@ -129,8 +135,8 @@ class SaveResultsd(CaseWriter):
                 **common,
             ),
             *([SaveDicomd(kinds=dicom, map_dtype=stored, **scanned)] if dicom else []),
-            *([SaveReportd(settings=settings.findings, **scanned)] if parse_flag("report", report) else []),
-            SaveFindingsd(settings=settings.findings, **described),
+            *([SaveReportd(viewer=kind == "full", **told, **scanned)] if kind != "none" else []),
+            SaveFindingsd(**told, **described),
             SaveScoresd(map_ext=output_ext, **described),
             SaveManifestd(settings=settings.files, **scanned),
         ]

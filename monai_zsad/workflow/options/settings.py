@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from monai_zsad.errors import ConfigurationError
@@ -11,6 +12,8 @@ from monai_zsad.workflow.options.table import OPTIONS
 from monai_zsad.writers.base import RunSettings
 
 __all__ = ["Settings"]
+
+_TOLD = ("prompt_set", "anatomy", "modality", "states")
 
 
 class Settings:
@@ -83,8 +86,11 @@ class Settings:
 
     @property
     def record(self) -> RunSettings:
-        """Both, as the writers take them."""
-        return RunSettings(self.findings, self.files)
+        """Both, and what a reader of the results is told, as the writers take them."""
+        told = {name: getattr(self, name) for name in _TOLD if name in self._options}
+        if told.get("prompt_set"):
+            told["prompt_set"] = Path(told["prompt_set"]).name  # the folder of a user's file is nobody's business
+        return RunSettings(self.findings, self.files, told)
 
     def as_dict(self) -> Mapping[str, Any]:
         """All values by name."""

@@ -35,6 +35,9 @@ SAVED_AS: Mapping[str, Any] = {
 }
 """Options of matplotlib's ``savefig`` for all figures."""
 
+THUMBNAIL_KEY = "Thumbnail"
+"""Text in the header of a preview: left, top, right and bottom of the body in its most suspicious slice, in pixels."""
+
 _SAMPLES = 2_000_000
 _WARN, _SIDES = "#d93025", "#8ab4f8"
 _MOST_SUSPICIOUS, _LEAST_SUSPICIOUS = np.array([1.0, 0.23, 0.19]), np.array([1.0, 0.84, 0.04])
@@ -159,7 +162,7 @@ def draw_slice(
         edge = [withStroke(linewidth=1.5, foreground="black")]  # for letters on bright tissue
         # Without snapping to pixels: in a small figure, an L would lose its foot and look like an I.
         placed = {"transform": axes.transAxes, "ha": "center", "va": "center", "snap": False}
-        axes.text(x, y, letter, color=_SIDES, fontsize=9, path_effects=edge, **placed)
+        axes.text(x, y, letter, color=_SIDES, fontsize=10, path_effects=edge, **placed)
 
 
 def suspicion_colours(peaks: Sequence[float]) -> list[tuple[float, float, float]]:
@@ -204,7 +207,7 @@ def draw_contours(axes: Any, view: View, index: int, colours: Mapping[int, Any],
                 xytext=beside,
                 textcoords="offset points",
                 color=colour,
-                fontsize=9,
+                fontsize=10,
                 weight="bold",
                 path_effects=[withStroke(linewidth=2.5, foreground=BACKGROUND)],
             )
@@ -252,9 +255,9 @@ def colour_bar(figure: Any, grid: Any, heat_range: tuple[float, float], width: f
     low_row = grid[-1, 0].get_position(figure)
     axes = figure.add_axes((1 - 0.82 / width, low_row.y0 + 0.02, 0.14 / width, low_row.height - 0.04))
     bar = figure.colorbar(ScalarMappable(Normalize(*heat_range), "inferno"), cax=axes)
-    bar.set_label("anomaly map (no unit)", color=INK, fontsize=8)
+    bar.set_label("anomaly map (no unit)", color=INK, fontsize=10)
     bar.outline.set_edgecolor(INK)
-    bar.ax.tick_params(colors=INK, labelsize=8)
+    bar.ax.tick_params(colors=INK, labelsize=10)
 
 
 def headline(figure: Any, title: str, volume_score: float | None, banner: str, height: float) -> None:
@@ -267,7 +270,7 @@ def headline(figure: Any, title: str, volume_score: float | None, banner: str, h
             1 - 0.52 / height,
             banner,
             color="white",
-            fontsize=9,
+            fontsize=10,
             weight="bold",
             va="center",
             bbox={"facecolor": _WARN, "edgecolor": "none", "boxstyle": "square,pad=0.35"},

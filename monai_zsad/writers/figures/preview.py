@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
@@ -17,6 +17,7 @@ from monai_zsad.writers.figures.drawing import (
     BACKGROUND,
     INK,
     SAVED_AS,
+    THUMBNAIL_KEY,
     colour_bar,
     draw_contours,
     draw_slice,
@@ -26,8 +27,12 @@ from monai_zsad.writers.figures.drawing import (
     map_range,
     slice_label,
 )
-from monai_zsad.writers.figures.views import make_view, on_grid
+from monai_zsad.writers.figures.views import make_view, on_grid, upright
 from monai_zsad.writers.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["SavePreviewD", "SavePreviewDict", "SavePreviewd", "most_suspicious", "save_preview"]
 
@@ -107,6 +112,8 @@ def save_preview(
         wspace=0.03,
         hspace=0.03,
     )
+    first = max(chosen, key=lambda index: float(upright(view.heat, view.axis, index).max()))
+    shown: dict[int, Axes] = {}
     for column, index in enumerate(chosen):
         for row in (0, 1):
             axes = figure.add_subplot(grid[row, column])
@@ -114,14 +121,36 @@ def save_preview(
             draw_contours(axes, view, index, {}, numbers=row == 0)
             if row == 0:
                 axes.set_title(slice_label(view, index), color=INK, fontsize=9, pad=4)
+            shown[index] = axes
     colour_bar(figure, grid, heat_range, size[0])
     window = grey_label(grey) if view.colour is None else ""
     figure.text(0.1 / size[0], 0.13 / size[1], window, color=INK, fontsize=8, va="center")
     headline(figure, title, volume_score, banner, size[1])
     target = Path(path)
     with atomic_path(target) as temporary:
-        figure.savefig(temporary, **SAVED_AS)
+        marks = {
+            **SAVED_AS["metadata"],
+            THUMBNAIL_KEY: _box(
+                figure, shown[first], upright(view.scan, view.axis, first) > grey[0] + 0.1 * (grey[1] - grey[0])
+            ),
+        }
+        figure.savefig(temporary, **{**SAVED_AS, "metadata": marks})
     return target
+
+
+def _box(figure: Figure, axes: Axes, body: np.ndarray) -> str:
+    """Left, top, right and bottom of the body in a slice's image, in pixels of the file."""
+    axes.apply_aspect()
+    place = axes.get_position()
+    width, height = (SAVED_AS["dpi"] * length for length in figure.get_size_inches())
+    start = place.x0 * width, (1 - place.y1) * height
+    ends = place.x1 * width, (1 - place.y0) * height
+    box = []
+    for axis, (first, last) in enumerate(zip(start, ends, strict=True)):
+        inside = np.flatnonzero(body.any(axis=axis))
+        low, high = (inside[0], inside[-1] + 1) if inside.size else (0, body.shape[1 - axis])
+        box.append([first + (last - first) * share / body.shape[1 - axis] for share in (low, high)])
+    return " ".join(f"{box[side][end]:.1f}" for end in (0, 1) for side in (0, 1))
 
 
 def most_suspicious(anomaly_map: np.ndarray, axis: int, count: int, spacing_mm: float = 1.0) -> list[int]:
@@ -170,7 +199,7 @@ def _mean_of_strongest(values: np.ndarray, count: int) -> float:
 
 
 class SavePreviewd(CaseWriter):
-    """Write ``<output_dir>/<case>/<case>_preview.png`` by :func:`save_preview`.
+    """Write ``<output_dir>/<case>/preview.png`` by :func:`save_preview`.
 
     MONAI's ``blend_images`` and ``matshow3d`` show arrays: they are not upright, have wrong proportions, and lack
     letters of the sides and a scale.
@@ -200,7 +229,7 @@ class SavePreviewd(CaseWriter):
         >>> folder = tempfile.mkdtemp()
         >>> _ = SavePreviewd(keys="pred", output_dir=folder)({"pred": volume, "image": volume, "case": "anna"})
         >>> [file.name for file in Path(folder, "anna").iterdir()]
-        ['anna_preview.png']
+        ['preview.png']
     """
 
     def __init__(

@@ -1,20 +1,22 @@
-"""One page for a folder of results: every case with its scores, sortable, with links to its files."""
+"""The worklist of a folder of results: every case with its scores, to sort, filter and search, with its report."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from monai_zsad.errors import OutputError
-from monai_zsad.result_files import INDEX_FILE, STATUS_TABLES, SUMMARY_FILE, case_file
+from monai_zsad.result_files import CASE_FILES, INDEX_FILE, STATUS_TABLES, SUMMARY_FILE
 from monai_zsad.writers.facts import SEEDED_WARNING
+from monai_zsad.writers.figures.drawing import THUMBNAIL_KEY
 from monai_zsad.writers.files import atomic_path
-from monai_zsad.writers.pages.values import decimal, render
+from monai_zsad.writers.pages.values import NOTHING, decimal, nested, render, shown
 
 __all__ = ["write_index"]
 
@@ -30,19 +32,33 @@ class _Column(NamedTuple):
 
 _COLUMNS = (
     _Column("case", is_text=True),
-    _Column("status", is_text=True),
     _Column("volume score", largest_first=True, is_sorted=True),
     _Column("p-value"),
     _Column("candidates", largest_first=True),
     _Column("highest peak", largest_first=True),
     _Column("total volume, ml", largest_first=True),
     _Column("modality", is_text=True),
+    _Column("status", is_text=True),
     _Column("warnings", largest_first=True),
 )
-# Files with a link, by their names in findings.json.
-_LINKS = ("report", "preview", "table")
+# Files with a link beside the report, by their names in findings.json.
+_LINKS = ("preview", "table")
+# What is said of the run above the cases: name on the page, and where it stands in findings.json.
+_SAID = {
+    "bundle": "run.bundle",
+    "anatomy": "run.anatomy",
+    "modality": "run.modality",
+    "threshold": "settings.threshold",
+    "version": "software.monai_zsad",
+}
+# The previews are files beside the page. `file:` is for browsers in which it is not `'self'`.
+_POLICY = (
+    "default-src 'none'; img-src 'self' file: data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
 
 _FORMULA = "'"
+# Different values of a setting that are named.
+_MOST_VALUES = 4
 
 
 class _State(NamedTuple):
@@ -55,10 +71,12 @@ class _State(NamedTuple):
 
 
 def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screening") -> Path:
-    """Write ``<output_dir>/index.html`` from every ``<case>/<case>_findings.json`` in the folder.
+    """Write ``<output_dir>/index.html`` from every ``<case>/findings.json`` in the folder.
 
-    The cases are sorted by volume score, the most suspicious first; a click on a header sorts by that column. Links are
-    relative and only to files that exist. The page loads no other files. If there is a ``status.csv`` or a
+    The cases are sorted by volume score, the most suspicious first; a click on a header sorts by that column. Rows can
+    be searched, and filtered by status, modality and score. Links are relative and only to files that exist. The page
+    loads the previews of the cases, each when its row comes into sight, and nothing else: so it stays small and is
+    written fast. If there is a ``status.csv`` or a
     ``summary.json``, refused and failed cases are listed with their codes and reasons, and so are inputs that are not
     cases: refused or left out when the scans were found. Findings that cannot be read are listed, too.
 
@@ -83,9 +101,7 @@ def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screen
     cases: list[tuple[Path, dict[str, Any]]] = []
     states = _states(folder)
     undone = [state for state in states.values() if state.status in ("refused", "failed", "left-out")]
-    for file in sorted(folder.glob(f"*/{case_file('*', 'findings')}")):
-        if file.name != case_file(file.parent.name, "findings"):
-            continue
+    for file in sorted(folder.glob(f"*/{CASE_FILES['findings'].name}")):
         content = _read(file)
         if content is None:
             undone.append(_State(file.parent.name, reason=f"{file.name} cannot be read; run the case again"))
@@ -113,6 +129,9 @@ def _read(file: Path) -> dict[str, Any] | None:
             "peak": max(peaks, default=None),
             "volume_ml": volume / 1000,
             "modality": str(content["scan"]["modality"] or ""),
+            "settings": dict(
+                nested({name: content.get(name) or {} for name in ("run", "settings", "model", "software")})
+            ),
             "warnings": [str(warning) for warning in content["warnings"]],
             "files": {str(kind): str(name) for kind, name in content["files"].items()},
         }
@@ -151,39 +170,104 @@ def _page(
     seeded = sum(SEEDED_WARNING in content["warnings"] for _, content in cases)
     found = sum(content["candidates"] > 0 for _, content in cases)
     left_out = {state for state in undone if state.status == "left-out"}
+    columns = [
+        column
+        for column in _COLUMNS
+        if column.name != "p-value" or any(content["p_value"] is not None for _, content in cases)
+    ]
+    rows = [_row(folder, content, states.get(content["case"]), columns) for folder, content in cases]
+    counts = {status: sum(state.status == status for state in undone) for status in ("refused", "failed")}
+    settings = _common([content["settings"] for _, content in cases])
     values = {
         "title": title,
+        "policy": _POLICY,
         "alarm": f"NOT A RESULT ({seeded} of {len(cases)} cases): {SEEDED_WARNING}" if seeded else "",
+        "run": [(name, shown(settings[key])) for name, key in _SAID.items() if settings.get(key) not in (None, "")],
+        "settings": settings,
         "tiles": [
-            (len(cases), "case" if len(cases) == 1 else "cases"),
-            (found, "with lesion candidates"),
-            *((sum(state.status == status for state in undone), status) for status in ("refused", "failed")),
-            *([(len(left_out), "left out")] if left_out else []),
+            (len(cases), "case" if len(cases) == 1 else "cases", ""),
+            (found, "with lesion candidates", ""),
+            *((count, status, "not-done" if count else "") for status, count in counts.items()),
+            *([(len(left_out), "left out", "left-out")] if left_out else []),
         ],
-        "columns": _COLUMNS,
-        "rows": [_row(folder, content, states.get(content["case"])) for folder, content in cases],
+        "columns": columns,
+        "rows": rows,
+        "states": sorted({row["status"] for row in rows} | {state.status for state in undone if state not in left_out}),
+        "modalities": sorted({row["modality"] for row in rows} - {""}),
         "undone": sorted((state for state in undone if state not in left_out), key=lambda state: state.case),
         "left_out": sorted((state.codes, state.reason, state.case) for state in left_out),
     }
     return render("index.html.j2", values)
 
 
-def _row(folder: Path, content: Mapping[str, Any], state: _State | None) -> dict[str, Any]:
-    files = {kind: name for kind, name in content["files"].items() if kind in _LINKS and Path(name).name == name}
-    numbers = [(content[name], decimal(content[name])) for name in ("volume_score", "p_value")]
-    numbers += [(content["candidates"], str(content["candidates"])), (content["peak"], decimal(content["peak"]))]
-    numbers += [(content["volume_ml"], decimal(content["volume_ml"], 2))]
+def _common(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Each setting's value; where cases differ, its values with the number of cases, or how many there are."""
+    values: dict[str, Counter[str]] = {}
+    for own in settings:
+        for name, value in own.items():
+            values.setdefault(name, Counter())[shown(value)] += 1
+    found: dict[str, Any] = {}
+    for name, counts in values.items():
+        if len(counts) == 1:
+            found[name] = "" if NOTHING in counts else next(iter(counts))
+        elif len(counts) > _MOST_VALUES:
+            found[name] = f"{len(counts)} different values"
+        else:
+            found[name] = ", ".join(f"{value} ({count})" for value, count in counts.most_common())
+    return found
+
+
+def _row(folder: Path, content: Mapping[str, Any], state: _State | None, columns: Sequence[_Column]) -> dict[str, Any]:
+    files = {kind: name for kind, name in content["files"].items() if Path(name).name == name}
+    links = {kind: _link(folder, name) for kind, name in files.items() if (folder / name).is_file()}
+    numbers = {
+        "volume score": (content["volume_score"], decimal(content["volume_score"])),
+        "p-value": (content["p_value"], decimal(content["p_value"])),
+        "candidates": (content["candidates"], str(content["candidates"])),
+        "highest peak": (content["peak"], decimal(content["peak"])),
+        "total volume, ml": (content["volume_ml"], decimal(content["volume_ml"], 2)),
+    }
+    names = [column.name for column in columns if column.name in numbers]
     return {
         "case": content["case"],
         "status": state.status if state else "done",
         "codes": state.codes if state else "",
-        "numbers": [("" if value is None else repr(value), text) for value, text in numbers],
+        "score": repr(content["volume_score"]),
+        "numbers": [
+            (name, "" if numbers[name][0] is None else repr(numbers[name][0]), numbers[name][1]) for name in names
+        ],
         "modality": content["modality"],
         "warnings": content["warnings"],
-        "links": [
-            (kind, _link(folder, files[kind])) for kind in _LINKS if kind in files and (folder / files[kind]).is_file()
-        ],
+        "report": links.get("report", ""),
+        "thumbnail": _thumbnail(folder / files["preview"], links["preview"]) if "preview" in links else None,
+        "links": [(kind, links[kind]) for kind in _LINKS if kind in links],
     }
+
+
+def _thumbnail(preview: Path, link: str) -> dict[str, str] | None:
+    """The part of a preview that shows the most suspicious slice, in a square. Only the header of the file is read."""
+    from PIL import Image
+
+    try:
+        with Image.open(preview) as image:
+            (width, height), text = image.size, str(image.info.get(THUMBNAIL_KEY, ""))
+    except (OSError, ValueError, SyntaxError):
+        return None
+    try:
+        left, top, right, bottom = (float(part) for part in text.split())
+    except ValueError:
+        left, top, right, bottom = 0.0, 0.0, float(width), float(height)
+    across, down = max(right - left, 1.0), max(bottom - top, 1.0)
+    side = max(across, down)
+    return {
+        "link": link,
+        "part": _percent(width=across / side, height=down / side),
+        "whole": _percent(width=width / across, left=-left / across, top=-top / down),
+    }
+
+
+def _percent(**shares: float) -> str:
+    return "; ".join(f"{name}: {100 * share:.2f}%" for name, share in shares.items())
 
 
 def _link(folder: Path, name: str) -> str:

@@ -34,8 +34,8 @@ def render(template: str, values: Mapping[str, Any], package: str = _HOME) -> st
         jinja2.UndefinedError: if the template uses a name that ``values`` does not have.
 
     Example:
-        >>> empty = {"tiles": [], "rows": [], "undone": [], "left_out": []}
-        >>> page = render("index.html.j2", {"title": "<b>", "alarm": "", **empty})
+        >>> names = ("alarm", "run", "settings", "tiles", "rows", "undone", "left_out")
+        >>> page = render("index.html.j2", {"title": "<b>", **dict.fromkeys(names, "")})
         >>> "<h1>&lt;b&gt;</h1>" in page
         True
     """

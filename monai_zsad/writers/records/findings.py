@@ -41,6 +41,9 @@ __all__ = [
 FINDINGS_SCHEMA_VERSION = 1
 """Version of the JSON file. It increases when a field is removed or changes its meaning."""
 
+_RUN = ("bundle", "prompt_set", "anatomy", "modality", "states")
+# The option's value for general prompts, which names no modality.
+_GENERAL = "any"
 _SETTINGS = ("threshold", "method", "low", "min_volume_mm3", "border_mm", "max_candidates")
 
 # Columns of the CSV for each field; a field that is a list has several columns.
@@ -69,7 +72,7 @@ FINDINGS_COLUMNS = ("case", *(name for names in _COLUMNS.values() for name in na
 
 
 def findings_schema() -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of ``<case>_findings.json``; its descriptions document the fields.
+    """JSON schema (draft 2020-12) of ``findings.json``; its descriptions document the fields.
 
     New fields do not change the version.
 
@@ -89,6 +92,7 @@ def findings(
     model: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     calibration: Mapping[str, Any] | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The findings of a case as plain Python values; :func:`findings_schema` describes them.
 
@@ -101,6 +105,8 @@ def findings(
         model: the bundle's description of the network; see :func:`~monai_zsad.writers.is_seeded`.
         settings: settings of the search for candidates, by the names of the arguments of ``LesionCandidates``.
         calibration: description of the calibration; None takes ``calibration`` of the data.
+        run: what a reader is told about the run, by name: ``bundle``, ``prompt_set``, ``anatomy``, ``modality`` and
+            ``states`` are written. A scan whose modality is unknown gets this ``modality``.
 
     Returns:
         A dictionary of numbers, texts, lists and dictionaries; positions in mm (RAS and LPS) and in voxels.
@@ -127,6 +133,9 @@ def findings(
         )
     calibration = data.get("calibration") if calibration is None else calibration
     scan = scan_facts(data, key)
+    told = {name: (run or {}).get(name) for name in _RUN}
+    is_told = not scan["modality"] and told["modality"] not in (None, _GENERAL)
+    scan |= {"modality": told["modality"], "modality_source": "option"} if is_told else {"modality_source": None}
     scan["affine_ras"] = grid_affine(data[key]).round(9)
     result: dict[str, Any] = {
         "schema": "monai-zsad/findings",
@@ -142,6 +151,7 @@ def findings(
         ],
         "calibration": None if calibration is None else dict(calibration),
         "model": dict(model or {}),
+        "run": told,
         "software": software(),
         "warnings": ([SEEDED_WARNING] if is_seeded(model) else []) + warnings_of(data, key),
         "files": {},
@@ -178,7 +188,7 @@ def _flat(value: Any) -> list[Any]:
 
 
 class SaveFindingsd(CaseWriter):
-    """Write ``<output_dir>/<case>/<case>_findings.csv`` and then ``<case>_findings.json``, by :func:`findings`.
+    """Write ``<output_dir>/<case>/findings.csv`` and then ``findings.json``, by :func:`findings`.
 
     MONAI's ``CSVSaver`` and ``SaveClassificationd`` write one row per case at the end of a run. Here, a case has any
     number of candidates, and its files must exist even if the run is killed at the next case.
@@ -190,6 +200,7 @@ class SaveFindingsd(CaseWriter):
         output_dir: folder of the run.
         meta: the bundle's description of its model, as for :class:`~monai_zsad.writers.SaveScoresd`.
         settings: see :func:`findings`.
+        run: see :func:`findings`.
         output_postfix: end of the names of JSON and CSV, before the extension.
         files: more files for ``files`` in the JSON: kind and file name after ``<case>_``, such as
             ``{"slices": "slices.json"}``; with None instead of a file name, a standard file is left out.
@@ -203,8 +214,8 @@ class SaveFindingsd(CaseWriter):
         >>> pred = MetaTensor(torch.zeros(1, 2, 3, 4), affine=torch.eye(4))
         >>> data = {"case": "anna", "pred": pred, "volume_score": 0.5, "pred_candidates": []}
         >>> _ = SaveFindingsd(output_dir=folder, meta={"method": "crane"})(data)
-        >>> json.loads(Path(folder, "anna", "anna_findings.json").read_text())["files"]
-        {'table': 'anna_findings.csv'}
+        >>> json.loads(Path(folder, "anna", "findings.json").read_text())["files"]
+        {'table': 'findings.csv'}
     """
 
     def __init__(
@@ -213,12 +224,14 @@ class SaveFindingsd(CaseWriter):
         output_dir: str | os.PathLike[str] = "./",
         meta: Meta = None,
         settings: Mapping[str, Any] | None = None,
+        run: Mapping[str, Any] | None = None,
         output_postfix: str = CASE_FILES["findings"].postfix,
         files: Mapping[str, str | None] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, meta, allow_missing_keys)
         self.settings = settings
+        self.run = run
         self.layout = CaseLayout(output_dir, output_postfix, ".json", makedirs=True)
         self.table_layout = CaseLayout(output_dir, output_postfix, ".csv", makedirs=True)
         known = {kind: file.name for kind, file in CASE_FILES.items() if file.in_findings}
@@ -230,7 +243,7 @@ class SaveFindingsd(CaseWriter):
         Raises:
             OutputError: see :func:`findings`; or if a file cannot be written.
         """
-        content = findings(data, key, self.model, self.settings)
+        content = findings(data, key, self.model, self.settings, run=self.run)
         case = content["case"]
         with (
             atomic_path(self.table_layout.filename(subject=case)) as temporary,
@@ -240,7 +253,7 @@ class SaveFindingsd(CaseWriter):
             table.writeheader()
             table.writerows(findings_rows(content))
         target = self.layout.filename(subject=case)
-        content["files"] = _existing(target.parent, case, self.files)
+        content["files"] = _existing(target.parent, self.files)
         with atomic_path(target) as temporary:
             temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -248,6 +261,5 @@ class SaveFindingsd(CaseWriter):
 SaveFindingsD = SaveFindingsDict = SaveFindingsd
 
 
-def _existing(folder: Path, case: str, names: Mapping[str, str | None]) -> dict[str, str]:
-    wanted = {kind: f"{case}_{name}" for kind, name in names.items() if name is not None}
-    return {kind: name for kind, name in wanted.items() if (folder / name).is_file()}
+def _existing(folder: Path, names: Mapping[str, str | None]) -> dict[str, str]:
+    return {kind: name for kind, name in names.items() if name is not None and (folder / name).is_file()}
