@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["calibrate", "info", "report"]
 
 _MOST_LISTED = 3
+# So many inputs are listed one by one; of more, those with the same finding are counted.
+_MOST_GROUPS = 12
 
 
 def info(
@@ -46,6 +49,9 @@ def info(
     colour: Annotated[
         bool, typer.Option("--colour", help="Photographs are read in colour, as the CLIP bundles do.")
     ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="One line for each input, also of many; otherwise equal ones are counted.")
+    ] = False,
 ) -> None:
     """List the scans at a path, and say which ones can be screened.
 
@@ -66,12 +72,22 @@ def info(
 
     options = ReadOptions(volume, accept=frozenset(accept or ()), repair=frozenset(repair or ()), colour=colour)
     found = find_studies(path, series, options)
-    for group in _alike(found):
-        _print_found(group)
+    groups = _alike(found)
+    folded = not every and len(groups) > _MOST_GROUPS
+    if every:
+        for one in found:
+            typer.echo("; ".join([f"{one.path}: {_facts(one)}", *_findings(one)]))
+    elif folded:
+        for group in _folded(found):
+            _print_folded(group)
+    else:
+        for group in groups:
+            _print_found(group)
     usable, refused = sum(one.is_usable for one in found), sum(bool(one.refused) for one in found)
     left_out = len(found) - usable - refused
     others = [f"{count} {what}" for count, what in ((refused, "refused"), (left_out, "left out")) if count]
-    typer.echo(", ".join([f"{usable} of {len(found)} can be screened", *others]))
+    hint = "; --all lists each" if folded else ""
+    typer.echo(", ".join([f"{usable} of {len(found)} can be screened", *others]) + hint)
     if refused or not usable:
         raise typer.Exit(1)
 
@@ -86,23 +102,65 @@ def _alike(found: Sequence[FoundSeries]) -> list[list[FoundSeries]]:
     return sorted([*few, *(group for group in groups.values() if len(group) > _MOST_LISTED)], key=lambda g: g[0].path)
 
 
+def _folded(found: Sequence[FoundSeries]) -> list[list[FoundSeries]]:
+    """Inputs of one kind with the same finding together, in whichever folders they are."""
+    groups: dict[Hashable, list[FoundSeries]] = {}
+    for one in found:
+        finding = one.code or one.skipped or one.refused
+        kind = "" if one.uid else _ending(one)
+        groups.setdefault((one.is_usable, bool(one.refused), finding, one.warning_codes, kind), []).append(one)
+    # What can be screened comes first, then the most frequent findings.
+    return sorted(groups.values(), key=lambda group: (not group[0].is_usable, -len(group)))
+
+
+def _ending(one: FoundSeries) -> str:
+    return "".join(one.path.suffixes[-2:]) if one.path.suffix == ".gz" else one.path.suffix
+
+
 def _print_found(group: Sequence[FoundSeries]) -> None:
     one = group[0]
+    several = f"{one.path.parent / f'*{one.path.suffix}'}: {len(group)} files"
+    typer.echo(several if len(group) > 1 else f"{one.path}: {_facts(one)}")
+    if one.files > 1:
+        typer.echo(f"   {one.files} files, UID {one.uid}")
+    for finding in _findings(one):
+        typer.echo(f"   {finding}")
+
+
+def _print_folded(group: Sequence[FoundSeries]) -> None:
+    """One line about a group, one about its first input, and one for each finding."""
+    one, count = group[0], len(group)
+    if count <= _MOST_LISTED:
+        for single in group:
+            _print_found([single])
+        return
+    if one.uid:
+        what = f"{count} DICOM series"
+        found = Counter(series.modality or "no modality" for series in group)
+        kinds = ", ".join(f"{modality} {number}" for modality, number in found.most_common())
+        what += f" ({kinds})"
+    else:
+        what = f"{count} {_ending(one) or 'other'} files"
+    folders = len({series.path.parent for series in group})
+    typer.echo(f"{what}{f' in {folders} folders' if folders > 1 else ''}, such as {one.path}: {_facts(one)}")
+    for finding in _findings(one):
+        typer.echo(f"   {finding}")
+
+
+def _facts(one: FoundSeries) -> str:
     size = " x ".join(str(n) for n in one.shape) or "size unknown"
     spacing = " x ".join(f"{mm:.3g}" for mm in one.spacing_mm)
     number = "" if one.number is None else f"series {one.number}" + (f":{one.part}" if one.part else "")
     facts = [number, one.modality, one.body_part, one.description, one.plane, size, spacing and f"{spacing} mm"]
-    several = f"{one.path.parent / f'*{one.path.suffix}'}: {len(group)} files"
-    typer.echo(several if len(group) > 1 else f"{one.path}: " + ", ".join(fact for fact in facts if fact))
-    if one.files > 1:
-        typer.echo(f"   {one.files} files, UID {one.uid}")
+    return ", ".join(fact for fact in facts if fact)
+
+
+def _findings(one: FoundSeries) -> list[str]:
     code = f" ({one.code})" if one.code else ""
+    found = [f"warning: {warning}" for warning in one.warnings]
     if one.refused:
-        typer.echo(f"   refused{code}: {one.refused}")
-    elif one.skipped:
-        typer.echo(f"   left out{code}: {one.skipped}")
-    for warning in one.warnings:
-        typer.echo(f"   warning: {warning}")
+        return [f"refused{code}: {one.refused}", *found]
+    return [f"left out{code}: {one.skipped}", *found] if one.skipped else found
 
 
 def calibrate(

@@ -55,7 +55,7 @@ def test_options_of_reading(tmp_path: Path):
     picture(tmp_path / "skin.png", 0, colour=True)
     assert info(tmp_path / "skin.png")[0] == 1
     assert info(tmp_path / "skin.png", "--colour")[0] == 0
-    with pytest.raises(ConfigurationError, match="Did you mean missing-slices"):
+    with pytest.raises(ConfigurationError, match="did you mean missing-slices"):
         info(tmp_path, "--repair", "missing-slice")
 
 
@@ -69,3 +69,29 @@ def test_many_pictures_are_counted(tmp_path: Path):
     assert f"{tmp_path / 'skin' / '*.png'}: 9 files" in lines
     assert sum("refused (colour)" in line for line in lines) == 1
     assert lines[-1] == "9 of 18 can be screened, 9 refused"
+
+
+def test_many_inputs_are_counted_across_folders(tmp_path: Path):
+    for number in range(30):
+        picture(tmp_path / f"patient{number}" / "skin.png", number, colour=number % 3 > 0)
+    code, lines = info(tmp_path)
+    assert code == 1
+    assert lines[0].startswith(f"10 .png files in 10 folders, such as {tmp_path / 'patient0' / 'skin.png'}")
+    assert any(line.startswith("20 .png files in 20 folders") for line in lines)
+    assert sum("refused (colour)" in line for line in lines) == 1
+    assert lines[-1] == "10 of 30 can be screened, 20 refused; --all lists each"
+    assert len(lines) == 5
+
+
+def test_all_lists_each_input_in_one_line(tmp_path: Path):
+    for number in range(14):
+        write_nifti(tmp_path / f"{number:02}.nii.gz")
+    write_series(tmp_path / "series", 3, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    code, lines = info(tmp_path)
+    assert lines[0].startswith(f"14 .nii.gz files, such as {tmp_path / '00.nii.gz'}: 8 x 9 x 5")
+    # A few others are shown as before.
+    assert any(line.startswith(f"{tmp_path / 'series'}: ") for line in lines)
+    code, lines = info(tmp_path, "--all")
+    assert (code, len(lines), lines[-1]) == (0, 16, "14 of 15 can be screened, 1 left out")
+    assert lines[3] == f"{tmp_path / '03.nii.gz'}: 8 x 9 x 5, 1 x 1.5 x 3 mm"
+    assert "left out" in lines[14]
