@@ -41,7 +41,10 @@ FILES = (
     "docs/README.md",
     "docs/data_license.txt",
 )
-SECTIONS = ("Authors", "Tags", "Model Description", "Data", "Preprocessing", "Performance", "System Configuration")
+SECTIONS = (
+    "Model Description", "Data", "Training Configuration", "Input", "Preprocessing", "Output", "Performance",
+    "Commands", "Evaluation", "Limitations", "System Configuration", "Authors", "Tags", "References", "License",
+)  # fmt: skip
 ZOO_IDS = (
     "bundle_root", "dataset_dir", "output_dir", "output_dtype", "device", "network_def", "network", "datalist",
     "preprocessing", "dataset", "dataloader", "inferer", "postprocessing", "handlers", "evaluator", "initialize", "run",
