@@ -17,6 +17,7 @@ import typer
 
 from monai_zsad._version import __version__
 from monai_zsad.cli import bundles, evaluation, prompts, weights
+from monai_zsad.cli.app import app as app_page
 from monai_zsad.cli.bundles import convert
 from monai_zsad.cli.compare import compare
 from monai_zsad.cli.demo import demo
@@ -31,7 +32,7 @@ __all__ = ["app", "main"]
 
 # Panels of the program's help, in this order, with their commands and groups of commands.
 _PANELS: dict[str, tuple[Any, ...]] = {
-    "Screen": (demo, screen, info, calibrate),
+    "Screen": (demo, screen, app_page, info, calibrate),
     "Look at results": (report, compare, slicer, label_server),
     "Prompts and weights": (convert, prompts.app, weights.app, bundles.app),
     "Develop": (score, label_bundle, evaluation.app),
