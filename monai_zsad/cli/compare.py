@@ -25,7 +25,10 @@ def compare(
     bundle: Annotated[
         list[str],
         typer.Option(
-            "--bundle", "-b", metavar="[NAME=]FOLDER", help="Bundle to compare, with a name if you like. Repeatable."
+            "--bundle",
+            "-b",
+            metavar="[LABEL=]BUNDLE",
+            help="A name of `bundle list` or a folder, with a label if you like. Repeat.",
         ),
     ],
     weights: Annotated[
@@ -33,7 +36,7 @@ def compare(
         typer.Option(
             "--weights",
             "-w",
-            metavar="[NAME:]PART=SOURCE",
+            metavar="[LABEL:]PART=SOURCE",
             help="Weights of a part, for all bundles or for one: a name of `weights list`, a file, or seed:N (random).",
         ),
     ] = None,
@@ -42,7 +45,7 @@ def compare(
         typer.Option(
             "--set",
             "-s",
-            metavar="[NAME:]KEY=VALUE",
+            metavar="[LABEL:]KEY=VALUE",
             help="Option of inference.yaml, for every bundle that has it or for one, such as window=brain.",
         ),
     ] = None,
@@ -104,14 +107,17 @@ def compare(
 
 
 def _folders(bundles: Sequence[str]) -> dict[str, Path]:
+    """Folders of the bundles by their labels."""
+    from monai_zsad.workflow.bundles import find_bundle
+
     found: dict[str, Path] = {}
     for text in bundles:
         name, equals, folder = text.partition("=")
         if not equals or Path(text).is_dir():
             name, folder = Path(text).resolve().name, text
         if not name or ":" in name:
-            raise ConfigurationError(f"--bundle {text}: the name {name!r} is empty or has a colon; give NAME=FOLDER")
+            raise ConfigurationError(f"--bundle {text}: the label {name!r} is empty or has a colon; give LABEL=BUNDLE")
         if name in found:
-            raise ConfigurationError(f"--bundle {text}: another bundle is called {name}; use NAME={folder}")
-        found[name] = Path(folder)
+            raise ConfigurationError(f"--bundle {text}: another bundle is called {name}; give LABEL={folder}")
+        found[name] = find_bundle(folder)
     return found

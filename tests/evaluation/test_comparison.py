@@ -15,6 +15,7 @@ from matplotlib.image import imread
 from monai.bundle import ConfigParser
 from typer.testing import CliRunner
 
+from monai_zsad.cli.compare import _folders
 from monai_zsad.cli.main import app, main
 from monai_zsad.errors import ConfigurationError, InputError, OutputError, WeightsError
 from monai_zsad.evaluation.comparison.bundles import ComparedBundles, one_scan
@@ -193,7 +194,7 @@ def test_one_scan_that_cannot_be_read_is_said_in_a_sentence(bundles: ComparedBun
         ({}, {"crane": {"window": "brain"}}, r"run the scan differently \(window\)"),
         ({"runtime": "openvino"}, {}, "features are shared in PyTorch only"),
         ({"precision": "int8"}, {}, "precision='int8'"),
-        ({"window": "brian"}, {}, "preprocessing of crane: window='brian' .* 'brain'"),
+        ({"window": "brian"}, {}, "preprocessing of crane: window='brian' .* did you mean brain"),
     ],
 )
 def test_refused_before_anything_is_loaded(settings: Any, own: Any, message: str) -> None:
@@ -252,11 +253,11 @@ def exit_code(*words: str) -> int | str | None:
     [
         (["--slice", "400"], 1, "slice 400 is not in the scan"),
         (["--bundle", "nowhere"], 1, "bundle nowhere: "),
-        (["--bundle", str(BUNDLES["crane"])], 1, "use NAME="),
-        (["--bundle", f"a:b={BUNDLES['crane']}"], 1, "give NAME=FOLDER"),
+        (["--bundle", str(BUNDLES["crane"])], 1, "give LABEL="),
+        (["--bundle", f"a:b={BUNDLES['crane']}"], 1, "give LABEL=BUNDLE"),
         (["--set", "windo=brain"], 1, "did you mean window"),
         (["--set", "window"], 1, "give a key and a value"),
-        (["--set", "x:window=brain"], 1, "'x' is not one of the bundles; choose crane"),
+        (["--set", "x:window=brain"], 1, "'x' is not one of the bundles; known are crane"),
         (["--set", "window=[1"], 1, "YAML"),
         (["--weights", "clip"], 1, "give a part and a source"),
         (["--slices", "0"], 2, "--slices"),
@@ -278,3 +279,16 @@ def test_command_overwrites_nothing_unasked(scan: Path, tmp_path: Path, capsys: 
     assert exit_code(*arguments(scan, tmp_path)) == 1
     assert "add --overwrite" in capsys.readouterr().err
     assert old.read_text() == "{}"
+
+
+def test_command_takes_names_of_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = _folders(["crane", "mine=aaclip", f"other={BUNDLES['crane']}"])
+    assert [(label, folder.name) for label, folder in found.items()] == [
+        ("crane", "crane"),
+        ("mine", "aaclip"),
+        ("other", "crane"),
+    ]
+    assert all((folder / "configs" / "inference.yaml").is_file() for folder in found.values())
+    with pytest.raises(ConfigurationError, match="did you mean crane"):
+        _folders(["crain"])

@@ -180,7 +180,7 @@ class ComparedBundles:
             if unlike:
                 raise ConfigurationError(
                     f"{first} and {name} would run the scan differently ({', '.join(unlike)}), so their maps could not "
-                    "be compared: set the same values for all"
+                    f"be compared: give one value for all, such as --set {unlike[0]}=VALUE"
                 )
 
 

@@ -171,10 +171,16 @@ def read_settings(pairs: Sequence[str], names: Sequence[str] = ()) -> tuple[dict
         if not (key and equals):
             raise ConfigurationError(f"--set {pair}: give a key and a value, for example --set image_size=224")
         if colon and name not in names:
-            raise ConfigurationError(f"{pair}: {name!r} is not one of the bundles; choose {', '.join(names)}")
+            raise ConfigurationError(_unknown_bundle(pair, name, names))
         try:
             value = None if text == "None" else yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigurationError(f"--set {pair}: the value is not YAML; put it in quotes") from error
         (own.setdefault(name, {}) if colon else general)[key] = value
     return general, own
+
+
+def _unknown_bundle(pair: str, name: str, names: Sequence[str]) -> str:
+    if not names:
+        return f"{pair}: there is one bundle here, so give the option without {name}: before it"
+    return f"{pair}: {name!r} is not one of the bundles; {did_you_mean(name, names)}"
