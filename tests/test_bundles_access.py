@@ -62,7 +62,7 @@ def test_a_copy_is_complete_and_replaces_nothing(tmp_path: Path):
 def test_results_of_runs_are_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = bundles.copy("anoclip", tmp_path / "home")
     (source / "eval" / "anna").mkdir(parents=True)
-    (source / "eval" / "anna" / "anna_scores.json").touch()
+    (source / "eval" / "anna" / "scores.json").touch()
     monkeypatch.setattr(bundles, "_HOMES", (tmp_path / "home",))
     assert not (bundles.copy("anoclip", tmp_path / "copy") / "eval").exists()
 

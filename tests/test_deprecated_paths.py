@@ -114,6 +114,6 @@ def test_an_old_bundle_gives_the_map_of_the_new_one(tmp_path: Path, unwarned: No
                 image_size=64,
                 progress=False,
             )
-        maps.append((output / "anna" / "anna_anomaly.nii.gz").read_bytes())
+        maps.append((output / "anna" / "anomaly.nii.gz").read_bytes())
         assert json.loads((output / "summary.json").read_text(encoding="utf-8"))["done"] == 1
     assert maps[0] == maps[1]

@@ -209,9 +209,9 @@ def test_results_of_an_earlier_run(tmp_path: Path, form: str) -> None:
     """Files of a results folder that are no JSON are damaged results."""
     marker, case = tmp_path / "ran", tmp_path / "out" / "anna"
     case.mkdir(parents=True)
-    for file in (case / "anna_findings.json", case / "anna_manifest.json", case.parent / "summary.json"):
+    for file in (case / "findings.json", case / "manifest.json", case.parent / "summary.json"):
         file.write_bytes(FORMS[form](marker))
-    with pytest.raises(ZsadError, match="anna_findings"):
+    with pytest.raises(ZsadError, match=r"anna.findings\.json"):
         collect(case.parent)
     assert verify_manifest(case.parent, "anna")
     write_index(case.parent)

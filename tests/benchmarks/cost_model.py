@@ -130,7 +130,7 @@ def tables(folder: Path, count: int) -> None:
             write_row(folder, StatusRow(case, "done", volume_score=score, seconds=4.0, parts=parts))
             (folder / case).mkdir()
             found = json.dumps({"case": case, "volume_score": score, **FOUND})
-            (folder / case / f"{case}_findings.json").write_text(found, encoding="utf-8")
+            (folder / case / "findings.json").write_text(found, encoding="utf-8")
 
     _timed(f"write {count} rows and findings", write)
     rows = _timed("read them", lambda: read_rows(folder))

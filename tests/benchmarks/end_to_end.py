@@ -139,7 +139,7 @@ def _explain(output: Path, slices: int, plain: Cost, every: int) -> None:
     """Where the time of ``screen`` went, and how many slices it left out."""
     (row,) = csv.DictReader((output / "status.csv").open(encoding="utf-8", newline=""))
     parts = {name.split("_")[0]: float(value) for name, value in row.items() if name.endswith("_seconds") and value}
-    scores = json.loads((output / row["case"] / f"{row['case']}_scores.json").read_text(encoding="utf-8"))
+    scores = json.loads((output / row["case"] / "scores.json").read_text(encoding="utf-8"))
     seen = sum(entry["scored"] for entry in scores["slice_scores"])
     print(f"slices run: {seen} of {slices}; plain loop {plain.processor / every / slices * 1000:.0f} ms of cpu a slice")
     whole = sum(parts.values())

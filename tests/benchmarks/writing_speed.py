@@ -76,8 +76,8 @@ def main() -> int:
     values, picture = heat[0].numpy(), scan[0].numpy()
     unit = (scan - scan.min()) / (scan.max() - scan.min())
     with tempfile.TemporaryDirectory() as folder:
-        plain, ours = Path(folder) / "plain.nii.gz", Path(folder) / "a" / "a_anomaly.nii.gz"
-        small = Path(folder) / "b" / "b_anomaly.nii.gz"
+        plain, ours = Path(folder) / "plain.nii.gz", Path(folder) / "a" / "anomaly.nii.gz"
+        small = Path(folder) / "b" / "anomaly.nii.gz"
 
         def plain_ranges() -> Any:
             low, high = np.percentile(picture, [0.5, 99.5])

@@ -33,7 +33,7 @@ def two_pictures(folder: Path) -> Path:
 
 
 def map_of(results: Path, case: str) -> np.ndarray:
-    return np.asarray(nibabel.load(results / case / f"{case}_anomaly.nii.gz").dataobj)
+    return np.asarray(nibabel.load(results / case / "anomaly.nii.gz").dataobj)
 
 
 def chosen(bundle: Path) -> dict[str, Any]:
@@ -61,12 +61,12 @@ def test_a_photograph_is_screened_in_its_colours(bundle: Path, tmp_path: Path) -
     np.testing.assert_allclose(found[..., 0].T, expected, atol=1e-5)
     assert np.abs(grey - expected).max() > 1e-4
 
-    findings = json.loads((results / "photo" / "photo_findings.json").read_text(encoding="utf-8"))
+    findings = json.loads((results / "photo" / "findings.json").read_text(encoding="utf-8"))
     assert findings["scan"]["intensity"] == "8-bit colour divided by 255"
-    page = (results / "photo" / "photo_report.html").read_text(encoding="utf-8")
+    page = (results / "photo" / "report.html").read_text(encoding="utf-8")
     assert "The picture has its own colours." in page
-    assert "The letters are the patient's sides." in (results / "scan" / "scan_report.html").read_text(encoding="utf-8")
-    with Image.open(results / "photo" / "photo_preview.png") as preview:
+    assert "The letters are the patient's sides." in (results / "scan" / "report.html").read_text(encoding="utf-8")
+    with Image.open(results / "photo" / "preview.png") as preview:
         pixels = np.asarray(preview.convert("RGB")).reshape(-1, 3).astype(int)
     shown = np.abs(pixels - np.median(square(skin()).reshape(-1, 3), axis=0)).max(axis=1) < 12
     assert shown.mean() > 0.03, "the preview does not show the skin's colour"

@@ -63,7 +63,7 @@ def test_the_map_is_that_of_bundle_run(installed: Path, tmp_path: Path, writers:
     scan = tmp_path / "scans" / "anna.nii.gz"
     write_nifti(scan, shape=(20, 24, 6))
     run_small(installed, scan, tmp_path / "out", device="cpu")  # where `label_run` computes
-    expected = nibabel.load(tmp_path / "out" / "anna" / "anna_anomaly.nii.gz")
+    expected = nibabel.load(tmp_path / "out" / "anna" / "anomaly.nii.gz")
 
     shutil.rmtree(installed / "eval", ignore_errors=True)
     # Only the writers need the name of a case; MONAI Label hands over the image and saves by itself.
@@ -74,7 +74,7 @@ def test_the_map_is_that_of_bundle_run(installed: Path, tmp_path: Path, writers:
     np.testing.assert_allclose(pred.affine.numpy(), expected.affine, atol=1e-6)
     np.testing.assert_allclose(pred[0].numpy(), expected.get_fdata(), atol=1e-6)
     assert 0 < data["volume_score"] < 1
-    assert (installed / "eval" / "anna" / "anna_anomaly.nii.gz").is_file() == writers
+    assert (installed / "eval" / "anna" / "anomaly.nii.gz").is_file() == writers
 
 
 def test_a_run_takes_the_models_folder_before_the_released_weights(
@@ -86,5 +86,5 @@ def test_a_run_takes_the_models_folder_before_the_released_weights(
     maps = []
     for name, options in (("seeded", {}), ("model", unnamed)):
         run_small(installed, tmp_path / "scans", tmp_path / name, **options)
-        maps.append(nibabel.load(tmp_path / name / "anna" / "anna_anomaly.nii.gz").get_fdata())
+        maps.append(nibabel.load(tmp_path / name / "anna" / "anomaly.nii.gz").get_fdata())
     np.testing.assert_array_equal(*maps)

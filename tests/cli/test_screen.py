@@ -41,7 +41,7 @@ def screen(scans: Path, output: Path, *options: str) -> int:
 
 
 def read(folder: Path, case: str, what: str) -> dict:
-    return json.loads((folder / case / f"{case}_{what}.json").read_text(encoding="utf-8"))
+    return json.loads((folder / case / f"{what}.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +69,14 @@ def test_one_bad_scan_leaves_the_others_and_an_index(results: Path) -> None:
         "dora": "failed",
     }
     assert sorted(path.name for path in (results / "anna").iterdir()) == [
-        f"anna_{name}"
-        for name in (
-            "anomaly.nii.gz",
-            "candidates.nii.gz",
-            "findings.csv",
-            "findings.json",
-            "manifest.json",
-            "preview.png",
-            "report.html",
-            "scores.json",
-        )
+        "anomaly.nii.gz",
+        "candidates.nii.gz",
+        "findings.csv",
+        "findings.json",
+        "manifest.json",
+        "preview.png",
+        "report.html",
+        "scores.json",
     ]
     with (results / "status.csv").open(encoding="utf-8", newline="") as stream:
         rows = {row["case"]: row for row in csv.DictReader(stream)}
@@ -96,8 +93,8 @@ def test_one_bad_scan_leaves_the_others_and_an_index(results: Path) -> None:
 
 def test_candidates_lie_where_the_map_is_above_the_threshold(results: Path) -> None:
     found = read(results, "anna", "findings")
-    anomaly = np.asanyarray(nibabel.load(results / "anna" / "anna_anomaly.nii.gz").dataobj)
-    labels = np.asanyarray(nibabel.load(results / "anna" / "anna_candidates.nii.gz").dataobj)
+    anomaly = np.asanyarray(nibabel.load(results / "anna" / "anomaly.nii.gz").dataobj)
+    labels = np.asanyarray(nibabel.load(results / "anna" / "candidates.nii.gz").dataobj)
     assert found["settings"]["threshold"] == 0.1
     assert found["candidates"]
     assert set(np.unique(labels)) == {0, *(one["id"] for one in found["candidates"])}
@@ -116,7 +113,7 @@ def test_nothing_is_replaced_and_resume_does_what_is_missing(scans: Path, result
     with pytest.raises(OutputError, match="already holds results of anna"):
         screen(scans, results, "--threshold", "0.1")
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in results.glob("[!.]*/*") if path.is_file()}
-    lost = results / "ben" / "ben_findings.csv"
+    lost = results / "ben" / "findings.csv"
     lost.write_text("half")
     assert screen(scans, results, "--threshold", "0.1", "--resume") == 1
     for path, (changed, content) in before.items():
@@ -178,7 +175,7 @@ def test_dicom_objects_and_slicer_file(tmp_path: Path) -> None:
     options = ("--dicom", "seg,pm,sr", "--set", "seg_nrrd=true", "--threshold", "0.05", "--set", "min_volume_mm3=0")
     assert screen(tmp_path / "scan", tmp_path / "out", *options, "--case-names", "files") == 0
     names = {path.name for path in (tmp_path / "out" / "cleo").iterdir()}
-    assert {"cleo_seg.dcm", "cleo_pm.dcm", "cleo_sr.dcm", "cleo_candidates.seg.nrrd"} <= names
+    assert {"seg.dcm", "pm.dcm", "sr.dcm", "candidates.seg.nrrd"} <= names
 
 
 def test_dry_run_prints_a_command_that_bundles_understand(scans: Path, tmp_path: Path) -> None:
@@ -239,7 +236,7 @@ def test_repairs_on_request(tmp_path: Path) -> None:
     assert "missing-slices" in refused[0]["reason"]
     options = ("--repair", "missing-slices", "--dicom", "seg,pm", "--case-names", "uid")
     assert screen(folder, tmp_path / "mended", *options) == 0
-    (case,) = (path.parent.name for path in (tmp_path / "mended").glob("*/*_findings.json"))
+    (case,) = (path.parent.name for path in (tmp_path / "mended").glob("*/findings.json"))
     content = read(tmp_path / "mended", case, "findings")
     assert content["scan"]["shape"][2] == 8
     assert any("interpolated" in warning for warning in content["warnings"])
@@ -260,7 +257,7 @@ def test_one_series_of_several(tmp_path: Path) -> None:
     for number in (1, 2):
         write_series(folder / f"s{number}", 6, number=number)
     assert screen(folder, tmp_path / "one", "--series", "2") == 0
-    assert len(list((tmp_path / "one").glob("*/*_findings.json"))) == 1
+    assert len(list((tmp_path / "one").glob("*/findings.json"))) == 1
     listed = invoke("info", str(folder), "--series", "2").output
     assert "1 of 2 can be screened" in listed
     assert "not chosen" in listed

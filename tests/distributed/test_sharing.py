@@ -97,9 +97,9 @@ def test_a_case_that_kills_again_and_again_has_failed(tmp_path: Path, caplog: py
 
 def test_only_what_a_dead_process_wrote_is_cleaned(tmp_path: Path) -> None:
     (tmp_path / "anna").mkdir()
-    kept = ["anna/anna_scores.json", "anna/.0123abcd.notes.txt", "anna/.x", ".0123abcd.notes.txt"]
-    gone = ["anna/.0123abcd.anna_scores.json"]
-    tables = [".0123abcd.summary.json", ".status/.0123abcd.anna.json"]
+    kept = ["anna/scores.json", "anna/.0123abcd.notes.txt", "anna/.x", ".0123abcd.notes.txt"]
+    gone = ["anna/.zsad-0123abcd.scores.json"]
+    tables = [".zsad-0123abcd.summary.json", ".status/.zsad-0123abcd.anna.json"]
     share = Share(tmp_path, RECORDS)
     with share.opened():
         for name in kept + gone + tables:
@@ -107,8 +107,8 @@ def test_only_what_a_dead_process_wrote_is_cleaned(tmp_path: Path) -> None:
         assert [path.relative_to(tmp_path).as_posix() for path in clean_case(tmp_path, "anna")] == gone
         assert clean_case(tmp_path, "nobody") == []
         share.take("ben")
-        (tmp_path / ".status" / ".0123abcd.ben.json").touch()
+        (tmp_path / ".status" / ".zsad-0123abcd.ben.json").touch()
         with share.tables():
             assert not any((tmp_path / name).exists() for name in gone + tables)
-            assert (tmp_path / ".status" / ".0123abcd.ben.json").exists(), "being written"
+            assert (tmp_path / ".status" / ".zsad-0123abcd.ben.json").exists(), "being written"
     assert all((tmp_path / name).exists() for name in kept)

@@ -145,7 +145,7 @@ def test_bundles_write_the_same_map(bundle: Path, tmp_path: Path) -> None:
     maps = []
     for device in ("cpu", "cuda"):
         run_small(bundle, tmp_path / "in", tmp_path / device, device=device)
-        (file,) = (tmp_path / device).rglob("*_anomaly.nii.gz")
+        (file,) = (tmp_path / device).rglob("anomaly.nii.gz")
         maps.append(nibabel.load(file).get_fdata(dtype=np.float32))
     assert maps[0].std() > 0
     np.testing.assert_allclose(maps[1], maps[0], atol=1e-3)
@@ -158,7 +158,7 @@ def test_deterministic_runs_write_the_same_bits(tmp_path: Path, monkeypatch: pyt
     files = []
     for run in ("one", "two"):
         run_small(bundle, tmp_path / "in", tmp_path / run, device="cuda", deterministic=True)
-        (file,) = (tmp_path / run).rglob("*_anomaly.nii.gz")
+        (file,) = (tmp_path / run).rglob("anomaly.nii.gz")
         files.append(nibabel.load(file).get_fdata())
     np.testing.assert_array_equal(*files)
 

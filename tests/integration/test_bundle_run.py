@@ -81,11 +81,11 @@ def results(scans: Path, finished: Finished) -> Path:
 
 
 def anomaly_map(results: Path, case: str) -> nibabel.Nifti1Image:
-    return nibabel.load(results / case / f"{case}_anomaly.nii.gz")
+    return nibabel.load(results / case / "anomaly.nii.gz")
 
 
 def scores(results: Path, case: str) -> dict[str, Any]:
-    return json.loads((results / case / f"{case}_scores.json").read_text(encoding="utf-8"))
+    return json.loads((results / case / "scores.json").read_text(encoding="utf-8"))
 
 
 def upright_values(image: nibabel.Nifti1Image) -> np.ndarray:
@@ -175,10 +175,10 @@ def test_files(results: Path) -> None:
         "anomaly.nii.gz candidates.nii.gz findings.csv findings.json manifest.json preview.png report.html scores.json"
     )
     assert found == sorted(
-        ["index.html", "summary.json", *(f"{c}/{c}_{end}" for c in ("anna", "ben", "cleo") for end in names.split())]
+        ["index.html", "summary.json", *(f"{c}/{end}" for c in ("anna", "ben", "cleo") for end in names.split())]
     )
     for case in ("anna", "ben", "cleo"):
-        assert (results / case / f"{case}_preview.png").read_bytes().startswith(b"\x89PNG\r\n")
+        assert (results / case / "preview.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
 @pytest.mark.parametrize(("case", "axcodes"), [("anna", "ILP"), ("ben", "RAS")])
@@ -212,7 +212,7 @@ def test_scores(results: Path, case: str, orientation: str, axis: int) -> None:
     content = scores(results, case)
     assert content["schema_version"] == SCHEMA_VERSION
     assert content["case"] == case
-    assert content["anomaly_map"] == f"{case}_anomaly.nii.gz"
+    assert content["anomaly_map"] == "anomaly.nii.gz"
     assert content["scan"]["orientation"] == orientation
     assert content["scan"]["modality"] is None
     assert content["scan"]["shape"] == list(turned(body(), orientation).shape)

@@ -52,5 +52,5 @@ def test_ten_bad_studies_among_a_hundred(tmp_path: Path) -> None:
     written = {path.name for path in (tmp_path / "out").glob("[!.]*") if path.is_dir()}
     assert written == set(done)
     # Voxels, not files: a file's header may tell them apart where the map of one case went to another.
-    files = [tmp_path / "out" / case / f"{case}_anomaly.nii.gz" for case in done]
+    files = [tmp_path / "out" / case / "anomaly.nii.gz" for case in done]
     assert len({nibabel.load(file).get_fdata().tobytes() for file in files}) == 90

@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
+import nibabel
 import numpy as np
 import pytest
 
+from monai_zsad.data import ScanReader, find_scans
 from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.integrations.slicer import send_case, write_colour_table, write_scene
 from monai_zsad.writers import save_segmentation
-from tests.data.samples import write_nifti
+from tests.data.samples import write_nifti, write_series
 
 
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
     folder = tmp_path / "results" / "anna"
-    write_nifti(folder / "anna_anomaly.nii.gz")
-    save_segmentation(np.zeros((2, 3, 4), np.uint8), [], folder / "anna_candidates.seg.nrrd", np.eye(4))
+    write_nifti(folder / "anomaly.nii.gz")
+    save_segmentation(np.zeros((2, 3, 4), np.uint8), [], folder / "candidates.seg.nrrd", np.eye(4))
     return folder
 
 
@@ -54,25 +56,48 @@ def test_every_reference_of_the_scene_is_met(case: Path, tmp_path: Path) -> None
     files = [node.get("fileName") for node in scene if node.get("fileName")]
     assert all((case / str(file)).is_file() for file in files)
     assert [file for file in files if not Path(str(file)).is_absolute()] == [
-        "anna_heat.ctbl",
-        "anna_anomaly.nii.gz",
-        "anna_candidates.seg.nrrd",
+        "heat.ctbl",
+        "anomaly.nii.gz",
+        "candidates.seg.nrrd",
     ]
     (heat,) = (node for node in scene.iter("VolumeDisplay") if node.get("autoWindowLevel") == "0")
     assert (heat.get("window"), heat.get("level")) == ("1", "0.5")
 
 
 def test_a_scene_may_lack_scan_and_segments(case: Path) -> None:
-    (case / "anna_candidates.seg.nrrd").unlink()
+    (case / "candidates.seg.nrrd").unlink()
     scene = ElementTree.parse(write_scene(case)).getroot()
     assert scene.find("Segmentation") is None
     assert len(scene.findall("Volume")) == 1
 
 
+def test_a_dicom_folder_is_shown_too(case: Path, tmp_path: Path) -> None:
+    write_series(tmp_path / "series", 6)
+    scene = ElementTree.parse(write_scene(case, tmp_path / "series")).getroot()
+    files = [node.get("fileName") for node in scene.iter("VolumeArchetypeStorage")]
+    # The copy lies beside the scene, so that the folder can be moved.
+    assert files == ["anomaly.nii.gz", "scan.nii.gz"]
+    reader = ScanReader()
+    (record,) = find_scans(tmp_path / "series")
+    values, meta = reader.get_data(reader.read(record["image"]))
+    copied = nibabel.load(case / "scan.nii.gz")
+    np.testing.assert_array_equal(copied.get_fdata(), values)
+    np.testing.assert_allclose(copied.affine, meta["affine"], atol=1e-5)
+
+
+def test_one_of_several_series_is_chosen(case: Path, tmp_path: Path) -> None:
+    write_series(tmp_path / "study" / "1", 6, number=1)
+    write_series(tmp_path / "study" / "2", 6, number=2)
+    with pytest.raises(InputError, match=r"holds 2 scans .* --series"):
+        write_scene(case, tmp_path / "study")
+    write_scene(case, tmp_path / "study", series="2")
+    assert (case / "scan.nii.gz").is_file()
+
+
 def test_missing_files_are_named(case: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.nii"):
         write_scene(case, tmp_path / "nothing.nii")
-    with pytest.raises(InputError, match=r"results_anomaly\.nii\.gz"):
+    with pytest.raises(InputError, match=r"results.anomaly\.nii\.gz"):
         write_scene(case.parent)
 
 
@@ -123,9 +148,10 @@ def test_a_running_slicer_gets_table_map_and_segments(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert send_case(case, port=slicer_port) == ["node1", "node2", "node3"]
     table, heat, segments = _Slicer.loaded
-    assert (table["filetype"], Path(table["localfile"]).name) == ("ColorTableFile", "anna_heat.ctbl")
+    assert (table["filetype"], Path(table["localfile"]).name) == ("ColorTableFile", "heat.ctbl")
     assert (heat["filetype"], heat["colorNodeID"], heat["name"]) == ("VolumeFile", "node1", "anna anomaly")
-    assert (segments["filetype"], Path(segments["localfile"]).name) == ("SegmentationFile", "anna_candidates.seg.nrrd")
+    assert (segments["filetype"], Path(segments["localfile"]).name) == ("SegmentationFile", "candidates.seg.nrrd")
+    assert segments["name"] == "anna candidates"
 
 
 def test_without_a_slicer_the_remedy_is_named(case: Path) -> None:

@@ -113,20 +113,20 @@ def test_missing_data_are_named(results):
 def test_mixed_results_are_refused(tmp_path):
     SaveFindingsd("pred", tmp_path, meta=MODEL, settings=SETTINGS)(screened("a", (0.7,)))
     SaveFindingsd("pred", tmp_path, meta={**MODEL, "image_size": 32}, settings=SETTINGS)(screened("b", (0.7,)))
-    with pytest.raises(ConfigurationError, match=r"b_findings\.json: model\.image_size is 32.*case a.* 64"):
+    with pytest.raises(ConfigurationError, match=r"b.findings\.json: model\.image_size is 32.*case a.* 64"):
         collect(tmp_path)
 
 
 def test_results_that_cannot_be_used(tmp_path):
-    with pytest.raises(InputError, match="_findings"):
+    with pytest.raises(InputError, match="has no findings"):
         collect(tmp_path)
     SaveFindingsd("pred", tmp_path / "x", meta=MODEL, settings=SETTINGS)(screened("a", (0.7,)))
-    path = tmp_path / "x" / "a" / "a_findings.json"
+    path = tmp_path / "x" / "a" / "findings.json"
     content = json.loads(path.read_text())
 
     def refused(text: str, reason: str, kind: type[Exception] = InputError) -> None:
         path.write_text(text)
-        with pytest.raises(kind, match=rf"a_findings\.json: .*{reason}"):
+        with pytest.raises(kind, match=rf"a.findings\.json: .*{reason}"):
             collect(tmp_path)
 
     refused(json.dumps({**content, "schema_version": 2}), "schema.*version 2")

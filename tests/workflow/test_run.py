@@ -138,16 +138,16 @@ def test_two_results_and_one_failure(scans, tmp_path, capsys, caplog, workers):
 
     for case in ("anna", "cleo"):
         assert sorted(file.name for file in (output / case).iterdir()) == [
-            f"{case}_anomaly.nii.gz",
-            f"{case}_preview.png",
-            f"{case}_scores.json",
+            "anomaly.nii.gz",
+            "preview.png",
+            "scores.json",
         ]
-        source, result = (nibabel.load(p) for p in (scans / f"{case}.nii.gz", output / case / f"{case}_anomaly.nii.gz"))
+        source, result = (nibabel.load(p) for p in (scans / f"{case}.nii.gz", output / case / "anomaly.nii.gz"))
         assert result.shape == source.shape
         np.testing.assert_allclose(result.affine, source.affine, atol=1e-5)
         expected = source.get_fdata() / source.get_fdata().max()
         np.testing.assert_allclose(result.get_fdata(), expected, atol=1e-5)
-        content = json.loads((output / case / f"{case}_scores.json").read_text())
+        content = json.loads((output / case / "scores.json").read_text())
         assert content["volume_score"] == pytest.approx(1.0)
         assert len(content["slice_scores"]) == 5
         assert content["scan"]["orientation"] == "".join(nibabel.aff2axcodes(AFFINE))
@@ -280,11 +280,13 @@ def test_check_output(tmp_path):
     assert not os.listdir(folder)
     for i in range(1, 6):
         (folder / f"case{i}").mkdir()
-        (folder / f"case{i}" / f"case{i}_anomaly.nii.gz").touch()
+        (folder / f"case{i}" / ("anomaly.nii.gz" if i < 5 else "case5_anomaly.nii.gz")).touch()
     with pytest.raises(OutputError, match=r"results of case1, case2, case3 and 2 more: add --overwrite true"):
         check_output(folder, cases)
     check_output(folder, cases, overwrite=True)
-    check_output(folder, cases, resume=True)
+    check_output(folder, cases[:5], resume=True)
+    with pytest.raises(OutputError, match=r"of case5 .*case5_anomaly\.nii\.gz.* cannot be resumed: add --overwrite"):
+        check_output(folder, cases, resume=True)
     check_output(folder, ["case0", "case"])
 
 
@@ -336,7 +338,7 @@ def test_as_a_bundle(scans, tmp_path):
     assert done.returncode == 1
     assert "2 done, 1 failed" in done.stdout
     assert "Traceback" not in done.stderr
-    assert (tmp_path / "out" / "cleo" / "cleo_anomaly.nii.gz").is_file()
+    assert (tmp_path / "out" / "cleo" / "anomaly.nii.gz").is_file()
     again = run(scans)
     assert again.returncode == 1
     assert "Traceback" not in again.stderr

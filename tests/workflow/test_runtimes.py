@@ -44,7 +44,7 @@ def by_torch(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_same(found: Path, expected: Path, runtime: str) -> None:
-    maps = [nibabel.load(folder / "anna" / "anna_anomaly.nii.gz") for folder in (found, expected)]
+    maps = [nibabel.load(folder / "anna" / "anomaly.nii.gz") for folder in (found, expected)]
     first, second = (image.get_fdata() for image in maps)
     assert first.max() > 0
     np.testing.assert_allclose(first, second, atol=BOUND, rtol=0)
@@ -58,10 +58,10 @@ def assert_same(found: Path, expected: Path, runtime: str) -> None:
 def test_the_included_model(scans: Path, by_torch: Path, tmp_path: Path, runtime: str) -> None:
     screen(scans, tmp_path / "out", "--runtime", runtime)
     assert_same(tmp_path / "out", by_torch, runtime)
-    before = (tmp_path / "out" / "anna" / "anna_manifest.json").read_bytes()
+    before = (tmp_path / "out" / "anna" / "manifest.json").read_bytes()
     # The runtime is part of what a resumed run must have the same.
     screen(scans, tmp_path / "out", "--runtime", runtime, "--resume")
-    assert (tmp_path / "out" / "anna" / "anna_manifest.json").read_bytes() == before
+    assert (tmp_path / "out" / "anna" / "manifest.json").read_bytes() == before
     result = invoke("screen", str(scans), "-o", str(tmp_path / "out"), *SMALL, "--resume")
     assert "made with another model" in str(result.exception)
 

@@ -42,7 +42,7 @@ def check(content):
 
 def test_written_json_follows_the_schema_and_every_field_is_in_it(data, tmp_path):
     SaveFindingsd("pred", tmp_path, meta=MODEL, settings=SETTINGS)(data)
-    content = check(json.loads((tmp_path / "head" / "head_findings.json").read_text()))
+    content = check(json.loads((tmp_path / "head" / "findings.json").read_text()))
     schema = findings_schema()
     assert content.keys() == schema["properties"].keys()
     assert content["scan"].keys() == schema["properties"]["scan"]["properties"].keys()
@@ -54,7 +54,7 @@ def test_written_json_follows_the_schema_and_every_field_is_in_it(data, tmp_path
     np.testing.assert_allclose(content["scan"]["affine_ras"], data["pred"].affine)
     assert content["scan"]["intensity"] == "percentiles 1 to 99 of the body"
     assert content["warnings"] == ["uneven slices"]
-    assert content["files"] == {"table": "head_findings.csv"}
+    assert content["files"] == {"table": "findings.csv"}
     assert content["calibration"] is None
     assert content["volume_p_value"] is None
 
@@ -76,7 +76,7 @@ def test_calibration_and_seeded_weights(data):
 
 def test_rows_have_the_columns_and_the_values(data, tmp_path):
     SaveFindingsd("pred", tmp_path)(data)
-    with (tmp_path / "head" / "head_findings.csv").open(newline="") as stream:
+    with (tmp_path / "head" / "findings.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert tuple(rows[0]) == FINDINGS_COLUMNS
     found = data["pred_candidates"][0]
@@ -96,8 +96,8 @@ def test_rows_have_the_columns_and_the_values(data, tmp_path):
 def test_no_candidate_is_a_result_too(data, tmp_path):
     nothing = {**data, "pred_candidates": [], "pred_labels": torch.zeros_like(data["pred_labels"])}
     SaveFindingsd("pred", tmp_path)(nothing)
-    assert check(json.loads((tmp_path / "head" / "head_findings.json").read_text()))["candidates"] == []
-    assert (tmp_path / "head" / "head_findings.csv").read_text() == ",".join(FINDINGS_COLUMNS) + "\n"
+    assert check(json.loads((tmp_path / "head" / "findings.json").read_text()))["candidates"] == []
+    assert (tmp_path / "head" / "findings.csv").read_text() == ",".join(FINDINGS_COLUMNS) + "\n"
 
 
 def test_what_cannot_be_written_is_refused_by_name(data, tmp_path):
@@ -128,7 +128,7 @@ def test_no_file_shows_what_stood_in_the_meta_data(tmp_path):
         assert save(data) == data
     files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     assert len(files) == 6
-    named = json.loads((tmp_path / "c01" / "c01_findings.json").read_text())["files"]
+    named = json.loads((tmp_path / "c01" / "findings.json").read_text())["files"]
     assert sorted(named) == ["candidates", "preview", "report", "segmentation", "table"]
     for path in files:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

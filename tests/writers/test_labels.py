@@ -40,7 +40,7 @@ def written(request, tmp_path_factory):
 
 def test_label_map_has_the_grid_of_the_scan(written):
     data, folder = written
-    image = nibabel.load(folder / "head_candidates.nii.gz")
+    image = nibabel.load(folder / "candidates.nii.gz")
     assert image.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(image.dataobj), data["pred_labels"][0].numpy())
     np.testing.assert_allclose(image.affine, data["pred"].affine, atol=1e-4)
@@ -49,11 +49,11 @@ def test_label_map_has_the_grid_of_the_scan(written):
 
 def test_segmentation_has_voxels_and_geometry(written):
     data, folder = written
-    labels, affine, _ = read_nrrd(folder / "head_candidates.seg.nrrd")
+    labels, affine, _ = read_nrrd(folder / "candidates.seg.nrrd")
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, data["pred_labels"][0].numpy())
     np.testing.assert_allclose(affine, data["pred"].affine, atol=1e-6)
-    start = (folder / "head_candidates.seg.nrrd").read_bytes()[:400]
+    start = (folder / "candidates.seg.nrrd").read_bytes()[:400]
     assert start.startswith(b"NRRD")
     assert b"space: left-posterior-superior" in start
     assert b"encoding: gzip" in start
@@ -61,7 +61,7 @@ def test_segmentation_has_voxels_and_geometry(written):
 
 def test_segments_are_described(written):
     data, folder = written
-    header = read_nrrd(folder / "head_candidates.seg.nrrd")[2]
+    header = read_nrrd(folder / "candidates.seg.nrrd")[2]
     for index, found in enumerate(data["pred_candidates"]):
         own = {key.split("_", 1)[1]: text for key, text in header.items() if key.startswith(f"Segment{index}_")}
         assert own["Name"] == f"Candidate {found.id}"
@@ -78,7 +78,7 @@ def test_segments_are_described(written):
 def test_slicerio_reads_it(written):
     slicerio = pytest.importorskip("slicerio", reason="slicerio is not installed")
     data, folder = written
-    segmentation = slicerio.read_segmentation(str(folder / "head_candidates.seg.nrrd"))
+    segmentation = slicerio.read_segmentation(str(folder / "candidates.seg.nrrd"))
     np.testing.assert_array_equal(segmentation["voxels"], data["pred_labels"][0].numpy())
     np.testing.assert_allclose(TO_LPS @ segmentation["ijkToLPS"], data["pred"].affine, atol=1e-6)
     assert [(own["name"], own["labelValue"]) for own in segmentation["segments"]] == [
@@ -115,10 +115,10 @@ def test_more_than_255_candidates(tmp_path):
     anomaly[:, ::2, ::2, ::2] = torch.linspace(0.6, 0.9, 343).reshape(1, 7, 7, 7)
     labels, candidates = LesionCandidates(min_volume_mm3=0)(MetaTensor(anomaly, affine=torch.eye(4)))
     SaveLabelsd(output_dir=tmp_path, seg_nrrd=True)({"pred_labels": labels, "pred_candidates": candidates, "case": "a"})
-    image = nibabel.load(tmp_path / "a" / "a_candidates.nii.gz")
+    image = nibabel.load(tmp_path / "a" / "candidates.nii.gz")
     assert image.get_data_dtype() == np.uint16
     np.testing.assert_array_equal(np.asarray(image.dataobj), labels[0].numpy())
-    read, _, header = read_nrrd(tmp_path / "a" / "a_candidates.seg.nrrd")
+    read, _, header = read_nrrd(tmp_path / "a" / "candidates.seg.nrrd")
     assert (read.dtype, int(read.max()), header["Segment342_LabelValue"]) == (np.uint16, 343, "343")
 
 

@@ -44,7 +44,7 @@ def save_case(folder: Path, sources: str | None = None, **options: Any) -> dict[
     }
     SaveCased("pred", folder)(data)
     assert last(data) == data
-    return json.loads((folder / "anna" / "anna_manifest.json").read_text())
+    return json.loads((folder / "anna" / "manifest.json").read_text())
 
 
 @pytest.fixture
@@ -60,36 +60,47 @@ def scan(tmp_path: Path) -> str:
 def test_content(tmp_path, scan):
     out = tmp_path / "out"
     content = save_case(out, scan, settings={"plane": "axial"})
-    volume = out / "anna" / "anna_anomaly.nii.gz"
+    volume = out / "anna" / "anomaly.nii.gz"
     sha256 = subprocess.run(["sha256sum", volume], capture_output=True, text=True, check=True).stdout.split()[0]
     assert content["files"] == {volume.name: {"bytes": volume.stat().st_size, "sha256": sha256}}
     assert (content["schema"], content["schema_version"]) == ("monai-zsad/manifest", 1)
     assert content["case"] == "anna"
     assert content["fingerprint"].keys() == {"model", "configuration", "input"}
     assert all(re.fullmatch("[0-9a-f]{64}", value) for value in content["fingerprint"].values())
-    text = (out / "anna" / "anna_manifest.json").read_text()
+    text = (out / "anna" / "manifest.json").read_text()
     assert "Doe" not in text
     assert str(tmp_path) not in text
     assert "axial" not in text
     assert verify_manifest(out, "anna") == []
-    assert sorted(os.listdir(out / "anna")) == ["anna_anomaly.nii.gz", "anna_manifest.json"]
+    assert sorted(os.listdir(out / "anna")) == ["anomaly.nii.gz", "manifest.json"]
 
 
 def test_two_runs_give_the_same_bytes(tmp_path, scan):
     for folder in ("a", "b"):
         save_case(tmp_path / folder, scan)
-    first, second = ((tmp_path / folder / "anna" / "anna_manifest.json").read_bytes() for folder in ("a", "b"))
+    first, second = ((tmp_path / folder / "anna" / "manifest.json").read_bytes() for folder in ("a", "b"))
     assert first == second
 
 
 def test_files_of_earlier_runs_are_not_named(tmp_path):
     folder = tmp_path / "anna"
     (folder / "anna_dicom").mkdir(parents=True)
-    for name in ("anna_preview.png", ".0123abcd.anna_preview.png", "anna_dicom/1.dcm"):
+    for name in ("preview.png", ".zsad-0123abcd.preview.png", "anna_dicom/1.dcm"):
         (folder / name).write_text("x")
     hour_ago = time.time() - 3600
-    os.utime(folder / "anna_preview.png", (hour_ago, hour_ago))
-    assert list(save_case(tmp_path)["files"]) == ["anna_anomaly.nii.gz", "anna_dicom/1.dcm"]
+    os.utime(folder / "preview.png", (hour_ago, hour_ago))
+    assert list(save_case(tmp_path)["files"]) == ["anomaly.nii.gz", "anna_dicom/1.dcm"]
+
+
+def test_results_of_an_early_version_are_replaced(tmp_path):
+    folder = tmp_path / "anna"
+    folder.mkdir()
+    old = ("anna_anomaly.nrrd", "anna_findings.json", "anna_manifest.json", "anna_seg.dcm")
+    kept = ("anna_notes.txt", "ben_anomaly.nii.gz", "notes.txt")
+    for name in (*old, *kept):
+        (folder / name).write_text("x")
+    save_case(tmp_path)
+    assert sorted(os.listdir(folder)) == sorted(["anomaly.nii.gz", "manifest.json", *kept])
 
 
 def test_a_case_without_files_is_not_complete(tmp_path):
@@ -102,7 +113,7 @@ def test_a_case_without_files_is_not_complete(tmp_path):
 
 def test_what_verification_finds(tmp_path):
     save_case(tmp_path)
-    volume, manifest = tmp_path / "anna" / "anna_anomaly.nii.gz", tmp_path / "anna" / "anna_manifest.json"
+    volume, manifest = tmp_path / "anna" / "anomaly.nii.gz", tmp_path / "anna" / "manifest.json"
     whole, text = volume.read_bytes(), manifest.read_text()
 
     def problems() -> str:
@@ -111,18 +122,18 @@ def test_what_verification_finds(tmp_path):
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
     volume.write_bytes(flipped)
-    assert problems().startswith("anna_anomaly.nii.gz: has the SHA-256 ")
+    assert problems().startswith("anomaly.nii.gz: has the SHA-256 ")
     volume.write_bytes(whole[:-1])
-    assert problems() == f"anna_anomaly.nii.gz: has {len(whole) - 1} bytes, not {len(whole)}"
+    assert problems() == f"anomaly.nii.gz: has {len(whole) - 1} bytes, not {len(whole)}"
     volume.unlink()
-    assert problems() == "anna_anomaly.nii.gz: is missing"
+    assert problems() == "anomaly.nii.gz: is missing"
     volume.write_bytes(whole)
     assert problems() == ""
     content = json.loads(text)
     for changes, words in (
-        ({"schema_version": 2}, "anna_manifest.json: schema_version is 2, not 1"),
-        ({"case": "otto"}, "anna_manifest.json: case is 'otto', not 'anna'"),
-        ({"files": {}}, "anna_manifest.json: lists no files"),
+        ({"schema_version": 2}, "manifest.json: schema_version is 2, not 1"),
+        ({"case": "otto"}, "manifest.json: case is 'otto', not 'anna'"),
+        ({"files": {}}, "manifest.json: lists no files"),
         ({"files": {"../../etc/passwd": {}}}, "../../etc/passwd: lies outside the case's folder"),
         ({"files": {"/etc/passwd": {}}}, "/etc/passwd: lies outside the case's folder"),
         ({"files": {volume.name: 1}}, f"{volume.name}: has no size and hash in the manifest"),
@@ -130,9 +141,9 @@ def test_what_verification_finds(tmp_path):
         manifest.write_text(json.dumps({**content, **changes}))
         assert problems() == words
     manifest.write_text(text[:-9])
-    assert "anna_manifest.json: is not a JSON file" in problems()
+    assert "manifest.json: is not a JSON file" in problems()
     manifest.unlink()
-    assert problems() == "anna_manifest.json: cannot be read (No such file or directory)"
+    assert problems() == "manifest.json: cannot be read (No such file or directory)"
     with pytest.raises(OutputError, match="cannot name a folder"):
         verify_manifest(tmp_path, "../anna")
 
@@ -152,7 +163,7 @@ def test_complete_only_by_the_same_model_settings_and_input(tmp_path, scan):
     assert not is_complete(out, "anna", fingerprint(MODEL, settings, scan))
     Path(files[0]).write_text("slice 1")
     assert is_complete(out, "anna", fingerprint(MODEL, settings, scan))
-    (out / "anna" / "anna_anomaly.nii.gz").write_bytes(b"")
+    (out / "anna" / "anomaly.nii.gz").write_bytes(b"")
     assert not is_complete(out, "anna", fingerprint(MODEL, settings, scan))
 
 
@@ -182,14 +193,14 @@ def test_hash_of_settings():
 
 def test_only_temporaries_are_cleaned_up(tmp_path):
     (tmp_path / "anna" / "deep").mkdir(parents=True)
-    kept = ["summary.json", ".hidden", ".0123abcd", ".0123ABCD.x", ".gitignore.x", "anna/anna_anomaly.nii.gz"]
-    kept += ["anna/.0123abcd.notes.txt", "anna/deep/.0123abcd.anna_x", "anna/0123abcd.anna_x"]
-    gone = [".01234567.summary.json", "anna/.0123abcd.anna_manifest.json"]
+    kept = ["summary.json", ".hidden", ".0123abcd", ".0123ABCD.x", ".gitignore.x", "anna/anomaly.nii.gz"]
+    kept += [".zsad-0123ABCD.x", "anna/.0123abcd.notes.txt", "anna/deep/.zsad-0123abcd.x", "anna/zsad-0123abcd.x"]
+    gone = [".zsad-01234567.summary.json", "anna/.zsad-0123abcd.manifest.json"]
     for name in kept + gone:
         (tmp_path / name).touch()
     (tmp_path / "link").symlink_to(tmp_path / "anna" / "deep")
     # What atomic_path leaves when it is killed.
-    with atomic_path(tmp_path / "anna" / "anna_anomaly.nii.gz") as temporary:
+    with atomic_path(tmp_path / "anna" / "anomaly.nii.gz") as temporary:
         temporary.touch()
         shutil.copy(temporary, tmp_path / "copy")
         gone.append(temporary.relative_to(tmp_path).as_posix())
@@ -270,7 +281,7 @@ def complete_cases(folder: Path) -> dict[str, tuple[int, int]]:
     """Inode and time of the files of all cases whose manifest verifies."""
     cases = [entry.name for entry in folder.iterdir() if not verify_manifest(folder, entry.name)]
     paths = [path for case in cases for path in (folder / case).iterdir() if path.name[0] != "."]
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+    return {path.relative_to(folder).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
 @pytest.mark.parametrize("kills", [20, pytest.param(100, marks=pytest.mark.slow)])
@@ -300,7 +311,7 @@ def test_killed_at_any_moment(program, expected, tmp_path, kills):
             now = complete_cases(folder)
             # Written once and never again.
             assert complete.items() <= now.items()
-            assert {name.split("/")[-1] for name in final if name.endswith("_manifest.json")} <= now.keys()
+            assert {name for name in final if name.endswith("/manifest.json")} <= now.keys()
             complete = now
         assert program.run(folder) == (0, "")
         assert whole(folder) == written
@@ -312,7 +323,7 @@ def test_file_that_cannot_grow(program, expected, tmp_path):
     code, said = program.run(tmp_path, 20_000)
     assert code == 1, said
     assert re.fullmatch(
-        r".*case00_anomaly\.nii\.gz: cannot be written \(file too large\); free space or permission, .*", said
+        r".*case00.anomaly\.nii\.gz: cannot be written \(file too large\); free space or permission, .*", said
     )
     assert files_of(tmp_path) == {}
     assert program.run(tmp_path) == (0, "")
@@ -339,7 +350,7 @@ def test_full_disk(program, expected, small_disk):
     found = whole(small_disk)
     assert found
     assert found.items() <= written.items()
-    done = {name.split("/")[0] for name in found if name.endswith("_manifest.json")}
+    done = {name.split("/")[0] for name in found if name.endswith("/manifest.json")}
     assert done
     assert all(verify_manifest(small_disk, case) == [] for case in done)
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)

@@ -29,20 +29,20 @@ def test_written_volume_is_the_given_one(tmp_path_factory, shape, channels, seed
     before = values.clone()
     assert SaveCased(keys="pred", output_dir=folder)(data)["pred"] is data["pred"]
     assert torch.equal(data["pred"].as_tensor(), before)
-    image = nibabel.load(folder / "anna" / "anna_anomaly.nii.gz")
+    image = nibabel.load(folder / "anna" / "anomaly.nii.gz")
     expected = values[0].numpy() if channels == 1 else np.moveaxis(values.numpy(), 0, -1)
     assert image.get_data_dtype() == np.float32
     # NIfTI itself drops a last axis of length 1 beyond the third, never one of the first three.
     np.testing.assert_array_equal(np.asarray(image.dataobj).reshape(expected.shape), expected)
     assert image.shape[:3] == shape
     np.testing.assert_allclose(image.affine, AFFINE.numpy(), atol=1e-6)
-    assert os.listdir(folder / "anna") == ["anna_anomaly.nii.gz"]
+    assert os.listdir(folder / "anna") == ["anomaly.nii.gz"]
 
 
 def test_two_runs_give_the_same_bytes(tmp_path):
     for folder in ("a", "b"):
         SaveCased(keys="pred", output_dir=tmp_path / folder)({"pred": MetaTensor(torch.ones(1, 3, 4, 5)), "case": "x"})
-    first, second = ((tmp_path / folder / "x" / "x_anomaly.nii.gz").read_bytes() for folder in ("a", "b"))
+    first, second = ((tmp_path / folder / "x" / "anomaly.nii.gz").read_bytes() for folder in ("a", "b"))
     assert first == second
 
 
@@ -50,7 +50,7 @@ def test_bfloat16_and_several_keys(tmp_path):
     pred = MetaTensor(torch.full((1, 2, 2, 2), 0.5, dtype=torch.bfloat16), affine=AFFINE)
     save = SaveCased(keys=("pred", "gone"), output_dir=tmp_path, output_postfix=("map", "b"), allow_missing_keys=True)
     save({"pred": pred, "case": "x"})
-    assert float(nibabel.load(tmp_path / "x" / "x_map.nii.gz").get_fdata().max()) == 0.5
+    assert float(nibabel.load(tmp_path / "x" / "map.nii.gz").get_fdata().max()) == 0.5
 
 
 def test_non_finite_values_are_refused_before_writing(tmp_path):
@@ -63,7 +63,7 @@ def test_non_finite_values_are_refused_before_writing(tmp_path):
 def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     data: dict[Any, Any] = {"pred": MetaTensor(torch.zeros(1, 2, 2, 2), affine=AFFINE), "case": "x"}
     SaveCased(keys="pred", output_dir=tmp_path)(data)
-    old = (tmp_path / "x" / "x_anomaly.nii.gz").read_bytes()
+    old = (tmp_path / "x" / "anomaly.nii.gz").read_bytes()
 
     def full(image, stream):
         stream.write(b"half")
@@ -72,8 +72,8 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(nibabel.Nifti1Image, "to_stream", full)
     with pytest.raises(OutputError, match="no space left"):
         SaveCased(keys="pred", output_dir=tmp_path)({**data, "pred": data["pred"] + 1})
-    assert (tmp_path / "x" / "x_anomaly.nii.gz").read_bytes() == old
-    assert os.listdir(tmp_path / "x") == ["x_anomaly.nii.gz"]
+    assert (tmp_path / "x" / "anomaly.nii.gz").read_bytes() == old
+    assert os.listdir(tmp_path / "x") == ["anomaly.nii.gz"]
 
 
 @pytest.mark.parametrize("writer", [AtomicNibabelWriter, "monai_zsad.writers.AtomicNibabelWriter"])
@@ -97,7 +97,7 @@ def test_types(tmp_path, dtype):
     SaveCased(keys="pred", output_dir=tmp_path, output_dtype=dtype)(
         {"pred": MetaTensor(torch.ones(1, 2, 2, 2)), "case": "x"}
     )
-    assert nibabel.load(tmp_path / "x" / "x_anomaly.nii.gz").get_fdata().max() == 1
+    assert nibabel.load(tmp_path / "x" / "anomaly.nii.gz").get_fdata().max() == 1
 
 
 @pytest.mark.parametrize(("dtype", "steps"), [("uint16", 65535), ("int16", 65535), ("uint8", 255)])
@@ -107,7 +107,7 @@ def test_integers_hold_a_map_within_half_a_step_of_its_range(tmp_path, dtype, st
     SaveCased(keys="pred", output_dir=tmp_path, output_dtype=dtype)(
         {"pred": MetaTensor(values, affine=AFFINE), "case": "x"}
     )
-    path = tmp_path / "x" / "x_anomaly.nii.gz"
+    path = tmp_path / "x" / "anomaly.nii.gz"
     image = nibabel.load(path)
     assert image.get_data_dtype() == np.dtype(dtype)
     half_a_step = float(values.max() - values.min()) / steps / 2
@@ -121,7 +121,7 @@ def test_whole_numbers_need_no_slope(tmp_path):
     SaveCased(keys="pred", output_dir=tmp_path, output_dtype="uint8")(
         {"pred": MetaTensor(values, affine=AFFINE), "case": "x"}
     )
-    image = nibabel.load(tmp_path / "x" / "x_anomaly.nii.gz")
+    image = nibabel.load(tmp_path / "x" / "anomaly.nii.gz")
     assert (image.get_data_dtype(), image.dataobj.slope) == (np.uint8, 1)
     np.testing.assert_array_equal(image.get_fdata(), values[0].numpy())
 
@@ -131,7 +131,7 @@ def test_equal_volumes_give_equal_files_that_gzip_finds_intact(tmp_path):
     paths = []
     for case in ("a", "b"):
         SaveCased(keys="pred", output_dir=tmp_path)({"pred": MetaTensor(values, affine=AFFINE), "case": case})
-        paths.append(tmp_path / case / f"{case}_anomaly.nii.gz")
+        paths.append(tmp_path / case / "anomaly.nii.gz")
     assert paths[0].read_bytes() == paths[1].read_bytes()
     content = gzip.decompress(paths[0].read_bytes())
     assert content[352:] == np.asfortranarray(values[0].numpy()).tobytes(order="F")

@@ -97,7 +97,7 @@ def test_red_banner_for_seeded_weights(tmp_path):
     for seeded in (False, True):
         data: dict[Any, Any] = {"pred": volume, "image": volume, "case": f"c{seeded}", "volume_score": 0.5}
         SavePreviewd(keys="pred", output_dir=tmp_path, meta={"seeded": seeded})(data)
-        picture = imread(tmp_path / f"c{seeded}" / f"c{seeded}_preview.png")[..., :3]
+        picture = imread(tmp_path / f"c{seeded}" / "preview.png")[..., :3]
         top = picture[: picture.shape[0] // 6]
         red[seeded] = int(((top[..., 0] > 0.8) & (top[..., 1] < 0.3)).sum())
     assert red[False] == 0

@@ -65,7 +65,7 @@ def test_the_files_are_those_of_the_single_writers(data, tmp_path):
     assert isinstance(save, CaseWriter)
     assert files(together) == files(single)
     assert len(files(together)) == 9
-    manifest = json.loads((together / "head" / "head_manifest.json").read_text())
+    manifest = json.loads((together / "head" / "manifest.json").read_text())
     assert len(manifest["files"]) == 8, "the manifest names all other files"
     assert verify_manifest(together, "head") == []
 
@@ -97,7 +97,7 @@ def test_a_failed_writer_leaves_the_case_incomplete(data, tmp_path):
     with pytest.raises(OutputError, match="slice_scores"):
         SaveResultsd(output_dir=tmp_path, report=False)({**data, "slice_scores": None})
     assert verify_manifest(tmp_path, "head") != []
-    assert (tmp_path / "head" / "head_findings.json").is_file()
+    assert (tmp_path / "head" / "findings.json").is_file()
 
 
 def test_missing_keys(tmp_path):
@@ -110,13 +110,13 @@ def test_sizes_and_values_of_map_and_parametric_map(tmp_path, output_dtype):
     case = make_case(series(tmp_path / "in"))
     found = {**case.data, "scan": case.data["image"], "volume_score": 0.5, "slice_scores": []}
     SaveResultsd("pred", tmp_path / "out", MODEL, output_dtype=output_dtype, dicom=("pm",))(found)
-    stored = nibabel.load(tmp_path / "out" / "anna" / "anna_anomaly.nii.gz")
-    parametric = pydicom.dcmread(tmp_path / "out" / "anna" / "anna_pm.dcm")
+    stored = nibabel.load(tmp_path / "out" / "anna" / "anomaly.nii.gz")
+    parametric = pydicom.dcmread(tmp_path / "out" / "anna" / "pm.dcm")
     assert stored.get_data_dtype() == np.dtype(output_dtype)
     bound = 0.0 if output_dtype == "float32" else 1.02 / 131070
     assert np.abs(stored.get_fdata() - case.values).max() <= bound
     assert ("FloatPixelData" in parametric) == (output_dtype == "float32")
-    read_back = read_result(tmp_path / "out" / "anna" / "anna_pm.dcm", case.affine)
+    read_back = read_result(tmp_path / "out" / "anna" / "pm.dcm", case.affine)
     assert np.abs(read_back - case.values).max() <= bound
 
 

@@ -27,7 +27,7 @@ def case(**changes):
 
 
 def written(folder):
-    return json.loads((folder / "anna" / "anna_scores.json").read_text())
+    return json.loads((folder / "anna" / "scores.json").read_text())
 
 
 def test_content(tmp_path):
@@ -42,7 +42,7 @@ def test_content(tmp_path):
         "volume_score": 0.5,
         "volume_score_method": "top_k_mean",
         "slice_scores": [{"slice": 0, "position_mm": [0.0, 0.0, 1.5], "score": 0.25, "scored": True}],
-        "anomaly_map": "anna_anomaly.nii.gz",
+        "anomaly_map": "anomaly.nii.gz",
         "scan": {
             "shape": [2, 3, 4],
             "spacing_mm": [0.5, 0.75, 3.0],

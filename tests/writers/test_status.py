@@ -52,7 +52,7 @@ def test_damaged_rows_and_temporaries_count_for_none(folder: Path) -> None:
     text = (folder / STATUS_FOLDER / "anna.json").read_text()
     (folder / STATUS_FOLDER / "ben.json").write_text(text[:-9])
     (folder / STATUS_FOLDER / "cleo.json").touch()
-    (folder / STATUS_FOLDER / ".0123abcd.dora.json").write_text(text)
+    (folder / STATUS_FOLDER / ".zsad-0123abcd.dora.json").write_text(text)
     assert [row.case for row in read_rows(folder)] == ["anna"]
 
 

@@ -136,7 +136,7 @@ def test_nothing_to_read_is_refused(tmp_path):
 
 
 def test_results_beside_the_scans_are_not_taken_for_scans(tmp_path):
-    for name in ("scan.nii.gz", "out/scan/scan_anomaly.nii.gz", "out_of_town/other.nii.gz"):
+    for name in ("scan.nii.gz", "out/scan/anomaly.nii.gz", "out_of_town/other.nii.gz"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert len(find_scans(tmp_path)) == 3
@@ -158,6 +158,12 @@ def test_results_of_an_earlier_run_are_not_taken_for_scans(tmp_path, caplog):
         found = find_scans(tmp_path)
     assert [record["image"] for record in found] == [str(tmp_path / "scan.nii.gz")]
     assert "left out 1 folders with results" in caplog.text
+    results = tmp_path / "results" / "scan"
+    (results / "manifest.json").rename(results / "scan_manifest.json")
+    assert len(find_scans(tmp_path)) == 1, "the name that early versions gave it"
+    (results / "scan_manifest.json").rename(results / "list.json")
+    (results / "manifest.json").write_text('{"files": ["of another program"]}')
+    assert len(find_scans(tmp_path)) == 2
     assert len(find_scans(tmp_path / "results" / "scan")) == 1, "what is asked for by name is taken"
 
 

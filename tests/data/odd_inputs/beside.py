@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 from PIL import Image
 
-from monai_zsad.result_files import case_file
+from monai_zsad.result_files import CASE_FILES
 from tests.data.odd_inputs.catalogue import Odd, kind
 from tests.data.odd_inputs.nifti import nifti
 from tests.data.samples import CAPTURE, SEG, write_nifti, write_series
@@ -75,8 +75,9 @@ def archive_of_the_scan_beside(folder: Path) -> Odd:
 
 @kind("left-out earlier-results")
 def results_beside(folder: Path) -> Odd:
-    write_nifti(folder / "results" / "anna" / case_file("anna", "anomaly_map"))
-    (folder / "results" / "anna" / case_file("anna", "manifest")).write_text("{}")
+    case = folder / "results" / "anna"
+    write_nifti(case / CASE_FILES["anomaly_map"].name)
+    (case / CASE_FILES["manifest"].name).write_text('{"schema": "monai-zsad/manifest"}')
     return beside(folder)
 
 

@@ -255,7 +255,7 @@ def test_no_name_of_a_dicom_series_is_written_or_logged(tmp_path: Path) -> None:
             assert b"ZQXQZ" not in content, file.name
             assert b"19010203" not in content, file.name
     # The results have the warnings, without these names.
-    findings = [json.loads(file.read_text(encoding="utf-8")) for file in output.glob("*/*_findings.json")]
+    findings = [json.loads(file.read_text(encoding="utf-8")) for file in output.glob("*/findings.json")]
     said = " ".join(warning for content in findings for warning in content["warnings"])
     assert "identical" in said
     assert "left out beside the scan" in said

@@ -115,7 +115,7 @@ def test_description_is_that_of_the_run(following: ScanPrompts) -> None:
 
 
 def findings(folder: Path, case: str) -> dict[str, Any]:
-    return json.loads((folder / case / f"{case}_findings.json").read_text(encoding="utf-8"))
+    return json.loads((folder / case / "findings.json").read_text(encoding="utf-8"))
 
 
 def test_a_folder_of_several_modalities(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -137,8 +137,8 @@ def test_a_folder_of_several_modalities(tmp_path: Path, caplog: pytest.LogCaptur
     maps = {}
     for modality in ("CT", "any"):
         run_small(TINY, scans / "ct", tmp_path / modality, case_names="files", modality=modality, device="cpu")
-        maps[modality] = (tmp_path / modality / "ct" / "ct_anomaly.nii.gz").read_bytes()
-    assert maps["CT"] == (tmp_path / "out" / "ct" / "ct_anomaly.nii.gz").read_bytes()
+        maps[modality] = (tmp_path / modality / "ct" / "anomaly.nii.gz").read_bytes()
+    assert maps["CT"] == (tmp_path / "out" / "ct" / "anomaly.nii.gz").read_bytes()
     assert maps["CT"] != maps["any"]
     caplog.clear()
     with caplog.at_level(logging.INFO):

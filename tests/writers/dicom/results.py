@@ -114,7 +114,7 @@ def series(folder: Path, kind: str = "tilted", **changes: Any) -> list[Path]:
 
 def save(case: Case, folder: Path, **options: Any) -> dict[str, Path]:
     SaveDicomd(keys="pred", output_dir=folder, **{"meta": MODEL, **options})(case.data)
-    return {kind: folder / "anna" / f"anna_{kind}.dcm" for kind in ("seg", "pm", "sr", *options.get("kinds", ())[3:])}
+    return {kind: folder / "anna" / f"{kind}.dcm" for kind in ("seg", "pm", "sr", *options.get("kinds", ())[3:])}
 
 
 def frames_by_source(result: pydicom.Dataset) -> dict[tuple[str, int], tuple[pydicom.Dataset, np.ndarray]]:

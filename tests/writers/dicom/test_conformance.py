@@ -151,4 +151,4 @@ def test_planted_names_stay_with_patient_and_study(tmp_path, caplog, capfd):
 def test_kinds_are_written_alone(tmp_path):
     case = make_case(series(tmp_path / "in"))
     SaveDicomd(keys="pred", output_dir=tmp_path / "out", kinds="seg")(case.data)
-    assert [file.name for file in (tmp_path / "out" / "anna").iterdir()] == ["anna_seg.dcm"]
+    assert [file.name for file in (tmp_path / "out" / "anna").iterdir()] == ["seg.dcm"]

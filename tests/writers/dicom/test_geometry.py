@@ -145,7 +145,7 @@ def test_multi_frame_source_in_its_own_order_of_frames(tmp_path):
         np.testing.assert_array_equal(frame, case.values[:, :, slice_of(case, origin)].T)
         named.append(number)
     assert sorted(named) == [1, 2, 3, 4, 5, 6]
-    np.testing.assert_array_equal(read_result(tmp_path / "out" / "anna" / "anna_pm.dcm", case.affine), case.values)
+    np.testing.assert_array_equal(read_result(tmp_path / "out" / "anna" / "pm.dcm", case.affine), case.values)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -46,7 +46,7 @@ def changed_case(folder: Path, **changes: Any) -> Case:
 def results(case: Case, folder: Path, kinds: Any = KINDS) -> tuple[dict[Any, Any], set[str]]:
     """The data after all writers, and the names of the files."""
     after = SaveResultsd("pred", folder, MODEL, dicom=kinds)(case.data)
-    return after, {path.name.removeprefix("anna_") for path in (folder / "anna").iterdir()}
+    return after, {path.name for path in (folder / "anna").iterdir()}
 
 
 UID = generate_uid()
@@ -87,14 +87,14 @@ def test_map_and_report_are_complete_and_say_why(tmp_path, fault, caplog):
     assert after["warning_codes"] == "no-dicom-results"
     (sentence,) = after["warnings"]
     assert reason in sentence
-    page = (tmp_path / "out" / "anna" / "anna_report.html").read_text()
+    page = (tmp_path / "out" / "anna" / "report.html").read_text()
     assert reason in page
     for kind in ("findings", "scores"):
-        record = json.loads((tmp_path / "out" / "anna" / f"anna_{kind}.json").read_text())
+        record = json.loads((tmp_path / "out" / "anna" / f"{kind}.json").read_text())
         assert sentence in record["warnings"]
-    manifest = json.loads((tmp_path / "out" / "anna" / "anna_manifest.json").read_text())
+    manifest = json.loads((tmp_path / "out" / "anna" / "manifest.json").read_text())
     assert manifest["warning_codes"] == ["no-dicom-results"]
-    assert set(manifest["files"]) == {f"anna_{name}" for name in PLAIN - {"manifest.json"}}
+    assert set(manifest["files"]) == PLAIN - {"manifest.json"}
     assert verify_manifest(tmp_path / "out", "anna") == []
     assert reason in caplog.text
     assert str(tmp_path / "in") not in caplog.text
@@ -106,7 +106,7 @@ def test_a_single_writer_raises_if_it_is_strict(tmp_path):
     case = changed_case(tmp_path, SOPInstanceUID=UID)
     with pytest.raises(OutputError, match=r"only 1 different SOPInstanceUIDs.*leave DICOM results out"):
         save(case, tmp_path / "out", strict=True)
-    assert not list(tmp_path.rglob("anna_*"))
+    assert not list((tmp_path / "out").rglob("*.*"))
 
 
 def test_leading_zeros_of_a_uid_do_not_hinder_a_reference(tmp_path):
@@ -167,11 +167,11 @@ def test_any_failure_leaves_the_other_files_complete_and_a_resumed_run_tries_aga
     assert names == PLAIN
     assert after["warning_codes"] == "dicom-failed"
     assert type(error).__name__ in after["warnings"][0]
-    assert "Doe^Jane" not in caplog.text + (tmp_path / "out" / "anna" / "anna_report.html").read_text()
+    assert "Doe^Jane" not in caplog.text + (tmp_path / "out" / "anna" / "report.html").read_text()
     print_of_now = fingerprint(MODEL, {}, case.data["image"].meta["source_files"])
     assert not is_complete(tmp_path / "out", "anna", print_of_now)
     assert verify_manifest(tmp_path / "out", "anna") == [
-        "anna_manifest.json: DICOM results could not be written when the case was run"
+        "manifest.json: DICOM results could not be written when the case was run"
     ]
     after, names = results(case, tmp_path / "out")
     assert names == PLAIN | {f"{kind}.dcm" for kind in KINDS}

@@ -121,9 +121,9 @@ def test_capture_is_a_picture_in_the_same_study(tmp_path):
     # Neither the patient nor the case can be in the picture: it is the same for another one.
     case.data["case"] = "Doe, Jane"
     other = save(case, tmp_path / "other", kinds=("seg", "pm", "sr", "sc"))["sc"].parents[1] / "Doe, Jane"
-    assert np.array_equal(pydicom.dcmread(other / "Doe, Jane_sc.dcm").pixel_array, pixels)
+    assert np.array_equal(pydicom.dcmread(other / "sc.dcm").pixel_array, pixels)
     seeded = save(case, tmp_path / "seeded", kinds="sc", meta={"clip_weights": "seed:0"})["seg"].parents[1]
-    assert pydicom.dcmread(seeded / "Doe, Jane" / "Doe, Jane_sc.dcm").DerivationDescription == SEEDED_WARNING
+    assert pydicom.dcmread(seeded / "Doe, Jane" / "sc.dcm").DerivationDescription == SEEDED_WARNING
 
 
 def test_capture_needs_the_scan(tmp_path):
@@ -197,7 +197,7 @@ def test_without_candidates_the_report_says_so_and_no_segmentation_remains(tmp_p
     with caplog.at_level(logging.INFO, "monai_zsad"):
         save(make_case(files, threshold=2.0), tmp_path / "out")
     assert not paths["seg"].exists()
-    assert "no lesion candidates, so no anna_seg.dcm" in caplog.text
+    assert "no lesion candidates, so no seg.dcm" in caplog.text
     group = sr.srread(paths["sr"]).content.get_image_measurement_groups()[0]
     (evaluation,) = group.get_qualitative_evaluations()
     assert evaluation.value.meaning == "No lesion candidate above the threshold"
@@ -279,7 +279,7 @@ def test_what_does_not_fit_is_refused(tmp_path, changes, message):
     with pytest.raises(OutputError, match=message):
         save(case, tmp_path / "out")
     assert not list(tmp_path.rglob("*.dcm.*"))
-    assert not (tmp_path / "out" / "anna" / "anna_sr.dcm").exists()
+    assert not (tmp_path / "out" / "anna" / "sr.dcm").exists()
 
 
 def test_lost_or_damaged_source_is_named(tmp_path):
