@@ -70,7 +70,7 @@ class RayWorkers:
             ray.init(
                 address=address,
                 ignore_reinit_error=True,
-                logging_level="warning",
+                logging_level="warning" if verbose else "error",
                 log_to_driver=verbose,
                 **(local if is_local else {}),
             )

@@ -70,7 +70,7 @@ def quiet_console(
                 raise
             except Exception as error:
                 _logger.error("the run ended by a defect", exc_info=None if hides_tracebacks() else error)
-                emit("error", message=f"{type(error).__name__}: {error}")
+                emit("error", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
                 raise
     finally:
         _LOGS.remove(log)
