@@ -146,7 +146,13 @@ def label_bundle(
 def slicer(
     case: Annotated[Path, typer.Argument(metavar="CASE", help="Folder of one case in the output of `screen`.")],
     scan: Annotated[
-        Path | None, typer.Option(metavar="SCAN", help="Volume that was screened, to show below the heat map.")
+        Path | None,
+        typer.Option(
+            metavar="SCAN", help="The scan itself, to show below the heat map: a volume file or a DICOM folder."
+        ),
+    ] = None,
+    series: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Which DICOM series of --scan, as `screen --series`.")
     ] = None,
     send: Annotated[bool, typer.Option("--send", help="Also load the scene into a running 3D Slicer.")] = False,
     port: Annotated[int, typer.Option(metavar="N", help="Port of Slicer's module Web Server.")] = 2016,
@@ -154,15 +160,16 @@ def slicer(
     """Write a scene of one result, to drag into 3D Slicer.
 
     It shows the heat map in colour, the candidates as segments, and the scan below them. For the segments, screen with
-    --set seg_nrrd=true. For --send, open Slicer's module Web Server, enable the Slicer API and start it.
+    --set seg_nrrd=true. Of a DICOM folder, a copy is written into the folder of the case, as scan.nii.gz. For --send,
+    open Slicer's module Web Server, enable the Slicer API and start it.
 
     Example: python -m monai_zsad slicer RESULTS/anna --scan anna.nii.gz
     """
     from monai_zsad.integrations.slicer import send_case, write_scene
 
-    typer.echo(f"drag into 3D Slicer: {write_scene(case, scan)}")
+    typer.echo(f"drag into 3D Slicer: {write_scene(case, scan, series)}")
     if send:
-        typer.echo(f"loaded: {', '.join(send_case(case, scan, port=port))}")
+        typer.echo(f"loaded: {', '.join(send_case(case, scan, series, port=port))}")
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

@@ -14,6 +14,9 @@ __all__ = ["send_case", "write_colour_table", "write_scene"]
 
 _COLOURS = 256
 _HEAT, _SEGMENTATION, _TABLE, _SCENE = "anomaly", "candidates", "heat", "slicer"
+_SCAN = "scan.nii.gz"
+# What Slicer loads as one volume by the name of one file.
+_LOADED_BY_SLICER = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def write_colour_table(path: str | os.PathLike[str]) -> Path:
@@ -52,7 +55,11 @@ def write_colour_table(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def write_scene(folder: str | os.PathLike[str], scan: str | os.PathLike[str] | None = None) -> Path:
+def write_scene(
+    folder: str | os.PathLike[str],
+    scan: str | os.PathLike[str] | None = None,
+    series: str | int | None = None,
+) -> Path:
     """Write ``slicer.mrml`` and ``heat.ctbl`` into the folder of a case.
 
     Drag the scene into Slicer. It shows the scan, the heat map over it with colours from 0 to 1, and the candidates as
@@ -62,18 +69,19 @@ def write_scene(folder: str | os.PathLike[str], scan: str | os.PathLike[str] | N
         folder: folder of a case, as ``screen`` writes it. It holds ``anomaly.nii.gz`` and, with
             ``--set seg_nrrd=true``, ``candidates.seg.nrrd``. The scene names these files by relative paths, so
             that the folder can be moved.
-        scan: volume file to show below the heat map. The scene keeps its absolute path.
+        scan: the scan to show below the heat map. Of a volume file that Slicer loads, the scene keeps the absolute
+            path. A DICOM folder, an archive or another file is copied to ``scan.nii.gz`` in ``folder``.
+        series: which DICOM series of ``scan``, as for :func:`~monai_zsad.data.find_scans`.
 
     Returns:
         The file of the scene.
 
     Raises:
-        InputError: if the heat map or the scan is missing.
+        InputError: if the heat map or the scan is missing, or there are several scans.
         OutputError: if a file cannot be written.
     """
     files = _files(folder)
-    if scan is not None and not Path(scan).is_file():
-        raise InputError(f"{scan} is not a file: give the volume that was screened")
+    shown_scan = None if scan is None else _scan_file(scan, Path(folder), series)
     write_colour_table(files[_TABLE])
     scene = ElementTree.Element("MRML", version="Slicer5", userTags="")
     _node(scene, "ColorTableStorage", "vtkMRMLColorTableStorageNode901", fileName=files[_TABLE].name)
@@ -88,8 +96,9 @@ def write_scene(folder: str | os.PathLike[str], scan: str | os.PathLike[str] | N
     )
     heat = _volume(scene, 902, files[_HEAT].name, f"{_case(folder)} anomaly", colour=colours, window="1", level="0.5")
     shown = {"foregroundVolume": heat}
-    if scan is not None:
-        source = str(Path(scan).resolve())
+    if shown_scan is not None:
+        beside = shown_scan.parent == files[_SCENE].parent
+        source = shown_scan.name if beside else str(shown_scan)
         shown = {"backgroundVolume": _volume(scene, 903, source, _case(folder)), **shown}
     if files[_SEGMENTATION].is_file():
         _segmentation(scene, files[_SEGMENTATION].name, f"{_case(folder)} candidates")
@@ -111,7 +120,11 @@ def write_scene(folder: str | os.PathLike[str], scan: str | os.PathLike[str] | N
 
 
 def send_case(
-    folder: str | os.PathLike[str], scan: str | os.PathLike[str] | None = None, *, port: int = 2016
+    folder: str | os.PathLike[str],
+    scan: str | os.PathLike[str] | None = None,
+    series: str | int | None = None,
+    *,
+    port: int = 2016,
 ) -> list[str]:
     """Load heat map and candidates of a case into a 3D Slicer that runs on this machine.
 
@@ -119,7 +132,8 @@ def send_case(
 
     Args:
         folder: folder of a case, as for :func:`write_scene`.
-        scan: volume file to load first.
+        scan: the scan to load first, as for :func:`write_scene`.
+        series: which DICOM series of ``scan``.
         port: port of the module "Web Server"; its Slicer API must be enabled.
 
     Returns:
@@ -134,8 +148,7 @@ def send_case(
     except ImportError as error:
         raise ConfigurationError("slicerio is not installed: run `pip install slicerio`") from error
     files = _files(folder)
-    if scan is not None and not Path(scan).is_file():
-        raise InputError(f"{scan} is not a file: give the volume that was screened")
+    shown_scan = None if scan is None else _scan_file(scan, Path(folder), series)
     write_colour_table(files[_TABLE])
     before, server.SERVER_PORT = server.SERVER_PORT, port
     try:
@@ -144,8 +157,8 @@ def send_case(
                 f"no 3D Slicer answers on port {port}: open its module Web Server, enable the Slicer API and start it"
             )
         made: list[str] = []
-        if scan is not None:
-            made += _load(server, Path(scan), "VolumeFile")
+        if shown_scan is not None:
+            made += _load(server, shown_scan, "VolumeFile", name=_case(folder))
         table = _load(server, files[_TABLE], "ColorTableFile")
         made += table
         colour = {"colorNodeID": table[0]} if table else {}
@@ -155,6 +168,30 @@ def send_case(
         return made
     finally:
         server.SERVER_PORT = before
+
+
+def _scan_file(scan: str | os.PathLike[str], folder: Path, series: str | int | None) -> Path:
+    """A file of the scan that Slicer loads: the scan itself, or a copy in the folder of the case."""
+    from monai_zsad.data import ScanReader, find_scans
+    from monai_zsad.writers import AtomicNibabelWriter
+
+    path = Path(scan).expanduser()
+    if path.is_file() and path.name.lower().endswith(_LOADED_BY_SLICER):
+        return path.resolve()
+    records = find_scans(path, series=series)
+    if len(records) > 1:
+        names = ", ".join(str(record["case"]) for record in records[:3])
+        raise InputError(
+            f"{path} holds {len(records)} scans ({names} ...): give the folder or the file of one, or choose a DICOM "
+            "series by --series"
+        )
+    reader = ScanReader()
+    values, meta = reader.get_data(reader.read(records[0]["image"]))
+    writer = AtomicNibabelWriter()
+    writer.set_data_array(values, channel_dim=None)
+    writer.set_metadata({"affine": meta["affine"]}, resample=False)
+    writer.write(folder.resolve() / _SCAN)
+    return folder.resolve() / _SCAN
 
 
 def _load(server: Any, path: Path, kind: str, **properties: str) -> list[str]:
