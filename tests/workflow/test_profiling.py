@@ -12,7 +12,7 @@ from monai.transforms import Compose, Invertd, Lambdad, LoadImaged, Orientationd
 
 from monai_zsad.data import ScanReader, ScreeningDataset, find_scans
 from monai_zsad.workflow import ScreeningEvaluator
-from monai_zsad.workflow.case_log import CaseLog
+from monai_zsad.workflow.console.case_log import CaseLog
 from monai_zsad.workflow.profiling import PARTS, StudyProfiler, part_table
 from monai_zsad.writers import SaveCased
 from tests.data.samples import write_nifti

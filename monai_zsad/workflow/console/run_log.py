@@ -55,7 +55,7 @@ class RunLog(logging.Handler):
         self._file: int | None = None
         self._is_closed = False
         if command is not None:
-            text = f"monai-zsad {__version__}: {_PASSWORD.sub('...', command)}"
+            text = f"monai-zsad {__version__}: {command}"
             self.handle(_logger.makeRecord(_logger.name, logging.INFO, __file__, 0, text, (), None))
 
     def open(self, folder: Path) -> None:
@@ -93,15 +93,14 @@ class RunLog(logging.Handler):
     def redacted(self, text: str, logger: str = "") -> str:
         """The text without names of private files and patients."""
         private = is_redacting()
+        if private and (logger == "pydicom" or "pydicom" in text):
+            head, *rest = re.split("['\"]", text, maxsplit=1)
+            text = f"{head}(not shown)" if rest else text
+        text = redact(text)
         if self.scans is not None and (private or is_query(self.scans)):
             for form in {self.scans, str(Path(self.scans).expanduser().absolute())}:
                 text = text.replace(shlex.quote(form), _HIDDEN).replace(form, _HIDDEN)
-        if not private:
-            return text
-        if logger == "pydicom" or "pydicom" in text:
-            head, *rest = re.split("['\"]", text, maxsplit=1)
-            text = f"{head}(not shown)" if rest else text
-        return redact(text)
+        return _PASSWORD.sub("...", text)
 
     def close(self) -> None:
         """Close the file. Lines that still wait are forgotten: the run did not use its folder."""
