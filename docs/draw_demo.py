@@ -18,11 +18,9 @@ from monai_zsad.writers.figures.drawing import (
     colour_bar,
     draw_contours,
     draw_slice,
-    grey_label,
     grey_range,
     make_view,
     map_range,
-    slice_label,
 )
 
 CASE = "sample_flair"
@@ -53,26 +51,28 @@ def draw(demo: Path, target: Path) -> None:
     (_, white), body = grey_range(view.scan)
     grey = (0.06 * white, white)  # the noise of the air would be half of the file
     heat_range = map_range(view.heat, body)
-    width, height = 3 * SIDE + 1.0, SIDE + 1.2
+    width, height = 3 * SIDE + 1.0, SIDE + 0.85
     figure = Figure(figsize=(width, height), facecolor=BACKGROUND)
     grid = figure.add_gridspec(
-        1, 3, left=0.1 / width, right=1 - 0.95 / width, bottom=0.45 / height, top=1 - 0.75 / height, wspace=0.03
+        1, 3, left=0.1 / width, right=1 - 0.95 / width, bottom=0.1 / height, top=1 - 0.75 / height, wspace=0.03
     )
-    shown = (("scan", lesion, None), ("map over it", lesion, heat_range), ("map, no lesion here", other, heat_range))
+    shown = (
+        ("scan", lesion, None),
+        ("anomaly map", lesion, heat_range),
+        ("a slice without a lesion: false alarm", other, heat_range),
+    )
     for column, (what, index, colours) in enumerate(shown):
         axes = figure.add_subplot(grid[0, column])
         draw_slice(axes, view, index, grey, colours)
         draw_contours(axes, view, index, {1: OUTLINE}, numbers=False)
-        axes.set_title(f"{what}: {slice_label(view, index)}", color=INK, fontsize=9, pad=4)
+        axes.set_title(what, color=INK, fontsize=11, pad=5)
         length = 50 / view.spacing[0]
         axes.plot([6, 6 + length], [view.scan.shape[1] - 8] * 2, color=INK, linewidth=2)
         axes.text(6, view.scan.shape[1] - 12, "50 mm", color=INK, fontsize=8)
     colour_bar(figure, grid, heat_range, width)
     model = findings["model"]["weights"]["network"]["name"]
-    title = f"Synthetic head phantom (FLAIR) with one painted lesion; the included model ({model})"
-    figure.text(0.1 / width, 1 - 0.25 / height, title, color=INK, fontsize=11, weight="bold", va="center")
-    note = f"{grey_label(grey)} (no unit). Green: the painted lesion's outline. Not a patient; not for clinical use."
-    figure.text(0.1 / width, 0.2 / height, note, color=INK, fontsize=8, va="center")
+    title = f"Synthetic head with one painted lesion (green), screened with {model}"
+    figure.text(0.1 / width, 1 - 0.25 / height, title, color=INK, fontsize=13, weight="bold", va="center")
     # As wide as GitHub shows it.
     figure.savefig(target, dpi=84, facecolor=BACKGROUND, metadata={"Software": None})
 
