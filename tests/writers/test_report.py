@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import re
 from html.parser import HTMLParser
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from monai.data import MetaTensor
@@ -19,7 +21,7 @@ from monai_zsad.writers import SEEDED_WARNING, SavePreviewd, SaveReportd
 from monai_zsad.writers.figures.drawing import draw_contours, draw_slice
 from monai_zsad.writers.figures.key_slices import key_slices
 from monai_zsad.writers.figures.views import make_view, on_grid, upright
-from tests.writers.browser import opened, pictured
+from monai_zsad.writers.pages.viewer import CONTENT_SECURITY_POLICY
 from tests.writers.screened import SETTINGS, screened
 
 SCRIPT = "<script>document.title = 'planted'</script>"
@@ -50,9 +52,9 @@ def data():
     return screened(codes="LPS")
 
 
-def written(data, folder, **options):
-    assert SaveReportd("pred", folder, settings=SETTINGS, **options)(data) == data
-    return (folder / data["case"] / f"{data['case']}_report.html").read_text(encoding="utf-8")
+def written(data, folder, viewer=False, **options):
+    assert SaveReportd("pred", folder, settings=SETTINGS, viewer=viewer, **options)(data) == data
+    return (folder / data["case"] / "report.html").read_text(encoding="utf-8")
 
 
 def test_page_tells_everything_and_loads_nothing(data, tmp_path):
@@ -72,14 +74,19 @@ def test_page_tells_everything_and_loads_nothing(data, tmp_path):
     ):
         assert words in page.text, words
     assert SEEDED_WARNING not in page.text
-    pictures = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
-    assert len(pictures) == 2
-    for source in pictures:
-        assert source is not None
-        assert source.startswith("data:image/png;base64,")
-        assert imread(io.BytesIO(base64.b64decode(source.split(",")[1]))).shape[0] > 200
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert all(image["alt"] for image in images)
+    sources = [str(image["src"]) for image in images]
+    pictures = [source for source in sources if source.startswith("data:image/png;base64,")]
+    small = [source for source in sources if source.startswith("data:image/jpeg;base64,")]
+    assert (len(pictures), len(small), len(sources)) == (2, 6, 8)
+    for source, least in (*((one, 200) for one in pictures), *((one, 100) for one in small)):
+        content = io.BytesIO(base64.b64decode(source.split(",")[1]))
+        assert imread(content, "png" if least == 200 else "jpeg").shape[0] > least
     assert not re.search(r"https?://|@import|url\(", html)
-    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "iframe", "object", "a"})
+    assert {tag for tag, _ in page.tags}.isdisjoint({"iframe", "object"})
+    assert all(str(own["href"]).startswith("#") for tag, own in page.tags if tag == "a")
+    assert [own for tag, own in page.tags if tag == "script"] == [{}], "one script, in the page"
     policy = next(own["content"] for tag, own in page.tags if own.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert policy.startswith("default-src 'none'")
@@ -89,7 +96,7 @@ def test_page_tells_everything_and_loads_nothing(data, tmp_path):
 def test_texts_are_escaped_and_random_weights_said(data, tmp_path):
     odd = {**data, "case": "<b>&\"'", "warnings": [SCRIPT], "intensity": SCRIPT, "modality": SCRIPT}
     page = Page(written(odd, tmp_path, meta={SCRIPT: SCRIPT, "seeded": True}, pictures=1))
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert [tag for tag, _ in page.tags].count("script") == 1, "only the page's own"
     assert "b" not in {tag for tag, own in page.tags if "class" in own}
     assert page.text.count(SCRIPT) >= 5
     assert f"NOT A RESULT: {SEEDED_WARNING}" in page.text
@@ -165,7 +172,7 @@ def test_preview_shows_outlines_where_asked(data, tmp_path):
     outlined = {}
     for key in (None, "pred_labels"):
         SavePreviewd("pred", output_dir=tmp_path, labels_key=key, slices=1)(data)
-        picture = (tmp_path / "head" / "head_preview.png").read_bytes()
+        picture = (tmp_path / "head" / "preview.png").read_bytes()
         outlined[key] = coloured(picture, (1.0, 1.0, 1.0))
     assert outlined["pred_labels"] > outlined[None] + 100
 
@@ -183,15 +190,117 @@ def test_what_is_wrong_is_said(data, tmp_path):
     assert not list(tmp_path.rglob("*.html"))
 
 
+@pytest.fixture
+def many(data):
+    """Seven candidates; there are labels of two."""
+    found = [dataclasses.replace(data["pred_candidates"][i % 2], id=i + 1, peak_score=0.9 - i / 10) for i in range(7)]
+    return {**data, "pred_candidates": found, "warnings": [SCRIPT]}
+
+
+def test_five_candidates_are_open_and_the_others_folded(many, tmp_path):
+    html = written(many, tmp_path)
+    opened, folded = html.split('<details class="more">')
+    folded = folded.split("</details>")[0]
+    assert [f"Candidate {number}</" in opened for number in range(1, 8)] == [True] * 5 + [False] * 2
+    assert [f"Candidate {number}</" in folded for number in range(1, 8)] == [False] * 5 + [True] * 2
+    assert folded.count("data:image/jpeg") == 2, "one small image each"
+
+
+def test_size_is_along_the_axes_of_the_patient(tmp_path):
+    sizes = {}
+    for codes in ("RAS", "PSR"):
+        data = screened(codes=codes)
+        texts = re.findall(r"<dt>size, mm</dt><dd>(.*?)</dd>", written(data, tmp_path / codes))
+        sizes[codes] = texts
+        box = data["pred_candidates"][0].bounding_box
+        spacing = {"R": 232 / 64, "A": 232 / 64, "S": 9.0}
+        extents = dict(zip(("R", "A", "S") if codes == "RAS" else ("A", "S", "R"), box, strict=True))
+        wanted = [(extents[axis][1] - extents[axis][0]) * spacing[axis] for axis in "RAS"]
+        shown = [float(number) for number in texts[0].split(" \N{MULTIPLICATION SIGN} ")]
+        np.testing.assert_allclose(shown, wanted, atol=0.51)
+    assert sizes["RAS"] == sizes["PSR"]
+
+
+def test_what_is_said_about_bundle_and_run(data, tmp_path):
+    run = {"bundle": "tiny_screening", "measured": f"Measured on two patients. {SCRIPT}", "anatomy": "brain"}
+    page = Page(written({**data, "modality": ""}, tmp_path, run=run))
+    assert run["measured"] in page.text
+    assert "bundle tiny_screening" in page.text
+    assert "anatomy brain" in page.text
+
+
+def test_with_a_viewer_candidates_lead_to_it(many, tmp_path, monkeypatch):
+    asked = []
+
+    def section(image, heat, labels, candidates, modality, limits):
+        asked.append((image is many["image"], labels is many["pred_labels"], len(candidates), modality, len(limits)))
+        return Markup("<p id=planted-viewer></p>") if len(asked) == 1 else Markup("")
+
+    monkeypatch.setattr("monai_zsad.writers.pages.viewer.viewer_section", section)
+    html = written(many, tmp_path, viewer=True)
+    page = Page(html)
+    assert ("p", {"id": "planted-viewer"}) in page.tags
+    points = {tuple(map(float, str(own["data-ras"]).split(","))) for _, own in page.tags if "data-ras" in own}
+    peaks = sorted({found.peak_ras_mm for found in many["pred_candidates"]})
+    np.testing.assert_allclose(sorted(points), peaks, rtol=1e-4)
+    assert html.index("planted-viewer") < html.index('id="candidates"')
+    assert CONTENT_SECURITY_POLICY in [own.get("content") for _, own in page.tags]
+    # Without the program of the viewer.
+    without = Page(written(many, tmp_path, viewer=True))
+    assert "pip install ipyniivue" in without.text
+    assert not [own for _, own in without.tags if "data-ras" in own]
+    assert asked == [(True, True, 7, "MR", 2)] * 2
+
+
 @pytest.mark.slow
-def test_report_in_a_browser(data, tmp_path):
-    written({**data, "warnings": [SCRIPT]}, tmp_path, meta={"seeded": True})
-    page = tmp_path / "head" / "head_report.html"
-    document, network = opened(page, tmp_path)
-    assert network == []
-    assert "<title>head: anomaly screening report</title>" in document
-    shown = imread(pictured(page, tmp_path))[..., :3]
-    # Light page, red notice, dark pictures.
-    assert (shown > 0.9).all(axis=-1).mean() > 0.2
-    assert ((shown[..., 0] > 0.6) & (shown[..., 1] < 0.25)).sum() > 10_000
-    assert (shown < 0.15).all(axis=-1).mean() > 0.1
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_report_in_a_browser(many, tmp_path, open_page, scheme):
+    written(many, tmp_path, meta={"seeded": True})
+    file = tmp_path / "head" / "report.html"
+    for width in (390, 1280, 1920):
+        opened = open_page(file, width=width, scheme=scheme)
+        page = opened.page
+        assert page.title() == "head: anomaly screening report"
+        page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page does not scroll sideways"
+        assert (opened.errors, opened.requests) == ([], [])
+        widths = page.evaluate("[...document.images].map(image => image.getBoundingClientRect().width)")
+        assert min(widths) > 60
+        shown = imread(io.BytesIO(page.screenshot()))[..., :3]
+        # Red notice, and the page in its scheme.
+        assert ((shown[..., 0] > 0.6) & (shown[..., 1] < 0.25)).sum() > 5_000
+        assert (shown[-1, 2].mean() > 0.8) == (scheme == "light")
+
+
+@pytest.mark.slow
+def test_positions_are_switched_and_remembered(many, tmp_path, open_page):
+    written(many, tmp_path)
+    page = open_page(tmp_path / "head" / "report.html").page
+    found = many["pred_candidates"][0]
+    ras, lps = (", ".join(f"{x:.1f}" for x in point) for point in (found.peak_ras_mm, found.peak_lps_mm))
+    first = page.locator(".candidate").first
+    assert ras in first.inner_text()
+    assert lps not in first.inner_text()
+    page.get_by_role("radio", name="LPS").press("Space")
+    for _ in range(2):
+        assert lps in first.inner_text()
+        assert ras not in first.inner_text()
+        page.reload()
+    assert not page.get_by_text("Candidate 6").is_visible()
+    page.get_by_text("2 more").press("Enter")
+    assert page.get_by_text("Candidate 6").is_visible()
+
+
+@pytest.mark.slow
+def test_a_candidate_moves_the_crosshair(data, tmp_path, open_page):
+    pytest.importorskip("ipyniivue", reason="ipyniivue is not installed")
+    written(data, tmp_path, viewer=True)
+    opened = open_page(tmp_path / "head" / "report.html")
+    page = opened.page
+    page.wait_for_selector("#viewer[data-ready]", timeout=120_000)
+    page.evaluate("document.addEventListener('zsad:crosshair', event => { window.ras = event.detail.ras; })")
+    for number, found in enumerate(data["pred_candidates"], 1):
+        page.get_by_role("button", name=f"Candidate {number}", exact=True).press("Enter")
+        page.wait_for_timeout(500)
+        np.testing.assert_allclose(page.evaluate("window.ras"), found.peak_ras_mm, atol=9.0)
+    assert (opened.errors, opened.requests) == ([], [])

@@ -16,6 +16,7 @@ __all__: list[str] = []
 
 _QUALITY = 82
 _OPACITY = 0.6
+_NEARLY = 1e-3
 
 
 def thumbnails(
@@ -96,15 +97,18 @@ class _Square:
         """The pixels (rows, columns) of an upright slice, interpolated."""
         from PIL import Image
 
-        first = [int(np.floor(low)) - 1 for low, _ in self.ends]
-        last = [int(np.ceil(high)) + 1 for _, high in self.ends]
+        first, last, margins = [], [], []
+        for (low, high), count in zip(self.ends, plane.shape, strict=True):
+            # Margins only where the square leaves the scan: else its edge would be dark.
+            start, stop = int(np.floor(low)) - 1, int(np.ceil(high)) + 1
+            first.append(max(start, 0) if low > -_NEARLY else start)
+            last.append(min(stop, count) if high < count + _NEARLY else stop)
+            margins.append((max(0, -first[-1]), max(0, last[-1] - count)))
         part = plane[max(first[0], 0) : last[0], max(first[1], 0) : last[1]]
-        margins = [
-            (max(0, -low), max(0, high - count)) for low, high, count in zip(first, last, plane.shape, strict=True)
-        ]
         part = np.pad(np.asarray(part, dtype=np.float32), margins, constant_values=outside)
         (top, bottom), (left, right) = (
-            (low - start, high - start) for (low, high), start in zip(self.ends, first, strict=True)
+            (max(low - start, 0), min(high - start, count))
+            for (low, high), start, count in zip(self.ends, first, part.shape, strict=True)
         )
         size = (self.pixels, self.pixels)
         found = Image.fromarray(part).resize(size, Image.Resampling.BILINEAR, box=(left, top, right, bottom))

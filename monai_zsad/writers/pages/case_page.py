@@ -64,7 +64,6 @@ def case_page(
             }
             for number, (found, colour) in enumerate(zip(candidates, colours, strict=True))
         ],
-        "size_axes": TIMES.join(f"{one}{NOTHING}{other}" for one, other in _AXES) if view.colour is None else "",
         "sided": view.colour is None,
         "calibrated": any(found["p_value"] is not None for found in candidates),
         "pictures": _pictures(slices),
