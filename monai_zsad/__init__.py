@@ -1,6 +1,7 @@
 """Zero-shot anomaly detection for medical volumes, as an extension of MONAI.
 
-Subpackages and :func:`~monai_zsad.workflow.screen` are imported on first use, so that ``import monai_zsad`` is fast:
+Subpackages, :func:`~monai_zsad.workflow.screen` and :class:`~monai_zsad.workflow.Screener` are imported on first use,
+so that ``import monai_zsad`` is fast:
 
 >>> import monai_zsad
 >>> monai_zsad.networks.Crane.__name__
@@ -17,11 +18,11 @@ from monai_zsad import deprecated
 from monai_zsad._version import __version__
 
 if TYPE_CHECKING:
-    from monai_zsad.workflow import screen
+    from monai_zsad.workflow import Screener, screen
 
-__all__ = ["__version__", "screen"]
+__all__ = ["Screener", "__version__", "screen"]
 
-_OF_WORKFLOW = ("screen",)
+_OF_WORKFLOW = ("Screener", "screen")
 
 deprecated.install()
 

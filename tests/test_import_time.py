@@ -124,4 +124,4 @@ def test_screen_and_the_rooms_are_names_of_the_package():
     assert rooms | {"screen"} <= set(dir(monai_zsad))
     for name in rooms:
         assert getattr(monai_zsad, name) is sys.modules[f"monai_zsad.{name}"]
-    assert monai_zsad.screen is sys.modules["monai_zsad.workflow.screener"].screen
+    assert monai_zsad.screen is sys.modules["monai_zsad.workflow.python.screener"].screen

@@ -8,14 +8,17 @@ from .evaluator import ScreeningEvaluator
 from .options.command_line import check_options
 from .options.settings import Settings
 from .profiling import StudyProfiler
+from .python.case import ScreenedCase
+from .python.results import Screened
+from .python.screener import Screener, screen
 from .run import ScreeningRun
-from .screener import Screened, ScreenedCase, screen
 from .user_errors import friendly_errors
 
 __all__ = [
     "ScanPrompts",
     "Screened",
     "ScreenedCase",
+    "Screener",
     "ScreeningEvaluator",
     "ScreeningRun",
     "Settings",

@@ -125,6 +125,7 @@ def run_bundle(
     settings: Mapping[str, Any],
     workers: WorkerPlan | None = None,
     console: AbstractContextManager[Any] | None = None,
+    around: Callable[[Any], AbstractContextManager[Any]] | None = None,
     **run_options: Any,
 ) -> bool:
     """Run a bundle in this process or by several workers.
@@ -135,6 +136,8 @@ def run_bundle(
         workers: of :func:`plan_workers`.
         console: is entered when the first checks have passed, see
             :func:`~monai_zsad.workflow.console.quiet_console`. MONAI's own logging is not set up then.
+        around: is called with the parser of the configuration, if this process runs all cases itself. The run is within
+            what it returns.
         **run_options: of ``monai.bundle.run``, if this process runs all cases itself.
 
     Returns:
@@ -152,11 +155,15 @@ def run_bundle(
             if workers is not None:
                 return _launch(workers, str(config), dict(settings))
 
-            from monai.bundle import run
+            from monai.bundle import ConfigWorkflow
 
             if console is not None:
                 run_options = {"logging_file": False, **run_options}
-            run(config_file=str(config), **settings, **run_options)
+            workflow = ConfigWorkflow(config_file=str(config), **settings, **run_options)
+            with around(workflow.parser) if around else contextlib.nullcontext():
+                workflow.initialize()
+                workflow.run()
+                workflow.finalize()
     except SystemExit as end:
         # ScreeningRun.finish ends with 1 if a scan failed.
         if end.code not in (0, 1, None):

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +23,12 @@ from monai_zsad.errors import ConfigurationError, WeightsError
 from monai_zsad.integrations.monailabel.options import RequestOptions, panel
 from monai_zsad.networks import ZeroShotNetwork
 from monai_zsad.workflow.bundles import build_network, find_bundle, load_weights, read_bundle, released_weights
+from monai_zsad.workflow.bundles.kept import KeptNetworks
 from monai_zsad.workflow.steps import without_writers
 
 __all__ = ["ServedBundle", "Steps", "served_bundles", "usable_bundles"]
 
 _logger = logging.getLogger(__name__)
-_PROMPT_OPTIONS = ("prompt_set", "anatomy", "modality", "states")
-# Networks that are kept, each for other prompts or on another device.
-_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -78,8 +75,7 @@ class ServedBundle:
         self.panel = panel(self.config)
         metadata = self.folder / "configs" / "metadata.json"
         self.metadata = json.loads(metadata.read_text(encoding="utf-8")) if metadata.is_file() else {}
-        self._networks: OrderedDict[tuple[str, str], ZeroShotNetwork] = OrderedDict()
-        self._loaded: dict[str, ZeroShotNetwork] = {}
+        self._networks = KeptNetworks()
         self._lock = threading.Lock()
 
     @property
@@ -134,23 +130,15 @@ class ServedBundle:
         )
 
     def _network(self, parser: ConfigParser, device: str) -> ZeroShotNetwork:
-        chosen = json.dumps([parser.get(key) for key in _PROMPT_OPTIONS])
         with self._lock:
-            key = (device, chosen)
-            if key not in self._networks:
-                if device not in self._loaded:
-                    self._loaded[device] = self._load(device)
-                network = self._loaded[device]
-                if chosen != json.dumps([self.config.get(name) for name in _PROMPT_OPTIONS]):
-                    network = _with_prompts(network, parser.get_parsed_content("prompts"))
-                self._networks[key] = network
-                while len(self._networks) > _KEPT:
-                    self._networks.popitem(last=False)
-            self._networks.move_to_end(key)
-            return self._networks[key]
+            network = self._networks.get(parser)
+            if network is None:
+                key = self._networks.key(parser)
+                network = self._load(parser, device)
+                self._networks.keep(key, network, getattr(network, "prompts", None))
+            return network
 
-    def _load(self, device: str) -> ZeroShotNetwork:
-        parser = ConfigParser(copy.deepcopy(self.config))
+    def _load(self, parser: ConfigParser, device: str) -> ZeroShotNetwork:
         network = build_network(parser, self.folder)
         content = {key: parser.get_parsed_content(key) for key in ("weights", "released_weights", "checkpoint")}
         activation = parser.get_parsed_content("weights_activation") if "weights_activation" in parser else None
@@ -165,15 +153,6 @@ def _is_here(source: str) -> bool:
         return cached_path(source) is not None
     except WeightsError:
         return False
-
-
-def _with_prompts(network: ZeroShotNetwork, prompts: Any) -> ZeroShotNetwork:
-    """Copy a network for other prompts. It shares the parameters and has its own text anchors."""
-    shared: dict[int, Any] = {id(parameter): parameter for parameter in network.parameters()}
-    other = copy.deepcopy(network, shared)
-    other.prompts = prompts
-    other.update_text_anchors()
-    return other
 
 
 def usable_bundles(given: str, scorer: str | None = None) -> tuple[dict[str, ServedBundle], str]:

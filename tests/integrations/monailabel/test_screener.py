@@ -59,11 +59,11 @@ def test_the_map_is_that_of_bundle_run(bundle: ServedBundle, folder: Path, scan:
         output_dir=str(tmp_path),
         progress=False,
     )
-    expected = nibabel.load(tmp_path / "anna" / "anna_anomaly.nii.gz")
+    expected = nibabel.load(tmp_path / "anna" / "anomaly.nii.gz")
     screened = screen_image(bundle, scan)
     np.testing.assert_allclose(screened.heat_map, expected.get_fdata(), atol=1e-6)
     np.testing.assert_allclose(screened.affine, expected.affine, atol=1e-6)
-    findings = json.loads((tmp_path / "anna" / "anna_findings.json").read_text())
+    findings = json.loads((tmp_path / "anna" / "findings.json").read_text())
     assert screened.params["volume_score"] == pytest.approx(findings["volume_score"])
     assert len(screened.params["candidates"]) == len(findings["candidates"])
 
@@ -92,7 +92,7 @@ def test_threads_agree_with_one_alone(bundle: ServedBundle, scan: Path) -> None:
 def test_other_prompts_share_the_weights(bundle: ServedBundle, scan: Path) -> None:
     screen_image(bundle, scan, {"anatomy": "brain"})
     screen_image(bundle, scan, {"anatomy": "liver"})
-    first, second, *_ = bundle._networks.values()
+    *_, first, second = bundle._networks
     assert first is not second
     assert next(first.parameters()) is next(second.parameters())
     assert first.text_anchors is not second.text_anchors
