@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Request
 
 # Without a graphics card, WebGL2 is drawn by the processor.
 _OPTIONS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
@@ -85,8 +85,14 @@ def _record(opened: Opened, server: str) -> None:
         if parts.scheme in ("http", "https", "ws", "wss") and parts.netloc != server:
             opened.requests.append(url)
 
+    def failed(asked: Request) -> None:
+        # The page's policy stopped it before the network.
+        if asked.failure == "csp" and asked.url in opened.requests:
+            opened.requests.remove(asked.url)
+
     page = opened.page
     page.on("request", lambda asked: request(asked.url))
+    page.on("requestfailed", failed)
     page.on("websocket", lambda socket: request(socket.url))
     page.on("pageerror", lambda error: opened.errors.append(str(error)))
     page.on("console", lambda line: opened.errors.append(line.text) if line.type == "error" else None)

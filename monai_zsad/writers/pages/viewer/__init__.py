@@ -5,7 +5,7 @@ the page: NiiVue and the volumes are compressed and written as base64. The brows
 an address of its own memory, so that the page also works when it is opened as a file.
 
 An element of the page with ``data-ras="x,y,z"`` (mm) moves the crosshair to this point when it is clicked. When the
-crosshair moves, the event ``zsad:crosshair`` is sent to the document, with the detail ``{ras, scan, anomaly}``: the point
+crosshair moves, the event ``zsad:crosshair`` is sent to the document. Its detail is ``{ras, scan, anomaly}``: the point
 [x, y, z] in mm, and the values of scan and map.
 """
 
@@ -23,10 +23,10 @@ from monai.config import NdarrayOrTensor
 from monai_zsad.writers.figures.drawing import suspicion_colours
 from monai_zsad.writers.figures.views import make_view, on_grid
 from monai_zsad.writers.pages.values import render
-from monai_zsad.writers.pages.viewer.niivue import NiiVue, niivue
+from monai_zsad.writers.pages.viewer.niivue import NiiVue, installed_niivue
 from monai_zsad.writers.pages.viewer.volumes import CT_PRESETS, Volumes, pack
 
-__all__ = ["CONTENT_SECURITY_POLICY", "viewer_page", "viewer_section"]
+__all__ = ["CONTENT_SECURITY_POLICY", "viewer_installed", "viewer_page", "viewer_section"]
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -35,6 +35,16 @@ CONTENT_SECURITY_POLICY = (
 """Policy of a page with the viewer: nothing is loaded from the network. ``blob:`` is the memory of the page."""
 
 _COLOUR_STEPS = 64
+
+
+def viewer_installed() -> bool:
+    """Whether NiiVue is installed; without it, pages have no viewer.
+
+    Example:
+        >>> isinstance(viewer_installed(), bool)
+        True
+    """
+    return installed_niivue() is not None
 
 
 def viewer_section(
@@ -71,7 +81,7 @@ def viewer_section(
         >>> len(viewer_section(volume, volume)) < 3_000_000, viewer_section(volume[..., :1], volume[..., :1])
         (True, Markup(''))
     """
-    program = niivue()
+    program = installed_niivue()
     if program is None:
         return Markup()
     view = make_view(on_grid(image, anomaly_map), anomaly_map, None, None, labels)
@@ -119,7 +129,7 @@ def viewer_page(
     section = viewer_section(image, anomaly_map, labels, candidates, modality, limits)
     return render(
         "page.html.j2",
-        {"title": title, "viewer": section, "policy": CONTENT_SECURITY_POLICY, "installed": niivue() is not None},
+        {"title": title, "viewer": section, "policy": CONTENT_SECURITY_POLICY, "installed": viewer_installed()},
         __name__,
     )
 

@@ -29,7 +29,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["NiiVue", "niivue"]
+__all__ = ["NiiVue", "installed_niivue"]
 
 _PACKAGE = "ipyniivue"
 # Higher levels take twice the time for a module that is 2 % smaller.
@@ -51,14 +51,14 @@ class NiiVue(NamedTuple):
 
 
 @cache
-def niivue() -> NiiVue | None:
+def installed_niivue() -> NiiVue | None:
     """The installed NiiVue; it is read and compressed once per process.
 
     Returns:
         None if ``ipyniivue`` is not installed, or if its module has an unknown structure.
 
     Example:
-        >>> found = niivue()
+        >>> found = installed_niivue()
         >>> found is None or "BSD" in found.license
         True
     """

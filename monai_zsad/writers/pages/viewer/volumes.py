@@ -35,6 +35,7 @@ _HU_STEPS = (
     (340, 1300, 30),
     (1300, 3072, 253),
 )
+_AIR_HU, _LEAST_HU = -900, 50
 _MARGIN_MM = 10.0
 # Bytes of the three compressed volumes. In base64 they take a third more, and the page holds NiiVue and images, too.
 _LARGEST = 8_000_000
@@ -89,8 +90,8 @@ def pack(
         >>> from monai_zsad.writers.figures.views import make_view
         >>> scan = np.random.default_rng(0).random((20, 20, 20))
         >>> found = pack(make_view(scan, scan, np.eye(4), None))
-        >>> found.thinned, len(found.scan) < 20**3
-        ((1, 1, 1), True)
+        >>> found.thinned, found.levels
+        ((1, 1, 1), [])
     """
     grey, body = grey_range(view.scan)
     heat_range = limits or map_range(view.heat, body)
@@ -99,14 +100,14 @@ def pack(
     marks = np.zeros(scan.shape, dtype=np.uint8) if view.labels is None else _outlines(view.labels[box], ids, view.axis)
     affine = _shifted(view.affine, np.array([part.start for part in box], dtype=float))
     codes, slope, intercept, levels = _eight_bit(scan, is_ct)
-    steps = _steps(codes, view.spacing, largest)
     low, high = float(heat.min()), float(heat.max())
     scale = max(high - low, 1e-6) / 255
-    heat_codes = np.rint((_blocks(heat, steps, np.max) - low) / scale).astype(np.uint8)
+    heat_codes = np.rint((heat - low) / scale).astype(np.uint8)
+    steps = _steps((codes, heat_codes), view.spacing, largest)
     affine = _shifted(affine, (np.array(steps) - 1) / 2) @ np.diag([*map(float, steps), 1.0])
     files = (
         (_blocks(codes, steps, np.mean), slope, intercept),
-        (heat_codes, scale, low),
+        (_blocks(heat_codes, steps, np.max), scale, low),
         (_blocks(marks, steps, np.max), 1.0, 0.0),
     )
     with ThreadPoolExecutor(len(files)) as threads:  # compression releases the lock of the interpreter
@@ -158,7 +159,9 @@ def _outlines(labels: np.ndarray, ids: Sequence[int], axis: int) -> np.ndarray:
 
 def _eight_bit(scan: np.ndarray, is_ct: bool | None) -> tuple[np.ndarray, float, float, list[int]]:
     """Values as 8 bit; slope and intercept, or for a CT the HU of each value."""
-    if is_ct or (is_ct is None and float(scan.min()) <= -900):
+    darkest, brightest = float(scan.min()), float(scan.max())
+    # Some scans are called CT, but hold grey values from 0 to 1.
+    if (is_ct and brightest - darkest >= _LEAST_HU) or (is_ct is None and darkest <= _AIR_HU):
         levels = np.concatenate([np.arange(*part) for part in _HU_STEPS])
         first, last = int(levels[0]), int(levels[-1])
         between = (levels[1:] + levels[:-1]) / 2
@@ -169,13 +172,14 @@ def _eight_bit(scan: np.ndarray, is_ct: bool | None) -> tuple[np.ndarray, float,
     return np.rint((np.clip(scan, low, high) - low) / slope).astype(np.uint8), slope, low, []
 
 
-def _steps(codes: np.ndarray, spacing: Sequence[float], largest: int) -> tuple[int, int, int]:
+def _steps(volumes: Sequence[np.ndarray], spacing: Sequence[float], largest: int) -> tuple[int, int, int]:
     """By how much each axis is thinned, the finest axis first, so that the volumes have the wanted size."""
-    middle = codes[:, :, :: max(1, codes.shape[2] // 8)]
-    ratio = len(gzip.compress(middle.tobytes(order="F"), _LEVEL)) / middle.size
+    expected = 0.0
+    for volume in volumes:
+        some = volume[:, :, :: max(1, volume.shape[2] // 8)]
+        expected += len(gzip.compress(some.tobytes(order="F"), _LEVEL)) / some.size * volume.size
     steps = [1, 1, 1]
-    # The map is smooth and takes about a quarter of the scan.
-    while 1.25 * ratio * codes.size / np.prod(steps) > largest:
+    while expected / np.prod(steps) > largest:
         finest = int(np.argmin([length * step for length, step in zip(spacing, steps, strict=True)]))
         steps[finest] += 1
     return steps[0], steps[1], steps[2]

@@ -314,7 +314,9 @@
     state.textContent = `This browser has no ${lacks}, which the viewer needs. The images of this page show the findings.`;
     return;
   }
-  for (const element of document.querySelectorAll("[data-ras]:not(a):not(button):not([tabindex])")) element.tabIndex = 0;
+  addEventListener("DOMContentLoaded", () => {
+    for (const element of document.querySelectorAll("[data-ras]:not(a):not(button):not([tabindex])")) element.tabIndex = 0;
+  });
   state.textContent = "The viewer is starting.";
   // The page is drawn first.
   setTimeout(() => start().catch((error) => {
