@@ -135,3 +135,30 @@ def test_no_file_shows_what_stood_in_the_meta_data(tmp_path):
         text = path.name.lower() + content.decode("latin-1").lower()
         for planted in PLANTED_TEXTS:
             assert planted not in text, (path.name, planted)
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "modality", "source"),
+    [
+        ("MR", "FLAIR", "MR", None),
+        ("", "FLAIR", "FLAIR", "option"),
+        ("", "any", None, None),
+        ("", None, None, None),
+    ],
+)
+def test_modality_of_a_scan_that_does_not_say_it(data, own, given, modality, source):
+    unknown = {**data, "modality": own}
+    for name in ("image", "pred"):
+        unknown[name] = data[name].clone()
+        unknown[name].meta.pop("modality")
+    run = {"bundle": "tiny_screening", "modality": given, "measured": "not here"}
+    content = check(findings(unknown, run=run))
+    assert (content["scan"]["modality"], content["scan"]["modality_source"]) == (modality, source)
+    assert content["run"] == {
+        **dict.fromkeys(("prompt_set", "anatomy", "states")),
+        "bundle": "tiny_screening",
+        "modality": given,
+    }
+    without = findings(unknown)
+    changed = {"run": content["run"], "scan": content["scan"]}
+    assert {**without, **changed} == content, "nothing else depends on it"

@@ -75,6 +75,10 @@ def test_options_choose_the_writers(tmp_path):
     assert [type(writer) for writer in SaveResultsd(output_dir=tmp_path).writers] == usual
     chosen = SaveResultsd(output_dir=tmp_path, report="false", dicom=["seg", "sr"], plane="acquisition").writers
     assert [type(writer) for writer in chosen] == [*usual[:3], SaveDicomd, *usual[4:]]
+    light, full = (SaveResultsd(output_dir=tmp_path, report=kind).writers[3] for kind in ("light", True))
+    assert isinstance(light, SaveReportd)
+    assert isinstance(full, SaveReportd)
+    assert (light.viewer, full.viewer) == (False, True)
     assert isinstance(chosen[1], SavePreviewd)
     assert chosen[1].plane is None
 

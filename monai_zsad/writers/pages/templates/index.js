@@ -1,6 +1,7 @@
 const lists = [...document.querySelectorAll("table.filtered")];
 const sortable = document.querySelector("table.worklist");
 const heads = sortable ? [...sortable.tHead.rows[0].cells] : [];
+const words = new Intl.Collator(undefined, {numeric: true});
 const key = (row, column) => row.cells[column].dataset.value;
 heads.forEach((head, column) => {
   const button = head.querySelector("button");
@@ -14,7 +15,7 @@ heads.forEach((head, column) => {
     rows.sort((one, two) => {
       const a = key(one, column), b = key(two, column);
       if (a === "" || b === "") return (a === "") - (b === "");
-      const order = head.dataset.kind === "number" ? a - b : a.localeCompare(b, undefined, {numeric: true});
+      const order = head.dataset.kind === "number" ? a - b : words.compare(a, b);
       return down ? -order : order;
     });
     sortable.tBodies[0].append(...rows);
