@@ -245,11 +245,15 @@ def test_with_a_viewer_candidates_lead_to_it(many, tmp_path, monkeypatch):
     np.testing.assert_allclose(sorted(points), peaks, rtol=1e-4)
     assert html.index("planted-viewer") < html.index('id="candidates"')
     assert CONTENT_SECURITY_POLICY in [own.get("content") for _, own in page.tags]
+    # A single slice has no viewer; then nothing is missing.
+    monkeypatch.setattr("monai_zsad.writers.pages.case_page.viewer_installed", lambda: True)
+    assert "pip install ipyniivue" not in written(many, tmp_path, viewer=True)
     # Without the program of the viewer.
+    monkeypatch.setattr("monai_zsad.writers.pages.case_page.viewer_installed", lambda: False)
     without = Page(written(many, tmp_path, viewer=True))
     assert "pip install ipyniivue" in without.text
     assert not [own for _, own in without.tags if "data-ras" in own]
-    assert asked == [(True, True, 7, "MR", 2)] * 2
+    assert asked == [(True, True, 7, "MR", 2)] * 3
 
 
 @pytest.mark.slow

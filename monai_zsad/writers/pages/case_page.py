@@ -12,6 +12,7 @@ from monai_zsad.writers.figures.key_slices import KeySlices
 from monai_zsad.writers.figures.thumbnails import thumbnails
 from monai_zsad.writers.figures.views import PLANES, View
 from monai_zsad.writers.pages.values import NOTHING, TIMES, decimal, render, shown
+from monai_zsad.writers.pages.viewer import viewer_installed
 
 __all__: list[str] = []
 
@@ -72,7 +73,7 @@ def case_page(
         "intensity": scan["intensity"],
         "scan": _scan(scan),
         "viewer": "" if viewer is None else viewer.section,
-        "hint": "" if viewer is None or viewer.section else _NO_VIEWER,
+        "hint": "" if viewer is None or viewer.section or viewer_installed() else _NO_VIEWER,
     }
     return render("report.html.j2", values | ({"policy": viewer.policy} if values["viewer"] and viewer else {}))
 
