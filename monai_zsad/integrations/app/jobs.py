@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,7 @@ from typing import Any
 from monai_zsad.errors import InputError, ZsadError, show_tracebacks
 from monai_zsad.integrations.app.choices import BundleChoice, checked_options
 from monai_zsad.integrations.app.storage import Session, Storage
-from monai_zsad.workflow import ScreenedCase, screen
-from monai_zsad.workflow.console import quiet_console
+from monai_zsad.workflow import ScreenedCase, Screener
 
 __all__ = ["Cancelled", "Jobs", "Outcome", "Progress"]
 
@@ -52,9 +53,32 @@ class Jobs:
     def __init__(self, storage: Storage, options: Mapping[str, Any] | None = None) -> None:
         self.storage = storage
         self._options = dict(options or {})
-        self._turn = threading.Lock()
+        self._waiting: list[str] = []
+        self._changed = threading.Condition()
+        self._making_sample = threading.Lock()
+        self._sample: Path | None = None
+        self._screener: tuple[str, Screener] | None = None
         self._cancelled: dict[str, threading.Event] = {}
         self._closed: set[str] = set()
+
+    def warm_up(self) -> None:
+        """Import what the first run needs and make the sample scan, while the user chooses."""
+
+        def prepare() -> None:
+            for name in ("monai.bundle", "monai.engines"):
+                importlib.import_module(name)
+            self.sample()
+
+        threading.Thread(target=prepare, daemon=True).start()
+
+    def sample(self) -> Path:
+        """The sample scan, a synthetic head with one lesion (FLAIR). It is made once."""
+        from monai_zsad.synthesis import write_sample_scan
+
+        with self._making_sample:
+            if self._sample is None:
+                self._sample = write_sample_scan(self.storage.root / "sample")
+            return self._sample
 
     def ask(self, page: str) -> None:
         """Announce a run of a page. :meth:`cancel` then also reaches a run that waits for its turn.
@@ -65,7 +89,7 @@ class Jobs:
         self._cancelled[page] = threading.Event()
 
     def cancel(self, page: str) -> None:
-        """Cancel the run of a page: at once if it waits, else when the slices that are computed now are done.
+        """Cancel the run of a page: soon if it waits, else when the slices that are computed now are done.
 
         Args:
             page: its id.
@@ -79,11 +103,12 @@ class Jobs:
         Args:
             page: its id.
         """
-        running = page in self._cancelled
         self._closed.add(page)
         self.cancel(page)
-        if not running:
-            self._forget(page)
+        with self._changed:
+            active = page in self._waiting
+        if not active:
+            self.storage.forget(page)
 
     def stop(self, seconds: float = 10) -> None:
         """Cancel all runs, and wait for them.
@@ -93,8 +118,8 @@ class Jobs:
         """
         for event in list(self._cancelled.values()):
             event.set()
-        if self._turn.acquire(timeout=seconds):
-            self._turn.release()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting, timeout=seconds)
 
     def run(self, page: str, choice: BundleChoice, values: Mapping[str, Any], progress: Progress) -> Outcome:
         """Screen the scan of a page. It waits until no other run is active.
@@ -117,7 +142,7 @@ class Jobs:
 
         session = self.storage.session(page)
         try:
-            with self._turn:
+            with self._turn(page, report):
                 report(0, "The model is loaded")
                 return self._screened(session, choice, values, report)
         except Cancelled:
@@ -136,18 +161,36 @@ class Jobs:
                 )
             )
         finally:
-            self.storage.clear_scratch()
             self._cancelled.pop(page, None)
             if page in self._closed:
-                self._forget(page)
+                self.storage.forget(page)
+
+    @contextlib.contextmanager
+    def _turn(self, page: str, report: Progress) -> Iterator[None]:
+        """Wait until all runs that came before are done."""
+        with self._changed:
+            self._waiting.append(page)
+        try:
+            while before := self._waiting.index(page):
+                report(0, f"Waiting for {before} other {'run' if before == 1 else 'runs'}")
+                with self._changed:
+                    self._changed.wait(0.5)
+            try:
+                yield
+            finally:
+                self.storage.clear_scratch()
+        finally:
+            with self._changed:
+                self._waiting.remove(page)
+                self._changed.notify_all()
 
     def _screened(self, session: Session, choice: BundleChoice, values: Mapping[str, Any], report: Progress) -> Outcome:
         if session.scan is None:
             raise InputError("upload: there is no scan; drop one onto the page first")
         choice.check_weights()
-        options = self._options | checked_options(choice, values)
+        options = checked_options(choice, values)
         folder = self.storage.new_results(session)
-        result = _screen(session.scan, folder, choice.name, options, report)
+        result = self._loaded(choice.name)(session.scan, folder, on_progress=report, **options)
         cases = tuple(case for case in result.cases.values() if case.is_done)
         for case in cases:
             report(1, "Packing the results")
@@ -155,12 +198,9 @@ class Jobs:
         problems = tuple(self.storage.without_folders(case.reason) for case in result.failed)
         return Outcome(cases, problems, token=session.token)
 
-    def _forget(self, page: str) -> None:
-        self._closed.discard(page)
-        self.storage.forget(page)
-
-
-def _screen(scan: Path, folder: Path, bundle: str, options: Mapping[str, Any], report: Progress) -> Any:
-    """The one call of the package. The swap to a loaded model is here."""
-    with quiet_console("silent", progress=False, on_progress=report):
-        return screen(scan, folder, bundle, progress=False, **options)
+    def _loaded(self, bundle: str) -> Screener:
+        """The model of a bundle. Only the last one is kept: two large ones may not fit into the memory."""
+        if self._screener is None or self._screener[0] != bundle:
+            self._screener = None
+            self._screener = bundle, Screener(bundle, progress=False, **self._options)
+        return self._screener[1]

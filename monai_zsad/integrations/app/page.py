@@ -149,7 +149,8 @@ class _Page:
             results,
             show_progress="full",
             show_progress_on=[self.status],
-            concurrency_limit=1,
+            # The jobs have their own queue, in which a run that waits can be cancelled.
+            concurrency_limit=None,
             **private,
         ).then(self._ready, [self.bundle], [self.run, self.cancel, self.remedy], **quick)
         self.cancel.click(self._cancel, None, [self.cancel], **quick)
@@ -169,11 +170,7 @@ class _Page:
         return views.message(views.FORMATS)
 
     def _sample(self, bundle: str, request: gr.Request) -> tuple[Any, ...]:
-        from monai_zsad.synthesis import write_sample_scan
-
-        session = self.jobs.storage.session(str(request.session_hash))
-        scan = write_sample_scan(session.folder / "sample")
-        self.jobs.storage.take(session, [scan])
+        self.jobs.storage.take(self.jobs.storage.session(str(request.session_hash)), [self.jobs.sample()])
         takes = self.choices[bundle].takes
         return (
             None,
@@ -266,7 +263,7 @@ class _Page:
 
 
 def _shown(token: str, case: ScreenedCase) -> tuple[str, str, str]:
-    return views.downloads(token, case), views.candidate_table(case.candidates), views.report_frame(token, case)
+    return views.downloads(token, case), views.candidate_table(case), views.report_frame(token, case)
 
 
 def _nothing() -> tuple[Any, ...]:

@@ -76,6 +76,7 @@ def serve(
                 make_server(jobs, choices, host), log_level="error", access_log=False, timeout_graceful_shutdown=2
             )
             server = uvicorn.Server(config)
+            jobs.warm_up()
             if started is not None:
                 started(address)
             if open_browser:

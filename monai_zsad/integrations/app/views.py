@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -123,12 +121,13 @@ def verdict(outcome: Outcome, case: ScreenedCase | None) -> Markup:
     return Markup("").join(lines)
 
 
-def candidate_table(candidates: Sequence[Mapping[str, Any]]) -> Markup:
+def candidate_table(case: ScreenedCase) -> Markup:
     """The candidates, the most suspicious first.
 
     Args:
-        candidates: of a case, as ``findings.json`` holds them.
+        case: the case, with results.
     """
+    candidates = case.findings["candidates"]
     if not candidates:
         return message("No part of the anomaly map lies above the threshold.")
     cell = Markup("<td>{}</td>").format

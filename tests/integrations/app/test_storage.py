@@ -158,7 +158,8 @@ def test_results_need_the_secret_of_their_page(storage: Storage):
 
 
 @pytest.mark.parametrize(
-    ("case", "name"), [("..", "secret"), ("anna", "../../secret"), ("anna", ".case_salt"), (".", "secret"), ("anna", "")]
+    ("case", "name"),
+    [("..", "secret"), ("anna", "../../secret"), ("anna", ".case_salt"), (".", "secret"), ("anna", "")],
 )
 def test_nothing_else_is_served(storage: Storage, case: str, name: str):
     session = storage.session("page")
