@@ -12,6 +12,7 @@ from monai.networks.blocks import Convolution
 from torch import nn
 
 from monai_zsad.backbones import Activation
+from monai_zsad.backbones.architectures import clip_configuration
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
 from monai_zsad.backbones.vision import VisionRequest, run_blocks
 from monai_zsad.backbones.weights import WeightsRecord, read_state_dict, sha256_of
@@ -72,7 +73,8 @@ class ScreeningCLIP(AACLIP):
         foreground: float = 0.03,
         **options: Any,
     ) -> None:
-        depth, patch = (int(dict(architecture)["vision_cfg"][key]) for key in ("layers", "patch_size"))  # type: ignore[arg-type]
+        vision = clip_configuration(architecture)["vision_cfg"]
+        depth, patch = int(vision["layers"]), int(vision["patch_size"])
         if patch % 4:
             raise ConfigurationError(f"patch_size={patch}: give a multiple of 4, since the convolutions halve twice")
         fixed: dict[str, Any] = {

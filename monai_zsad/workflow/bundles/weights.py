@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -56,12 +56,19 @@ def load_weights(
         if lacking := [part for part, source in sources.items() if source is None]:
             raise WeightsError(
                 f"no weights are published for {' and '.join(lacking)} of this method: give your own by "
-                + " ".join(f"--weights#{part} FILE" for part in lacking)
+                + _weights_options(lacking, "FILE")
             )
         network.load_weights(**sources, activation=activation)
     for part, record in network.records.items():
         logger.info("%s weights: %s", part, record.summary())
     return network.records
+
+
+def _weights_options(parts: Iterable[str], source: str) -> str:
+    """Options of both command lines."""
+    names = list(parts)
+    screen = " ".join(f"--weights {part}={source}" for part in names)
+    return f"{screen}, or {' '.join(f'--weights#{part} {source}' for part in names)} of monai.bundle"
 
 
 def check_parts(
@@ -74,8 +81,8 @@ def check_parts(
     """
     if not isinstance(weights, Mapping):
         raise ConfigurationError(
-            f"weights={weights!r} does not name a part of the method: give a source for each part, for example "
-            f"--weights#{next(iter(released))} {weights}"
+            f"weights={weights!r} does not name a part of the method; give a source for each part: "
+            f"{_weights_options([next(iter(released))], str(weights))}"
         )
     if unknown := sorted(weights.keys() - released.keys()):
         raise ConfigurationError(

@@ -14,7 +14,7 @@ import yaml
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.flags import parse_flag
-from monai_zsad.workflow.options.table import OPTIONS
+from monai_zsad.workflow.options.table import OPTIONS, check_together
 
 __all__ = ["check_start", "check_values", "read_yaml", "with_overrides"]
 
@@ -72,9 +72,12 @@ def check_values(values: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: for the first value that cannot be used.
     """
-    for option in OPTIONS:
-        if option.name in values and _is_known(values[option.name]):
-            option.parse(values[option.name])
+    known = {
+        option.name: option.parse(values[option.name])
+        for option in OPTIONS
+        if option.name in values and _is_known(values[option.name])
+    }
+    check_together(known)
 
 
 def check_start(values: Mapping[str, Any]) -> None:

@@ -105,7 +105,7 @@ class Option:
         if self.kind == "list":
             return self._parse_list(value)
         if self.choices and not (isinstance(value, str) and value in self.choices):
-            raise self._refused(value, self._choices_near(value))
+            raise self._refused(value, f"one of {self._choices_near(value)}")
         if self.kind in ("number", "integer"):
             self._check_number(value)
         elif self.kind == "text" and not isinstance(value, str):

@@ -8,7 +8,7 @@ from typing import Any
 
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.workflow.options.option import Option
-from monai_zsad.workflow.options.table import OPTIONS
+from monai_zsad.workflow.options.table import OPTIONS, check_together
 from monai_zsad.writers.base import RunSettings
 
 __all__ = ["Settings"]
@@ -69,6 +69,7 @@ class Settings:
         friendly_errors()
         check_options(arguments)
         given = self.as_dict()
+        check_together(given)
         if given.get("deterministic"):
             check_workspace(given["device"])
         if "runtime" in given:

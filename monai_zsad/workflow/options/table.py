@@ -6,14 +6,18 @@ the table in ``docs/options.md`` are made of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from monai_zsad.data.codes import ACCEPTABLE, REPAIRABLE
+from monai_zsad.errors import ConfigurationError
 from monai_zsad.flags import REPORTS, parse_report
 from monai_zsad.networks.runtimes.options import PRECISIONS
 from monai_zsad.result_files import CASE_FILES
 from monai_zsad.transforms.hu_windows import check_window
 from monai_zsad.workflow.options.option import Flag, Option
 
-__all__ = ["OPTIONS"]
+__all__ = ["OPTIONS", "check_together"]
 
 _DICOM_KINDS = tuple(file.postfix for kind, file in CASE_FILES.items() if kind.startswith("dicom_"))
 
@@ -50,9 +54,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("order", "path", "order of the cases: path, random, or size (largest first)", "Many scans", "text",
            choices=("path", "random", "size"), flag=Flag("--order", "ORDER")),
     # Results
-    Option("output_ext", ".nii.gz", "ending of the anomaly map's file", "Advanced", "text", decides="files"),
+    Option("output_ext", ".nii.gz", "ending of the anomaly map's file", "Advanced", "text",
+           choices=(".nii.gz", ".nii"), decides="files"),
     Option("output_dtype", "float32", "data type of the map: float32, or uint16 for small files", "Advanced", "text",
-           decides="files"),
+           choices=("float32", "float64", "uint8", "int16", "uint16", "int32"), decides="files"),
     Option("report", "full", "HTML report of each scan: full (with a viewer of the volume), light (still images), none",
            "Basic", "text", choices=REPORTS, decides="files", read=parse_report, flag=Flag("--report", "KIND")),
     Option("seg_nrrd", False, "write the candidates for 3D Slicer (.seg.nrrd)", "Advanced", "flag", decides="files"),
@@ -78,7 +83,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("plane", "axial", "plane of the slices: axial, coronal, sagittal or acquisition", "Advanced", "text",
            choices=("axial", "coronal", "sagittal", "acquisition"), decides="findings", flag=Flag("--plane", "PLANE")),
     Option("fused_planes", None, "several planes, such as \"['axial', 'coronal']\", combined by fusion", "Advanced",
-           decides="findings"),
+           "list", choices=("axial", "coronal", "sagittal"), optional=True, decides="findings"),
     Option("fusion", "mean", "mean or max", "Advanced", "text", choices=("mean", "max"), decides="findings"),
     Option("window", "auto",
            "grey values: auto, percentile, a CT window's name, level and width such as [40, 80], or three of them",
@@ -126,3 +131,27 @@ OPTIONS: tuple[Option, ...] = (
            everywhere=False, flag=Flag("--prompts", "SET")),
 )
 # fmt: on
+
+
+def check_together(values: Mapping[str, Any]) -> None:
+    """Check options that depend on each other. Each was checked alone before.
+
+    Args:
+        values: of options by name; names may be missing.
+
+    Raises:
+        ConfigurationError: naming both options, and the remedy.
+
+    Example:
+        >>> check_together({"dicom": ["seg", "sr"], "candidate_threshold": 0.5, "candidate_low": 0.4})
+    """
+    dicom = values.get("dicom") or ()
+    if "sr" in dicom and "seg" not in dicom:
+        raise ConfigurationError("dicom=sr: the report (sr) refers to the segmentation; add seg, such as seg,sr")
+    low, threshold = values.get("candidate_low"), values.get("candidate_threshold")
+    if isinstance(low, int | float) and isinstance(threshold, int | float) and low > threshold:
+        raise ConfigurationError(
+            f"candidate_low={low:g} is above the threshold of candidates, {threshold:g}: lower it, or raise --threshold"
+        )
+    if values.get("alpha") is not None and values.get("calibration", "") is None:
+        raise ConfigurationError(f"alpha={values['alpha']} needs a calibration: give --calibration FILE, too")

@@ -144,7 +144,7 @@ class SaveDicom(Transform):
             source = read_source(source_files, affine, values.shape)
             if source is None:
                 finding = "the scan was not read from DICOM files"
-                raise UnfitSourceError(f"case {case!r}", finding, "leave SaveDicomd out, or give a DICOM series")
+                raise UnfitSourceError(f"case {case!r}", finding, "leave DICOM results out, or give a DICOM series")
             content = CaseContent(case, values, img, labels, candidates, scan, dict(scores or {}))
             # All objects are made before the first is written, so that a report and its segments are from the same run.
             results = dicom_objects(tuple(self.layouts), content, source, described(self.meta), self.map_dtype)
@@ -240,7 +240,7 @@ class SaveDicomd(CaseWriter):
         if "seg" in self.saver.layouts and (labels is None or candidates is None):
             raise OutputError(
                 f"no '{key}_labels' and '{key}_candidates' in the data: put LesionCandidatesd before SaveDicomd, "
-                "or give kinds=('pm',)"
+                "or write the parametric map (pm) alone"
             )
         scores = {"p_values": data.get(f"{key}_p_values"), "volume_p_value": data.get("volume_p_value")}
         scores["volume_score"] = None if data.get("volume_score") is None else float(data["volume_score"])

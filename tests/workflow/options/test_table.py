@@ -12,6 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from monai_zsad.errors import ConfigurationError
+from monai_zsad.workflow.options.early import check_values
 from monai_zsad.workflow.options.option import Flag, Option
 from monai_zsad.workflow.options.settings import Settings
 from monai_zsad.workflow.options.table import OPTIONS
@@ -113,6 +114,9 @@ def test_values(option: str, value: Any, expected: Any) -> None:
         ("window", "brian"),
         ("window", [40, -80]),
         ("overlap", 2),
+        ("fused_planes", ["axial", "sagital"]),
+        ("output_ext", ".nrrd"),
+        ("output_dtype", "float31"),
         ("token_spacing_mm", 0),
         ("max_candidates", 0),
         ("volume", -1),
@@ -140,3 +144,26 @@ def test_names_of_the_command_line_and_ids() -> None:
         given_options({"threshold": 0.4, "candidate_threshold": 0.5})
     with pytest.raises(ConfigurationError, match="window"):
         given_options({"window": "[40, 80"})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dicom": ["sr"]}, "the report .sr. refers to the segmentation; add seg"),
+        ({"dicom": "sr"}, "add seg"),
+        ({"candidate_low": 0.7, "candidate_threshold": 0.5}, "candidate_low=0.7 .* raise --threshold"),
+        ({"alpha": 0.1, "calibration": None}, "give --calibration FILE"),
+    ],
+)
+def test_options_that_contradict_each_other(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        check_values(values)
+    with pytest.raises(ConfigurationError, match=message):
+        Settings(**values).check(["python"])
+
+
+def test_options_that_go_together() -> None:
+    check_values({"dicom": ["seg", "sr"], "candidate_low": None, "candidate_threshold": 0.5})
+    check_values({"candidate_low": 0.5, "candidate_threshold": 0.5, "alpha": 0.1, "calibration": "$None"})
+    # The bundle's other values are not known here.
+    check_values({"candidate_low": 0.7, "alpha": 0.1})
