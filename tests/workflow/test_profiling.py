@@ -51,7 +51,7 @@ def run(folder: Path, active: bool) -> tuple[CaseLog, dict[str, bytes]]:
         postprocessing=profiler.timed(after),
         val_handlers=[profiler, log],
     ).run()
-    return log, {file.name: file.read_bytes() for file in output.rglob("*.nii.gz")}
+    return log, {str(file.relative_to(output)): file.read_bytes() for file in output.rglob("*.nii.gz")}
 
 
 def test_parts_of_each_study(tmp_path: Path) -> None:
