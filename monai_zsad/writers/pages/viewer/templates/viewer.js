@@ -256,7 +256,7 @@
     const viewer = new Niivue({
       isRadiologicalConvention: true, sagittalNoseLeft: true, multiplanarShowRender: 0, multiplanarPadPixels: 4,
       dragAndDropEnabled: false, show3Dcrosshair: false, isColorbar: false, logLevel: "error", loadingText: "",
-      crosshairWidth: 1, isOrientationTextVisible: false, crosshairColor: [0.2, 0.75, 1, 0.8],
+      crosshairWidth: 0.6, crosshairWidthUnit: "mm", isOrientationTextVisible: false, crosshairColor: [0.2, 0.75, 1, 0.8],
       backColor: [0, 0, 0, 1], isAntiAlias: true,
     });
     await viewer.attachToCanvas(canvas, true);
