@@ -12,26 +12,11 @@
 # ---
 
 # %% [markdown]
-# Copyright (c) monai-zsad contributors
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-# &nbsp;&nbsp;&nbsp;&nbsp;http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-# %% [markdown]
 # # Methods side by side
 #
 # The published methods of this package on the same slices: Crane, AnomalyCLIP, AA-CLIP, and AnoCLIP with and without
-# its adaptation to each slice at test time. All use a CLIP that was trained on photographs of all kinds, and compare
-# each patch with prompts for normal and for anomalous. They differ in two ways: how they compute patch features with
-# a network that was trained for complete images, and where the prompts come from.
+# its adaptation to each slice. All use a CLIP that was trained on photographs, and compare each patch with prompts for
+# normal and for anomalous. They differ in how they compute the features of a patch, and in where the prompts come from.
 #
 # | method | patch features | prompts | training |
 # |---|---|---|---|
@@ -40,25 +25,20 @@
 # | AA-CLIP | four levels, adapters in the first blocks | sentences, adapters | adapters, on images with masks |
 # | AnoCLIP | v-v attention | sentences | nothing; adapted: a small layer on each slice |
 #
-# **Here the weights are random.** The published weights are large, and a notebook does not download them. Small
-# networks with seeded random weights run in seconds. They show the software: how to set up methods, compare them and
-# draw their maps. They do not show what a method finds; every figure says so. The last section shows how to run the
-# same with real weights.
+# **Here the weights are random**, because the published weights are large and a notebook does not download them. Small
+# networks with random weights run in seconds. They show the software: how to set up methods, compare them and draw
+# their maps. They do not show what a method finds. The last section shows the same with the published weights.
 #
 # **For research only. Not a medical device, not for clinical use.**
 
 # %% [markdown]
-# ## Setup environment
+# ## Setup
 
 # %%
-# !python -c "import monai_zsad" || pip install -q -e ..
+# !python -c "import monai_zsad" || pip install -q git+https://github.com/monai-zsad/monai-zsad.git
 # %matplotlib inline
 
-# %% [markdown]
-# ## Setup imports
-
 # %%
-import logging
 import os
 import shutil
 import tempfile
@@ -66,40 +46,30 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from IPython.display import display
-from monai.bundle import ConfigWorkflow
-from monai.config import print_config
-from monai.transforms import SpatialCrop
 from scipy.stats import spearmanr
 
+from monai_zsad import screen
 from monai_zsad.evaluation.comparison.methods import compare_methods
 from monai_zsad.inferers import VolumeSliceInferer
 from monai_zsad.networks import AACLIP, AnoCLIP, AnomalyCLIP, Crane, TestTimeAdaptation
 from monai_zsad.prompts import PromptEnsemble
 from monai_zsad.synthesis import phantom_head, write_phantom
 from monai_zsad.transforms import BodyMask
-from monai_zsad.workflow.bundles import find_bundle
+from monai_zsad.workflow.bundles import find_bundle, read_bundle
 from monai_zsad.writers import comparison_figure
 
-logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
-plt.rcParams["figure.dpi"] = 80
-print_config()
+plt.rcParams["figure.dpi"] = 120
 
-# %% [markdown]
-# ## Setup a folder
-
-# %%
-directory = os.environ.get("MONAI_DATA_DIRECTORY")
-root = Path(directory or tempfile.mkdtemp()).resolve() / "methods"
+root = Path(os.environ.get("MONAI_DATA_DIRECTORY") or tempfile.mkdtemp()).resolve() / "methods"
 root.mkdir(parents=True, exist_ok=True)
 os.chdir(root)
 
 # %% [markdown]
 # ## The scan as input of the networks
 #
-# A FLAIR-like phantom with one bright lesion. The preprocessing is that of the bundles and the same for all methods:
-# upright slices, values in [0, 1], cropped to the body, square.
+# A synthetic head that looks like a FLAIR image, with one bright lesion. The preprocessing is that of the bundles, and
+# the same for all methods: upright slices, values in [0, 1], cropped to the body, square.
 
 # %% tags=["parameters"]
 shape = (112, 112, 30)  # voxels along X, Y, Z
@@ -111,31 +81,16 @@ image_size = 112  # of the small networks, in pixels
 head = phantom_head(shape, spacing, seed=seed)
 scan = write_phantom(head, "scan/head.nii.gz")
 bundle = find_bundle("tiny_screening")
-workflow = ConfigWorkflow(
-    config_file=str(bundle / "configs" / "inference.yaml"),
-    workflow_type="infer",
-    logging_file=False,
-    bundle_root=str(bundle),
-    dataset_dir=str(scan),
-    output_dir="results",
-    overwrite=True,
-    progress=False,
-    anatomy="brain",
-    modality="FLAIR",
-)
-workflow.initialize()
-volume = workflow.preprocessing({"image": str(scan), "case": "head"})["image"]
-window = volume.meta["intensity"]
+preprocessing = read_bundle(bundle, {"bundle_root": str(bundle)}).get_parsed_content("preprocessing")
+volume = preprocessing({"image": str(scan), "case": "head"})["image"]
 number = round(float((np.linalg.inv(head.affine) @ [*head.center_mm, 1])[2]))
-away = round(22 / spacing[2])
-chosen = [number, number + away if number + away < shape[2] else number - away]  # through the lesion, and without
-print(f"{tuple(volume.shape)}; window: {window}; slices {chosen}")
+print(f"{tuple(volume.shape)}: channel, X, Y, slices; the lesion is in slice {number}")
 
 # %% [markdown]
 # ## The networks
 #
-# Every method is a MONAI network that maps slices (B, C, H, W) in [0, 1] to (B, 2, H, W): the map and the score. Here
-# they share one small CLIP architecture, and use `seed:0` instead of a weights file. Without weights, a network
+# Every method is a network that maps slices (B, C, H, W) with values in [0, 1] to (B, 2, H, W): the map and the score.
+# Here they share one small CLIP architecture, and use `seed:0` instead of a weights file. A network without weights
 # returns NaN. It never uses random weights unless you ask for them.
 
 # %%
@@ -159,10 +114,8 @@ networks["AnomalyCLIP"].load_weights(clip="seed:0", prompts="seed:0")
 networks["AA-CLIP"].load_weights(clip="seed:0", image_adapter="seed:1", text_adapter="seed:1")
 networks["AnoCLIP"].load_weights(clip="seed:0")
 networks["AnoCLIP, adapted"].load_weights(clip="seed:0")
-
 for name, network in networks.items():
-    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    print(f"{name:17s} {millions:4.1f} M parameters, random weights: {network.meaningless}")
+    print(f"{name}: {sum(values.numel() for values in network.parameters()) / 1e6:.1f} million parameters")
 
 # %% [markdown]
 # ## One call for all
@@ -171,9 +124,9 @@ for name, network in networks.items():
 # AA-CLIP changes the features inside CLIP, so it runs separately.
 
 # %%
-label = "random weights: shows the software, not a finding"
-inferer = VolumeSliceInferer(batch_size=2)
-comparison = compare_methods(networks, volume, slices=chosen, inferer=inferer, case=label)
+comparison = compare_methods(
+    networks, volume, slices=[number], inferer=VolumeSliceInferer(batch_size=2), case="random weights, not a finding"
+)
 for group in comparison.groups:
     print("one pass:", ", ".join(group))
 print()
@@ -182,114 +135,74 @@ print(comparison.table())
 # %% [markdown]
 # ## Maps side by side
 #
-# With random weights, each map has a different range of values. First, all maps are shown in one colour scale, from
-# the lowest to the highest value of these slices (without 1 % at each end). With real weights, use the full range
-# from 0 to 1.
+# All maps have one colour scale. With random weights, it covers only the values of this slice. With the published
+# weights, use the full range from 0 to 1.
 
 # %%
-shown = [comparison.numbers.index(each) for each in chosen]
-values = torch.cat([heat[..., shown].flatten() for heat in comparison.maps.values()])
-figure = comparison.figure(chosen[0], limits=(float(values.quantile(0.01)), float(values.quantile(0.99))))
-figure.set_dpi(62)
-display(figure)
-
-# %% [markdown]
-# Then the maps are shown by ranks: the colour of a pixel is the share of pixels in the body with a lower value. Each
-# map then uses the complete colour scale.
-
-
-# %%
-body = BodyMask()(volume)
-
-
-def ranks(heat):
-    """A map (1, X, Y, Z) with each value of the shown slices replaced by its rank in the body, 0 to 1."""
-    ranked = torch.zeros_like(heat)
-    for index in shown:
-        inside = body[0, ..., index] > 0
-        ordered = heat[0, ..., index][inside].sort().values
-        ranked[0, ..., index] = inside * torch.searchsorted(ordered, heat[0, ..., index].contiguous()) / len(ordered)
-    return ranked
-
-
-by_rank = {name: ranks(heat) for name, heat in comparison.maps.items()}
-figure = comparison_figure(volume, by_rank, shown[0], title=f"RANKS in the body, {label};   window: {window}")
-figure.axes[-1].set_ylabel("rank in the body (0 to 1)", fontsize=8, color="white")
-figure.set_dpi(62)
+shown = comparison.numbers.index(number)
+maps = {name: heat[0, ..., shown].numpy() for name, heat in comparison.maps.items()}
+low, high = np.quantile(list(maps.values()), [0.01, 0.99])
+figure = comparison.figure(number, limits=(float(low), float(high)))
+figure.set_dpi(120)
 display(figure)
 
 # %% [markdown]
 # ## How similar the methods are
 #
-# Ranks do not depend on the scale of a map. The rank correlation over the pixels of the body shows whether two
-# methods have high values at the same positions. With real weights, two methods that agree strongly do not give
-# independent opinions.
+# The rank correlation over the pixels of the body shows whether two methods have high values at the same positions. It
+# does not depend on the scale of a map. Two methods that agree strongly do not give independent opinions.
 
 # %%
-inside = body[0][..., shown].numpy() > 0
-ranked = np.stack([heat[0][..., shown].numpy()[inside] for heat in comparison.maps.values()], axis=1)
-correlation = spearmanr(ranked).statistic
+inside = BodyMask()(volume)[0, ..., shown].numpy() > 0
+correlation = spearmanr(np.stack([heat[inside] for heat in maps.values()], axis=1)).statistic
 
-figure, axes = plt.subplots(figsize=(6.2, 4.4))
-picture = axes.imshow(correlation, cmap="RdBu_r", vmin=-1, vmax=1)
-axes.set_xticks(range(len(networks)), networks, rotation=35, ha="right")
-axes.set_yticks(range(len(networks)), networks)
+figure, axes = plt.subplots(figsize=(6.6, 4.8))
+drawn = axes.imshow(correlation, cmap="RdBu_r", vmin=-1, vmax=1)
+axes.set_xticks(range(len(maps)), maps, rotation=35, ha="right")
+axes.set_yticks(range(len(maps)), maps)
 for row, column in np.ndindex(correlation.shape):
     colour = "white" if abs(correlation[row, column]) > 0.6 else "black"
-    axes.text(column, row, f"{correlation[row, column]:.2f}", ha="center", va="center", fontsize=8, color=colour)
-axes.set(xlabel="method", ylabel="method", title=f"Agreement of maps\n{label}")
-axes.title.set_fontsize(10)
-figure.colorbar(picture, label="correlation of ranks (no unit)")
+    axes.text(column, row, f"{correlation[row, column]:.2f}", ha="center", va="center", color=colour)
+axes.set(xlabel="method", ylabel="method", title="Agreement of the maps\n(random weights, not a finding)")
+figure.colorbar(drawn, label="correlation of ranks (no unit)")
 figure.tight_layout()
 plt.show()
 
 # %% [markdown]
 # ## What the adaptation does
 #
-# AnoCLIP's test-time adaptation trains a small layer on each slice, for a few steps. Its loss prefers pixels that are
-# clearly normal or abnormal, and the same result after noise was added. Every slice starts from the same layer, so
-# the result does not depend on other slices. The figure shows the difference of the two maps in the slice through the
-# lesion:
+# AnoCLIP can train a small layer on each slice, for a few steps. Its loss prefers pixels that are clearly normal or
+# clearly abnormal, and a result that stays the same when noise is added. Every slice starts from the same layer, so the
+# result does not depend on other slices. The figure shows what this changes. (Anterior is at the top, the patient's
+# right side on the left.)
 
 # %%
-plain, adapted = (comparison.maps[name][0, ..., shown[0]].numpy() for name in ("AnoCLIP", "AnoCLIP, adapted"))
-difference = adapted - plain
+difference = maps["AnoCLIP, adapted"] - maps["AnoCLIP"]
 extreme = float(abs(difference).max()) or 1.0
-
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.2, 3.4))
-picture = left.imshow(difference, cmap="RdBu_r", vmin=-extreme, vmax=extreme)
-left.set(title=f"adapted - plain, slice {chosen[0]}", xticks=[], yticks=[])
-for letter, (column, row) in zip("RLAP", ((0.04, 0.5), (0.96, 0.5), (0.5, 0.96), (0.5, 0.04)), strict=True):
-    left.text(column, row, letter, transform=left.transAxes, ha="center", va="center", fontsize=10, weight="bold")
-figure.colorbar(picture, ax=left, label="difference of the maps (no unit)")
-right.plot(plain.ravel(), adapted.ravel(), ".", markersize=1, alpha=0.4)
-right.set(xlabel="map of AnoCLIP (no unit)", ylabel="map, adapted (no unit)", title="each dot a pixel")
-right.grid(alpha=0.3)
-figure.suptitle(label, fontsize=10)
-figure.tight_layout()
+figure, axes = plt.subplots(figsize=(5.4, 4.2), layout="constrained")
+drawn = axes.imshow(difference, cmap="RdBu_r", vmin=-extreme, vmax=extreme)
+axes.set(xticks=[], yticks=[])
+axes.set_title(f"adapted minus plain, slice {number}\n(random weights, not a finding)")
+figure.colorbar(drawn, label="difference of the maps (no unit)")
 plt.show()
 
 # %% [markdown]
-# ## The included model on the same slices
+# ## The included model on the same slice
 #
-# `ScreeningCLIP`, the model that comes with the package, uses the comparison of AA-CLIP in a small network that was
-# trained on synthetic lesions; its weights are real. Its input is each slice with its neighbours, so it has its own
-# inferer. Do not compare its result with the others: the networks above have learned nothing, and this one was
-# trained for bright spheres in phantoms.
+# `ScreeningCLIP`, the model that comes with the package, is a small network that was trained on synthetic lesions; its
+# weights are real. Do not compare it with the others: the networks above have learned nothing, and this one was trained
+# for lesions such as this one.
 
 # %%
-start = max(0, shown[0] - 1)
-around = SpatialCrop(roi_start=(0, 0, start), roi_end=(*volume.shape[1:3], start + 3))(volume)
-with torch.no_grad():
-    included = workflow.inferer(around[None], workflow.network_def)[0, :1]
-figure = comparison_figure(around, {"ScreeningCLIP (trained)": included}, shown[0] - start, title=f"window: {window}")
-figure.set_dpi(72)
+result = screen(scan, anatomy="brain", modality="FLAIR", progress=False, report="none")
+figure = comparison_figure(result.image, {"ScreeningCLIP": result.map}, number, title="The included model")
+figure.set_dpi(120)
 display(figure)
 
 # %% [markdown]
-# ## With real weights
+# ## With the published weights
 #
-# The same calls with the released weights. They are downloaded once (CLIP has about 0.9 GB), and their hash is checked:
+# They are downloaded once (CLIP has about 0.9 GB), and their hash is checked:
 #
 # ```python
 # crane = Crane()  # ViT-L/14@336 at 518 x 518
@@ -300,7 +213,7 @@ display(figure)
 # bundles on a scan:
 #
 # ```bash
-# python -m monai_zsad compare scan/head.nii.gz --output compared --bundle bundles/crane --bundle bundles/crane_plus
+# python -m monai_zsad compare scan/head.nii.gz --output compared --bundle crane --bundle crane_plus
 # ```
 #
 # The published prompts were learned on photographs of industrial objects. Expect false alarms in normal anatomy.
@@ -310,5 +223,27 @@ display(figure)
 
 # %%
 os.chdir(root.parents[1])
-if directory is None:
+if not os.environ.get("MONAI_DATA_DIRECTORY"):
     shutil.rmtree(root.parent)
+
+# %% [markdown]
+# ## Versions and licence
+#
+# Copyright (c) monai-zsad contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# &nbsp;&nbsp;&nbsp;&nbsp;http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+# %%
+from monai.config import print_config
+
+print_config()

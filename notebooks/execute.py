@@ -1,16 +1,18 @@
 """Runs the notebooks and keeps their outputs: ``python notebooks/execute.py``, or with names or numbers of some.
 
 The text form (``.py``, jupytext's percent format) is the source; the ``.ipynb`` beside it is made again, with outputs.
-Needs jupytext, nbclient and ipykernel.
+Needs jupytext, nbclient and ipykernel; playwright and Chromium for the still images of viewers.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import importlib.util
 import io
 import os
 import re
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -24,8 +26,11 @@ import nbformat
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent
-# Lines that depend on the machine, not on the notebook.
-_NOISE = ("IProgress not found", "nvImageCodec is not", "NvImgCodecPydicomReader:")
+# Lines that say nothing of the notebook: notes of libraries, progress bars.
+_NOISE = re.compile(r"IProgress not found|nvImageCodec is not|NvImgCodecPydicomReader:|Logging file is set to False|\r")
+_LARGEST_PAGE = 100_000  # characters of HTML that are stored; a viewer has millions
+_SECONDS_TO_DRAW = 10  # without a graphics card, and on a busy computer
+_CHROMIUM = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -105,15 +110,44 @@ def _joined(outputs: Sequence[Any]) -> list[Any]:
 def _clean(output: Any) -> Any:
     """The output without the folders of this machine."""
     if output.output_type == "stream":
-        lines = output.text.splitlines(keepends=True)
-        output.text = _without_folders("".join(line for line in lines if not line.startswith(_NOISE)))
+        lines = [line for line in output.text.split("\n") if not _NOISE.search(line)]
+        output.text = _without_folders("\n".join(lines))
         return output if output.text.strip() else None
+    if len(page := output.get("data", {}).get("text/html", "")) > _LARGEST_PAGE:
+        del output.data["text/html"]
+        if still := _still(page):
+            output.data["image/png"] = still
     for kind, value in output.get("data", {}).items():
         if isinstance(value, str) and kind.startswith("text/"):
             output.data[kind] = _without_folders(value)
+    if "<pre" not in (page := output.get("data", {}).get("text/html", "<pre")):  # a table of pandas has a line per cell
+        output.data["text/html"] = re.sub(r"\s*\n\s*", " ", page)
     if "image/png" in output.get("data", {}):
         _shrink(output.data)
     return output
+
+
+def _still(page: str) -> str | None:
+    """A page as Chromium draws it: a PNG in base64, or None where there is no Chromium.
+
+    Args:
+        page: HTML of an output.
+    """
+    program = shutil.which("chromium")
+    if program is None or importlib.util.find_spec("playwright") is None:
+        return None
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "output.html"
+        file.write_text(f"<!doctype html><meta charset='utf-8'><body style='margin:0'>{page}", encoding="utf-8")
+        browser = playwright.chromium.launch(executable_path=program, args=list(_CHROMIUM))
+        view = browser.new_page(viewport={"width": 1000, "height": 700})
+        view.goto(file.as_uri())
+        view.wait_for_timeout(_SECONDS_TO_DRAW * 1000)
+        content = view.locator("body > *").first.screenshot()
+        browser.close()
+    return base64.b64encode(content).decode()
 
 
 def _shrink(data: Any) -> None:
@@ -122,7 +156,7 @@ def _shrink(data: Any) -> None:
 
     png = base64.b64decode(data["image/png"])
     stream = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(stream, "JPEG", quality=88, optimize=True)
+    Image.open(io.BytesIO(png)).convert("RGB").save(stream, "JPEG", quality=80, optimize=True)
     if len(stream.getvalue()) < 0.6 * len(png):
         del data["image/png"]
         data["image/jpeg"] = base64.b64encode(stream.getvalue()).decode()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import io
 import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from PIL import Image
 
 jupytext = pytest.importorskip("jupytext", reason="the notebooks' tests need jupytext")
 nbformat = pytest.importorskip("nbformat", reason="the notebooks' tests need nbformat")
@@ -22,7 +25,7 @@ MACHINE = re.compile(r"(?<![\w.:/<>])/(?:work|home|root|Users|tmp|var|opt|mnt|us
 SMALL = {"shape": (64, 64, 12), "spacing": (3.6, 3.6, 13.0)}
 REDUCED: dict[str, dict[str, Any]] = {
     "01_quick_start": SMALL,
-    "02_prompts": SMALL | {"slices": 1},
+    "02_prompts": SMALL,
     "03_methods": SMALL | {"image_size": 56},
     "04_own_data": SMALL | {"counts": {"own": 2, "masks": 4, "reference": 2, "test": 2}, "steps": 2, "epochs": 1},
     "05_dicom": SMALL,
@@ -41,6 +44,12 @@ def execute() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def png(size: tuple[int, int]) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", size).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def read(name: str) -> Any:
@@ -103,15 +112,35 @@ def test_folders_of_a_machine_are_found() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_conventions(name: str) -> None:
     notebook = read(name)
-    first, second = notebook.cells[:2]
-    assert "Apache License" in first.source
-    assert second.source.startswith("# ")
+    assert notebook.cells[0].source.startswith("# "), "starts with its title"
+    licence, versions = notebook.cells[-2:]
+    assert licence.source.startswith("## Versions and licence\n")
+    assert "Apache License, Version 2.0" in licence.source
+    assert versions.source.endswith("print_config()")
+    assert sum("print_config()" in cell.source for cell in code_cells(notebook)) == 1
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     assert "For research only" in " ".join(prose.split())
-    headings = [line for line in prose.splitlines() if line.startswith("## Setup")]
-    assert headings[:2] == ["## Setup environment", "## Setup imports"]
-    assert any("print_config()" in cell.source for cell in code_cells(notebook))
+    assert "pip install" in code_cells(notebook)[0].source
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in notebook.cells) == 1
+
+
+def test_the_first_notebook_starts_with_the_result() -> None:
+    cells = code_cells(read("01_quick_start"))
+    first = next(number for number, cell in enumerate(cells) if "screen(" in cell.source)
+    lines = [line for cell in cells[: first + 1] for line in cell.source.splitlines() if line and line[0] != "#"]
+    assert len(lines) <= 10
+    assert cells[first].source.endswith("result.show()")
+    assert any(kind.startswith("image/") for output in cells[first].outputs for kind in output.get("data", {}))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figures_can_be_read(name: str) -> None:
+    """At least 120 dots per inch, and no text below 10 points."""
+    source = "\n".join(cell.source for cell in code_cells(read(name)))
+    dpi = [int(value) for value in re.findall(r"""(?:set_dpi\(|figure\.dpi"\] = )(\d+)""", source)]
+    assert dpi
+    assert min(dpi) >= 120
+    assert [size for size in re.findall(r"(?:fontsize|labelsize)=(\d+)", source) if int(size) < 10] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -125,11 +154,37 @@ def test_reduced_settings_are_parameters(name: str, execute: ModuleType) -> None
 def test_changed_text_keeps_outputs_and_changed_code_does_not(execute: ModuleType) -> None:
     source = execute.read(FOLDER / "01_quick_start.py")
     earlier = read("01_quick_start")
-    source.cells[1].source = "# Other words"
+    source.cells[0].source = "# Other words"
     assert execute.with_outputs(source, earlier).cells[-1].execution_count == earlier.cells[-1].execution_count
     code_cells(source)[0].source += "\n1 + 1"
     with pytest.raises(ValueError, match="the code was changed"):
         execute.with_outputs(source, earlier)
+
+
+def test_a_viewer_is_stored_as_a_still_image(execute: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def output(page: str) -> Any:
+        return nbformat.v4.new_output("display_data", {"text/html": page, "text/plain": "a viewer"})
+
+    black = base64.b64encode(png((8, 8))).decode()
+    monkeypatch.setattr(execute, "_still", lambda page: black)
+    assert execute._clean(output("<table>\n  <tr>\n</table>")).data["text/html"] == "<table> <tr> </table>"
+    stored = execute._clean(output("x" * 10**6)).data
+    assert set(stored) & {"image/png", "image/jpeg"}
+    assert "text/html" not in stored
+    monkeypatch.setattr(execute, "_still", lambda page: None)
+    assert set(execute._clean(output("x" * 10**6)).data) == {"text/plain"}
+
+
+@pytest.mark.slow
+def test_a_page_is_drawn_as_an_image(execute: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "_SECONDS_TO_DRAW", 0.5)
+    page = "<div style='background: rgb(200, 30, 30); width: 300px; height: 100px'></div>"
+    still = execute._still(page)
+    if still is None:
+        pytest.skip("chromium or playwright is not installed")
+    with Image.open(io.BytesIO(base64.b64decode(still))) as image:
+        assert image.size == (300, 100)
+        assert image.convert("RGB").getpixel((150, 50)) == (200, 30, 30)
 
 
 def test_outputs_lose_folders_of_the_machine(execute: ModuleType) -> None:
