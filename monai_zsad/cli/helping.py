@@ -213,9 +213,18 @@ def _answered(ctx: Any) -> Iterator[None]:
             name = _names(error.param) if _is_argument(error.param) else _option_names(error.param)[-1]
             _, example, _ = _described(ctx.command.help or "", ctx)
             raise _UsageError("\n".join([f"{name} is missing: {error.param.help}", *example]), ctx) from None
+        if kind == "BadParameter":
+            error.message = _plainer(error.message)
         if "unexpected extra argument" in str(error):
             raise _UsageError(f"{error.message}; {_surplus(ctx)}", ctx) from None
         raise
+
+
+def _plainer(message: str) -> str:
+    """A message of pydantic, by which Typer reads values, without its own words."""
+    if "unable to parse string as an integer" in message:
+        return "give a whole number"
+    return "give a number" if "unable to parse string as a number" in message else message.removeprefix("Value error, ")
 
 
 def _surplus(ctx: Any) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from monai_zsad.errors import ConfigurationError, OutputError
+from monai_zsad.errors import ConfigurationError, InputError, OutputError
+from monai_zsad.result_files import STATUS_FOLDER, has_results
 from monai_zsad.workflow.options.table import OPTIONS
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def info(
 
     options = ReadOptions(volume, accept=frozenset(accept or ()), repair=frozenset(repair or ()), colour=colour)
     found = find_studies(path, series, options)
+    if not found:
+        raise InputError(f"{path}: holds no scan; give a volume file, a DICOM folder, or a folder that holds such")
     groups = _alike(found)
     folded = not every and len(groups) > _MOST_GROUPS
     if every:
@@ -219,4 +222,7 @@ def report(
 
     if not title.strip():
         raise ConfigurationError("--title is empty: give a title")
+    # An empty page would look as if nothing had been found.
+    if results.is_dir() and not (results / STATUS_FOLDER).is_dir() and not any(map(has_results, results.iterdir())):
+        raise InputError(f"{results}: holds no results; give the output folder of `screen`")
     typer.echo(str(write_index(results, title)))

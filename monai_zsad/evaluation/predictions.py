@@ -194,7 +194,7 @@ def read_run(output_dir: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError("parts are missing")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{file}: is missing or not an evaluation of this package ({type(error).__name__}); give the output folder "
+            f"{file}: is missing or not an evaluation of this package; give the output folder "
             "of a bundle's evaluate.yaml"
         ) from error
     return content

@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from monai_zsad.cli.main import app
-from monai_zsad.errors import ConfigurationError
+from monai_zsad.errors import ConfigurationError, InputError
 from tests.data.samples import write_nifti, write_series
 
 
@@ -95,3 +95,13 @@ def test_all_lists_each_input_in_one_line(tmp_path: Path):
     assert (code, len(lines), lines[-1]) == (0, 16, "14 of 15 can be screened, 1 left out")
     assert lines[3] == f"{tmp_path / '03.nii.gz'}: 8 x 9 x 5, 1 x 1.5 x 3 mm"
     assert "left out" in lines[14]
+
+
+def test_a_folder_without_scans_or_results_is_said_so(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match="holds no scan; give a volume file"):
+        info(tmp_path)
+    done = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert isinstance(done.exception, InputError)
+    assert "give the output folder of `screen`" in str(done.exception)
+    assert not (tmp_path / "index.html").exists()

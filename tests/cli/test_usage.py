@@ -43,6 +43,8 @@ def message(*words: str) -> str:
         ([*SCREEN, "--threshold", "1.5"], "1.5 cannot be used; give a number from 0 to 1"),
         ([*SCREEN, "--threshold", "-1"], "-1 cannot be used; give a number from 0 to 1"),
         ([*SCREEN, "--limit", "0"], "0 cannot be used; give a whole number of at least 1"),
+        ([*SCREEN, "--limit", "many"], "'--limit': give a whole number"),
+        ([*SCREEN, "--threshold", "high"], "'--threshold': give a number"),
     ],
 )
 def test_messages_say_what_is_right(words: list[str], expected: str):

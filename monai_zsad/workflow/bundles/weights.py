@@ -13,7 +13,7 @@ import torch
 
 from monai_zsad.backbones.architectures import Activation
 from monai_zsad.backbones.weights import WeightsRecord, read_state_dict, refuse_pointer, sha256_of
-from monai_zsad.errors import ConfigurationError, OutputError, WeightsError
+from monai_zsad.errors import ConfigurationError, OutputError, WeightsError, did_you_mean
 from monai_zsad.networks import ZeroShotNetwork
 from monai_zsad.workflow.bundles.reading import build_network, read_bundle, released_weights
 from monai_zsad.writers import atomic_path
@@ -86,7 +86,7 @@ def check_parts(
         )
     if unknown := sorted(weights.keys() - released.keys()):
         raise ConfigurationError(
-            f"weights: this method does not have the part {', '.join(unknown)}; choose {', '.join(released)}"
+            f"weights: this method does not have the part {unknown[0]}; {did_you_mean(unknown[0], released)}"
         )
     if activation not in (None, *get_args(Activation)):
         raise ConfigurationError(f"weights_activation={activation!r}: choose {' or '.join(get_args(Activation))}")
