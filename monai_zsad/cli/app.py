@@ -36,8 +36,8 @@ def app(
 ) -> None:
     """Serve a page in the browser: drop a scan, see the report.
 
-    Ctrl+C ends it. Scans and results lie in a private temporary folder. They are deleted when the page is closed, when another scan is
-    dropped, and when the program ends. Nothing is sent to other machines.
+    Ctrl+C ends it. Scans and results lie in a private temporary folder. They are deleted when the page is closed, when
+    another scan is dropped, and when the program ends. Nothing is sent to other machines.
 
     Example: python -m monai_zsad app --open
     """
