@@ -194,7 +194,7 @@ def test_dry_run_prints_a_command_that_bundles_understand(scans: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "windw=brain"], "--window"),
+        (["--set", "windw=brain"], "did you mean window"),
         (["--set", "plane=axial", "--plane", "axial"], "--set plane"),
         (["--bundle", "nobody"], "nobody"),
         (["--weights", "clip"], "--weights clip"),
