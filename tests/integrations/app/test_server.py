@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,17 +155,20 @@ def test_nothing_is_left_behind_after_a_signal(tmp_path: Path, sent: signal.Sign
     command = [sys.executable, "-m", "monai_zsad", "app", "--port", "0", "-b", "tiny_screening"]
     environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout is not None
-        address = process.stdout.readline().split()[1]
-        assert list(tmp_path.glob("monai-zsad-app-*"))
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                assert httpx.post(f"{address}/gradio_api/upload", files={"files": ("anna.nii", b"scan")}).json()
-                break
-            except httpx.ConnectError:
-                time.sleep(0.2)
-        assert list(tmp_path.rglob("anna.nii"))
-        process.send_signal(sent)
-        process.wait(60)
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().split()[1]
+            assert list(tmp_path.glob("monai-zsad-app-*"))
+            upload(address)
+            assert list(tmp_path.rglob("anna.nii"))
+            process.send_signal(sent)
+            process.wait(120)
+        finally:
+            process.kill()
     assert not list(tmp_path.glob("monai-zsad-*"))
+
+
+def upload(address: str) -> None:
+    """Send a file as soon as the server listens."""
+    with httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=120) as browser:
+        assert browser.post(f"{address}/gradio_api/upload", files={"files": ("anna.nii", b"scan")}).json()
