@@ -108,8 +108,9 @@ def _listening(host: str, port: int) -> Any:
 @contextlib.contextmanager
 def _ended_by_signals() -> Any:
     """SIGTERM, and the end of the terminal, end the process with its clean-up. The server sends them again."""
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), _leave) for name in names}
+    handlers: dict[str, Any] = {"SIGTERM": _leave, "SIGHUP": _as_terminated}
+    known = {name: handler for name, handler in handlers.items() if hasattr(signal, name)}
+    before = {name: signal.signal(getattr(signal, name), handler) for name, handler in known.items()}
     try:
         yield
     except KeyboardInterrupt:
@@ -122,6 +123,12 @@ def _ended_by_signals() -> Any:
 def _leave(number: int, frame: Any) -> NoReturn:
     del number, frame
     raise SystemExit(0)
+
+
+def _as_terminated(number: int, frame: Any) -> None:
+    """The server ends its work at a SIGTERM, but knows no SIGHUP."""
+    del number, frame
+    signal.raise_signal(signal.SIGTERM)
 
 
 def _address(host: str, port: int) -> str:
