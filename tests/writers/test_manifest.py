@@ -89,7 +89,7 @@ def test_files_of_earlier_runs_are_not_named(tmp_path):
         (folder / name).write_text("x")
     hour_ago = time.time() - 3600
     os.utime(folder / "preview.png", (hour_ago, hour_ago))
-    assert list(save_case(tmp_path)["files"]) == ["anomaly.nii.gz", "anna_dicom/1.dcm"]
+    assert list(save_case(tmp_path)["files"]) == ["anna_dicom/1.dcm", "anomaly.nii.gz"]
 
 
 def test_results_of_an_early_version_are_replaced(tmp_path):

@@ -136,6 +136,7 @@ class ScreenedCase(OneScan):
         codes: finding codes of the warnings, or of the refusal.
         seconds: run time.
         files: path of each result: ``anomaly_map``, ``candidates``, ``preview``, ``report``, ``findings``, ...
+        origin: how the scan is read again, for its image; None if the scan is not known.
     """
 
     case: str

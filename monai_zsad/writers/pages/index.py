@@ -97,7 +97,7 @@ def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screen
     """
     folder = Path(output_dir).expanduser()
     if not folder.is_dir():
-        raise OutputError(f"{folder}: no such folder; give the --output_dir of a run")
+        raise OutputError(f"{folder}: no such folder; give the folder with the results of a run")
     cases: list[tuple[Path, dict[str, Any]]] = []
     states = _states(folder)
     undone = [state for state in states.values() if state.status in ("refused", "failed", "left-out")]
