@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from monai_zsad.result_files import STATUS_TABLES
 from monai_zsad.workflow.console.events import Listener
+from monai_zsad.writers.facts import SEEDED_WARNING
 
 __all__ = ["JsonLines", "Lines", "both", "fractions"]
 
@@ -98,7 +99,7 @@ class Lines:
         if fields["parts"]:
             self._parts.append((fields["case"], fields["parts"]))
         is_done = fields["status"] in ("done", "repaired")
-        if not (self.quiet and is_done):
+        if not (self.quiet and is_done) or SEEDED_WARNING in fields["warnings"]:
             count = f"[{fields['number']}/{scans}] " if scans else ""
             self._print(f"{count}{fields['case']:<{self._width}}  {'  '.join(_facts(fields))}")
         if self._bar is not None:
@@ -192,7 +193,8 @@ def both(*listeners: Listener) -> Listener:
 def _facts(fields: Mapping[str, Any]) -> list[str]:
     if fields["status"] not in ("done", "repaired"):
         return [f"{fields['status']}: {fields['reason']}"]
-    facts = [] if fields["volume_score"] is None else [f"score {fields['volume_score']:.3f}"]
+    facts = [f"NOT A RESULT: {SEEDED_WARNING};"] if SEEDED_WARNING in fields["warnings"] else []
+    facts += [] if fields["volume_score"] is None else [f"score {fields['volume_score']:.3f}"]
     if (count := fields["candidates"]) is not None:
         facts.append(f"{count} candidate{'' if count == 1 else 's'}")
     if fields["codes"]:

@@ -27,7 +27,8 @@ EVENTS: Mapping[str, str] = {
     "scan-started": "case",
     "progress": "case, done and total: slices of this scan that the network has run, and has to run",
     "scan-finished": "case, number (1 for the first finished one), scans (of the run), status (done, repaired, refused "
-    "or failed), codes, reason, volume_score, candidates (how many), report (path), seconds, parts (with --profile)",
+    "or failed), codes, reason, volume_score, candidates (how many), warnings (sentences), report (path), seconds, "
+    "parts (with --profile)",
     "input": "path or id of an input that is no scan: case, status (refused or left-out), codes, reason",
     "run-finished": "done, refused, failed, left_out, complete (before this run), seconds, results, index, log (paths)",
     "error": "message: why the run ended early",
@@ -83,7 +84,7 @@ def emit_scan(folder: Path, row: StatusRow, number: int, scans: int | None) -> N
         number: how many scans are finished, with this one.
         scans: of the run; None if it is not known, as other processes take some of them.
     """
-    candidates, report = _results(folder, row.case) if row.is_done else (None, None)
+    candidates, warnings, report = _results(folder, row.case) if row.is_done else (None, [], None)
     emit(
         "scan-finished",
         case=row.case,
@@ -94,6 +95,7 @@ def emit_scan(folder: Path, row: StatusRow, number: int, scans: int | None) -> N
         reason=row.reason,
         volume_score=row.volume_score,
         candidates=candidates,
+        warnings=warnings,
         report=report,
         seconds=row.seconds,
         parts=dict(row.parts),
@@ -135,13 +137,13 @@ def is_input(case: str) -> bool:
     return case.startswith(INPUT_MARK)
 
 
-def _results(folder: Path, case: str) -> tuple[int | None, str | None]:
-    """Number of candidates, and path of the report or else of the folder of the case."""
+def _results(folder: Path, case: str) -> tuple[int | None, list[str], str | None]:
+    """Number of candidates, warnings, and path of the report or else of the folder of the case."""
     own = case_folder(folder, case)
     try:
         content = json.loads((own / CASE_FILES["findings"].name).read_text(encoding="utf-8"))
-        count = len(content["candidates"])
+        count, warnings = len(content["candidates"]), [str(text) for text in content["warnings"]]
     except (OSError, ValueError, LookupError, TypeError):
-        count = None
+        count, warnings = None, []
     report = own / CASE_FILES["report"].name
-    return count, str(report if report.is_file() else own)
+    return count, warnings, str(report if report.is_file() else own)

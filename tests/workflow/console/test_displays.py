@@ -10,6 +10,7 @@ import pytest
 
 from monai_zsad.workflow.console.displays import JsonLines, Lines, both, fractions
 from monai_zsad.workflow.console.events import EVENTS, emit, emit_end, emit_scan, listening
+from monai_zsad.writers.facts import SEEDED_WARNING
 from monai_zsad.writers.status import StatusRow
 
 ROWS = [
@@ -40,7 +41,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> tuple[Terminal, Terminal]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "anna").mkdir()
-    (tmp_path / "anna" / "findings.json").write_text(json.dumps({"candidates": [{}, {}]}))
+    (tmp_path / "anna" / "findings.json").write_text(json.dumps({"candidates": [{}, {}], "warnings": []}))
     (tmp_path / "anna" / "report.html").touch()
     (tmp_path / "index.html").touch()
     return tmp_path
@@ -82,6 +83,16 @@ def test_quiet_shows_failures_and_the_summary(folder: Path, monkeypatch: pytest.
     assert [line for line in lines if "anna" in line.split("/")[0]] == []
     assert len(lines) == 3
     assert streams[1].getvalue() == ""
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_random_weights_are_said_in_the_line_of_the_scan(
+    folder: Path, capsys: pytest.CaptureFixture[str], quiet: bool
+) -> None:
+    made = json.dumps({"candidates": [], "warnings": [SEEDED_WARNING]})
+    (folder / "anna" / "findings.json").write_text(made)
+    run(Lines(quiet=quiet), folder, ROWS[:1])
+    assert "NOT A RESULT" in capsys.readouterr().out.splitlines()[0]
 
 
 def test_nothing_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
