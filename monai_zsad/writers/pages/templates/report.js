@@ -3,6 +3,7 @@ const spaces = [...document.querySelectorAll('input[name="space"]')];
 const choose = space => {
   page.classList.toggle("in-lps", space === "LPS");
   spaces.forEach(box => { box.checked = box.value === space; });
+  document.dispatchEvent(new Event("zsad:space"));
 };
 // A browser may refuse to remember anything for a local file.
 const remembered = value => {

@@ -36,8 +36,10 @@
       return volume.getValue(...volume.mm2vox(ras), 0);
     });
     const sides = ["LR", "PA", "IS"].map((pair, axis) => `${pair[+(ras[axis] >= 0)]} ${fixed(Math.abs(ras[axis]), 1)}`);
+    const inLps = document.documentElement.classList.contains("in-lps");
+    const shown = ras.map((value, axis) => fixed(inLps && axis < 2 ? -value : value, 1));
     control("position").textContent =
-      `${sides.join("  ")} mm (RAS ${ras.map((value) => fixed(value, 1)).join(", ")})   ` +
+      `${sides.join("  ")} mm (${inLps ? "LPS" : "RAS"} ${shown.join(", ")})   ` +
       `scan ${fixed(scan, digitsOf(settings.grey[1] - settings.grey[0]))}   anomaly ${fixed(anomaly, 3)}`;
     const slider = control("slice"), axis = AXES[plane];
     slider.max = nv.volumes[0].dimsRAS[axis + 1] - 1;
@@ -316,6 +318,10 @@
   }
   addEventListener("DOMContentLoaded", () => {
     for (const element of document.querySelectorAll("[data-ras]:not(a):not(button):not([tabindex])")) element.tabIndex = 0;
+  });
+  // The page's switch between RAS and LPS.
+  document.addEventListener("zsad:space", () => {
+    if (nv) moved();
   });
   state.textContent = "The viewer is starting.";
   // The page is drawn first.
