@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,21 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 ROOT = Path(__file__).resolve().parents[1]
+# Parameters of a shared fixture that make a test slow: a mark of the test would hold for all of them.
+SLOW = (
+    # The export unrolls each of the 22 views.
+    "test_contract.py::test_onnx[anoclip_views]",
+    # Two towers.
+    "test_contract.py::test_onnx[crane_plus_logits]",
+    "test_exports.py::test_onnx_export[crane_plus]",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.endswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 def shared_folder() -> Path:

@@ -70,6 +70,7 @@ SLOW = (
     "ComparedBundles",
     "Screener(",
     "result.score",
+    "miniature_headct",
 )
 FAST_PAGES = ("README.md", "CONTRIBUTING.md", "docs/", "bundles/crane/", "monai_zsad/", "notebooks/")
 # A run has one of each group.

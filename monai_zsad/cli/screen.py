@@ -149,9 +149,6 @@ def screen(
     try:
         done = run_bundle(config, settings, plan, console)
     except KeyboardInterrupt:
-        # MONAI runs the bundle by `eval`. After it, Python takes the interrupt for unhandled and would end this process
-        # by a signal. The next `eval` forgets it.
-        eval("None")
         typer.echo(f"interrupted: results of finished scans are kept in {output}; --resume goes on", err=True)
         raise typer.Exit(130) from None
     if not done:

@@ -136,7 +136,8 @@ def test_after_ctrl_c_resume_goes_on(scans: Path, tmp_path: Path, options: list[
             time.sleep(0.1)
         run.send_signal(signal.SIGINT)
         _, said = run.communicate()
-    assert run.returncode == 130
+    # MONAI runs a bundle by `eval`, after which Python ends itself by the signal; a shell shows 130 in both cases.
+    assert run.returncode in (130, -signal.SIGINT)
     assert "--resume" in said
     assert len(said.splitlines()) == 1
     finished = {row.case: row.run for row in read_rows(output)}

@@ -106,7 +106,7 @@ def test_candidates_lie_where_the_map_is_above_the_threshold(results: Path) -> N
 def test_same_files_as_the_bundles_own_run(scans: Path, results: Path, tmp_path: Path) -> None:
     run_small(TINY, scans / "ben.nii.gz", tmp_path, candidate_threshold=0.1)
     for name in ("anomaly.nii.gz", "candidates.nii.gz", "findings.json", "findings.csv", "scores.json"):
-        assert (tmp_path / "ben" / f"ben_{name}").read_bytes() == (results / "ben" / f"ben_{name}").read_bytes(), name
+        assert (tmp_path / "ben" / name).read_bytes() == (results / "ben" / name).read_bytes(), name
 
 
 def test_nothing_is_replaced_and_resume_does_what_is_missing(scans: Path, results: Path, tmp_path: Path) -> None:

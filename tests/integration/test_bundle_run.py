@@ -175,7 +175,12 @@ def test_files(results: Path) -> None:
         "anomaly.nii.gz candidates.nii.gz findings.csv findings.json manifest.json preview.png report.html scores.json"
     )
     assert found == sorted(
-        ["index.html", "summary.json", *(f"{c}/{end}" for c in ("anna", "ben", "cleo") for end in names.split())]
+        [
+            "index.html",
+            "run.log",
+            "summary.json",
+            *(f"{c}/{end}" for c in ("anna", "ben", "cleo") for end in names.split()),
+        ]
     )
     for case in ("anna", "ben", "cleo"):
         assert (results / case / "preview.png").read_bytes().startswith(b"\x89PNG\r\n")
@@ -404,9 +409,9 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "empty folder": ({"dataset_dir": "{wrong}/empty"}, ("is an empty folder", "give a NIfTI (.nii)")),
     "no scan": ({"dataset_dir": "{wrong}/notes.txt"}, ("holds no scan", "give a NIfTI (.nii)")),
     "output is a file": ({"output_dir": "{wrong}/notes.txt"}, ("notes.txt", "another --output_dir")),
-    "window": ({"window": "brian"}, ("window='brian'", "Did you mean 'brain'?", "[level, width]")),
+    "window": ({"window": "brian"}, ("window='brian'", "did you mean brain", "[level, width]")),
     "width of a window": ({"window": [40, -80]}, ("[40, -80]", "width above 0")),
-    "plane": ({"plane": "axail"}, ("plane='axail'", "axial, coronal, sagittal, acquisition", "Did you mean axial?")),
+    "plane": ({"plane": "axail"}, ("plane='axail'", "axial, coronal, sagittal, acquisition", "did you mean axial")),
     "fused planes": ({"fused_planes": ["axial", "coronla"]}, ("planes=", "coronla", "axial, coronal, sagittal")),
     "precision": ({"precision": "float8"}, ("precision='float8'", "float32, bfloat16, float16")),
     "runtime": ({"runtime": "tensorrt"}, ("runtime='tensorrt'", "torch, onnx, openvino")),
@@ -414,11 +419,11 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "token spacing": ({"token_spacing_mm": -1}, ("token_spacing_mm=-1", "above 0")),
     "volume score": ({"volume_score": "median"}, ("'median'", "top_k_mean, max, quantile, mean")),
     "average": ({"average": "median"}, ("average='median'", "'probabilities' or 'logits'")),
-    "ending": ({"output_ext": ".png"}, ("'.png'", ".nii or .nii.gz")),
+    "ending": ({"output_ext": ".png"}, ("'.png'", ".nii.gz, .nii")),
     "device that is not there": ({"device": "cuda:99"}, ("cuda:99", "use 'cpu'")),
     "device that is none": ({"device": "gpu"}, ("device='gpu'", "'cuda'")),
     "image size in words": ({"image_size": "large"}, ("image_size='large'", "whole number")),
-    "type of the map": ({"output_dtype": "float31"}, ("output_dtype is 'float31'", "float32")),
+    "type of the map": ({"output_dtype": "float31"}, ("output_dtype='float31'", "float32")),
     "weights as one word": ({"weights": "seed:0"}, ("--weights#clip seed:0",)),
     "activation": ({"weights_activation": "relu"}, ("weights_activation='relu'", "quick_gelu or gelu")),
 }

@@ -115,7 +115,7 @@ def test_ct_window_of_auto():
 
 
 def test_unknown_window_names_all_that_is_accepted():
-    with pytest.raises(ConfigurationError, match=r"window='percentiles'.*Did you mean 'percentile'.*auto.*brain"):
+    with pytest.raises(ConfigurationError, match=r"window='percentiles'.*did you mean percentile.*auto.*brain"):
         ScanIntensity("percentiles")
     with pytest.raises(ConfigurationError, match="ct_window='autos'"):
         ScanIntensity(ct_window="autos")
