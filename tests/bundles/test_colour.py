@@ -64,7 +64,7 @@ def test_a_photograph_is_screened_in_its_colours(bundle: Path, tmp_path: Path) -
     findings = json.loads((results / "photo" / "findings.json").read_text(encoding="utf-8"))
     assert findings["scan"]["intensity"] == "8-bit colour divided by 255"
     page = (results / "photo" / "report.html").read_text(encoding="utf-8")
-    assert "The picture has its own colours." in page
+    assert "The image has its own colours." in page
     assert "The letters are the patient's sides." in (results / "scan" / "report.html").read_text(encoding="utf-8")
     with Image.open(results / "photo" / "preview.png") as preview:
         pixels = np.asarray(preview.convert("RGB")).reshape(-1, 3).astype(int)
