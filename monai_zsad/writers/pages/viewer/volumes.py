@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -97,12 +98,16 @@ def pack(
     heat_range = limits or map_range(view.heat, body)
     box = _body_box(view, grey)
     scan, heat = view.scan[box], view.heat[box]
-    marks = np.zeros(scan.shape, dtype=np.uint8) if view.labels is None else _outlines(view.labels[box], ids, view.axis)
+    marks = (
+        np.zeros(scan.shape, dtype=np.uint8, order="F")
+        if view.labels is None
+        else _outlines(view.labels[box], ids, view.axis)
+    )
     affine = _shifted(view.affine, np.array([part.start for part in box], dtype=float))
     codes, slope, intercept, levels = _eight_bit(scan, is_ct)
     low, high = float(heat.min()), float(heat.max())
     scale = max(high - low, 1e-6) / 255
-    heat_codes = np.rint((heat - low) / scale).astype(np.uint8)
+    heat_codes = _by_slices(heat, lambda values: np.rint((values - low) / scale))
     steps = _steps((codes, heat_codes), view.spacing, largest)
     affine = _shifted(affine, (np.array(steps) - 1) / 2) @ np.diag([*map(float, steps), 1.0])
     files = (
@@ -147,8 +152,8 @@ def _outlines(labels: np.ndarray, ids: Sequence[int], axis: int) -> np.ndarray:
     from scipy import ndimage
 
     plane = np.expand_dims(ndimage.generate_binary_structure(2, 1), axis)
-    marks = np.zeros(labels.shape, dtype=np.uint8)
-    boxes = ndimage.find_objects(labels.astype(np.int32))
+    marks = np.zeros(labels.shape, dtype=np.uint8, order="F")
+    boxes = ndimage.find_objects(labels if labels.dtype.kind in "iu" else labels.astype(np.int32))
     for place, label in enumerate(ids[:254], 2):
         box = boxes[label - 1] if label <= len(boxes) else None
         if box is not None:
@@ -166,10 +171,19 @@ def _eight_bit(scan: np.ndarray, is_ct: bool | None) -> tuple[np.ndarray, float,
         first, last = int(levels[0]), int(levels[-1])
         between = (levels[1:] + levels[:-1]) / 2
         table = np.searchsorted(between, np.arange(first, last + 1)).astype(np.uint8)
-        return table[np.clip(scan, first, last).astype(np.int16) - first], 1.0, 0.0, levels.tolist()
+        codes = _by_slices(scan, lambda values: table[np.clip(values, first, last).astype(np.int16) - first])
+        return codes, 1.0, 0.0, levels.tolist()
     low, high = (float(value) for value in np.percentile(thinned(scan), [0.02, 99.98]))
     slope = (high - low) / 255 or 1.0
-    return np.rint((np.clip(scan, low, high) - low) / slope).astype(np.uint8), slope, low, []
+    return _by_slices(scan, lambda values: np.rint((np.clip(values, low, high) - low) / slope)), slope, low, []
+
+
+def _by_slices(volume: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The volume as 8 bit, with the memory of a NIfTI file. A large volume is not there a second time in 32 bit."""
+    codes = np.empty(volume.shape, dtype=np.uint8, order="F")
+    for index in range(volume.shape[2]):
+        codes[..., index] = convert(volume[..., index])
+    return codes
 
 
 def _steps(volumes: Sequence[np.ndarray], spacing: Sequence[float], largest: int) -> tuple[int, int, int]:
@@ -208,4 +222,8 @@ def _nifti(codes: np.ndarray, affine: np.ndarray, slope: float, intercept: float
     header.set_slope_inter(slope, intercept)
     header["vox_offset"] = 352
     header["magic"] = b"n+1"
-    return gzip.compress(header.binaryblock + bytes(4) + codes.tobytes(order="F"), _LEVEL, mtime=0)
+    stream = io.BytesIO()
+    with gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=_LEVEL, mtime=0) as file:
+        file.write(header.binaryblock + bytes(4))
+        file.write(np.ascontiguousarray(codes.T).data)
+    return stream.getvalue()
