@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +41,9 @@ _MARGIN_MM = 10.0
 _LARGEST = 8_000_000
 # Scans are noisy: higher levels take longer and gain almost nothing.
 _LEVEL = 1
+
+
+_Convert = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -98,26 +100,32 @@ def pack(
     heat_range = limits or map_range(view.heat, body)
     box = _body_box(view, grey)
     scan, heat = view.scan[box], view.heat[box]
-    marks = (
-        np.zeros(scan.shape, dtype=np.uint8, order="F")
-        if view.labels is None
-        else _outlines(view.labels[box], ids, view.axis)
-    )
     affine = _shifted(view.affine, np.array([part.start for part in box], dtype=float))
-    codes, slope, intercept, levels = _eight_bit(scan, is_ct)
+    grey_code, slope, intercept, levels = _eight_bit(scan, is_ct)
     low, high = float(heat.min()), float(heat.max())
     scale = max(high - low, 1e-6) / 255
-    heat_codes = _by_slices(heat, lambda values: np.rint((values - low) / scale))
-    steps = _steps((codes, heat_codes), view.spacing, largest)
+
+    def heat_code(values: np.ndarray) -> np.ndarray:
+        return np.rint((values - low) / scale)
+
+    steps = _steps(((scan, grey_code), (heat, heat_code)), view.spacing, largest)
     affine = _shifted(affine, (np.array(steps) - 1) / 2) @ np.diag([*map(float, steps), 1.0])
-    files = (
-        (_blocks(codes, steps, np.mean), slope, intercept),
-        (_blocks(heat_codes, steps, np.max), scale, low),
-        (_blocks(marks, steps, np.max), 1.0, 0.0),
+    # One after the other: of a large scan, only one volume is there in 8 bit.
+    return Volumes(
+        _nifti(_blocks(_by_slices(scan, grey_code), steps, np.mean), affine, slope, intercept),
+        _nifti(_blocks(_by_slices(heat, heat_code), steps, np.max), affine, scale, low),
+        _nifti(_blocks(_marks(view, box, ids), steps, np.max), affine, 1.0, 0.0),
+        levels,
+        grey,
+        heat_range,
+        steps,
     )
-    with ThreadPoolExecutor(len(files)) as threads:  # compression releases the lock of the interpreter
-        packed = list(threads.map(lambda file: _nifti(file[0], affine, *file[1:]), files))
-    return Volumes(packed[0], packed[1], packed[2], levels, grey, heat_range, steps)
+
+
+def _marks(view: View, box: tuple[slice, slice, slice], ids: Sequence[int]) -> np.ndarray:
+    if view.labels is None:
+        return np.zeros([part.stop - part.start for part in box], dtype=np.uint8, order="F")
+    return _outlines(view.labels[box], ids, view.axis)
 
 
 def _body_box(view: View, grey: tuple[float, float]) -> tuple[slice, slice, slice]:
@@ -162,8 +170,8 @@ def _outlines(labels: np.ndarray, ids: Sequence[int], axis: int) -> np.ndarray:
     return marks
 
 
-def _eight_bit(scan: np.ndarray, is_ct: bool | None) -> tuple[np.ndarray, float, float, list[int]]:
-    """Values as 8 bit; slope and intercept, or for a CT the HU of each value."""
+def _eight_bit(scan: np.ndarray, is_ct: bool | None) -> tuple[_Convert, float, float, list[int]]:
+    """What changes values to 8 bit; slope and intercept, or for a CT the HU of each value."""
     darkest, brightest = float(scan.min()), float(scan.max())
     # Some scans are called CT, but hold grey values from 0 to 1.
     if (is_ct and brightest - darkest >= _LEAST_HU) or (is_ct is None and darkest <= _AIR_HU):
@@ -171,14 +179,13 @@ def _eight_bit(scan: np.ndarray, is_ct: bool | None) -> tuple[np.ndarray, float,
         first, last = int(levels[0]), int(levels[-1])
         between = (levels[1:] + levels[:-1]) / 2
         table = np.searchsorted(between, np.arange(first, last + 1)).astype(np.uint8)
-        codes = _by_slices(scan, lambda values: table[np.clip(values, first, last).astype(np.int16) - first])
-        return codes, 1.0, 0.0, levels.tolist()
+        return lambda values: table[np.clip(values, first, last).astype(np.int16) - first], 1.0, 0.0, levels.tolist()
     low, high = (float(value) for value in np.percentile(thinned(scan), [0.02, 99.98]))
     slope = (high - low) / 255 or 1.0
-    return _by_slices(scan, lambda values: np.rint((np.clip(values, low, high) - low) / slope)), slope, low, []
+    return lambda values: np.rint((np.clip(values, low, high) - low) / slope), slope, low, []
 
 
-def _by_slices(volume: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _by_slices(volume: np.ndarray, convert: _Convert) -> np.ndarray:
     """The volume as 8 bit, with the memory of a NIfTI file. A large volume is not there a second time in 32 bit."""
     codes = np.empty(volume.shape, dtype=np.uint8, order="F")
     for index in range(volume.shape[2]):
@@ -186,11 +193,13 @@ def _by_slices(volume: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) 
     return codes
 
 
-def _steps(volumes: Sequence[np.ndarray], spacing: Sequence[float], largest: int) -> tuple[int, int, int]:
+def _steps(
+    volumes: Sequence[tuple[np.ndarray, _Convert]], spacing: Sequence[float], largest: int
+) -> tuple[int, int, int]:
     """By how much each axis is thinned, the finest axis first, so that the volumes have the wanted size."""
     expected = 0.0
-    for volume in volumes:
-        some = volume[:, :, :: max(1, volume.shape[2] // 8)]
+    for volume, convert in volumes:
+        some = _by_slices(volume[:, :, :: max(1, volume.shape[2] // 8)], convert)
         expected += len(gzip.compress(some.tobytes(order="F"), _LEVEL)) / some.size * volume.size
     steps = [1, 1, 1]
     while expected / np.prod(steps) > largest:
