@@ -193,10 +193,11 @@ def both(*listeners: Listener) -> Listener:
 def _facts(fields: Mapping[str, Any]) -> list[str]:
     if fields["status"] not in ("done", "repaired"):
         return [f"{fields['status']}: {fields['reason']}"]
-    facts = [f"NOT A RESULT: {SEEDED_WARNING};"] if SEEDED_WARNING in fields["warnings"] else []
-    facts += [] if fields["volume_score"] is None else [f"score {fields['volume_score']:.3f}"]
+    facts = [] if fields["volume_score"] is None else [f"score {fields['volume_score']:.3f}"]
     if (count := fields["candidates"]) is not None:
         facts.append(f"{count} candidate{'' if count == 1 else 's'}")
+    if SEEDED_WARNING in fields["warnings"]:
+        facts.append(f"NOT A RESULT: {SEEDED_WARNING}")
     if fields["codes"]:
         facts.append(f"repaired ({', '.join(fields['codes'])})")
     return [*facts, str(fields["report"])]
