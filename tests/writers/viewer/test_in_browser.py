@@ -210,6 +210,7 @@ def test_keys_scroll_and_leave_the_viewer(open_page, tmp_path):
     assert not opened.page.locator('[name="map"]').is_checked()
     assert opened.page.evaluate("scrollY") == 0
     press("Escape")
+    assert opened.page.evaluate("document.activeElement.tagName") == "BODY"
     left = position(opened)
     opened.page.evaluate(
         "addEventListener('keydown', (event) => { document.body.dataset.taken = event.defaultPrevented; })"
