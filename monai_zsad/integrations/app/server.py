@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import socket
+import warnings
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -66,6 +67,9 @@ def serve(
         raise ConfigurationError(
             "the app needs Gradio, which is not installed: run `pip install 'monai-zsad[app]'`"
         ) from error
+    # Modules are imported in a thread while requests are answered. Both change the filters of the whole process for a
+    # moment, so that warnings of libraries would be printed by chance.
+    warnings.simplefilter("ignore")
     choices = bundle_choices(bundles)
     with _listening(host, port) as listener, _ended_by_signals():
         storage = Storage(max_upload_mb)

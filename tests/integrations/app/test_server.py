@@ -168,6 +168,32 @@ def test_nothing_is_left_behind_after_a_signal(tmp_path: Path, sent: signal.Sign
     assert not list(tmp_path.glob("monai-zsad-*"))
 
 
+# Warnings of an answer, while modules are imported in the thread that warms up.
+_WARNING = """
+import threading, warnings
+import uvicorn
+from monai_zsad.integrations.app.server import serve
+
+def answer(server, sockets):
+    others = [one for one in threading.enumerate() if one is not threading.current_thread() and one.daemon]
+    print(len(others))
+    while any(one.is_alive() for one in others):
+        with warnings.catch_warnings():
+            warnings.warn("of an answer", UserWarning, stacklevel=1)
+
+uvicorn.Server.run = answer
+serve(port=0, bundles=["tiny_screening"])
+"""
+
+
+@pytest.mark.slow
+def test_warnings_of_libraries_are_not_printed():
+    done = subprocess.run([sys.executable, "-c", _WARNING], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
+    assert done.stderr == ""
+
+
 def upload(address: str) -> None:
     """Send a file as soon as the server listens."""
     with httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=120) as browser:
