@@ -85,6 +85,7 @@ class CLIPBackbone(VisionTower, TextTower):
             )
         self.grid_size = self.image_size // self.patch_size
         self.context_length = int(config["text_cfg"]["context_length"])
+        self.embed_dim = int(config["embed_dim"])
         self.record: WeightsRecord | None = None
         self._native_positions: torch.Tensor | None = None
 

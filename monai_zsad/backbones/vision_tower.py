@@ -29,11 +29,6 @@ class VisionTower(nn.Module):
         return int(self.visual.class_embedding.shape[0])
 
     @property
-    def embed_dim(self) -> int:
-        """Width D of the joint space."""
-        return int(self.visual.proj.shape[1])
-
-    @property
     def depth(self) -> int:
         """Number of vision blocks."""
         return len(self.visual.transformer.resblocks)
@@ -41,7 +36,7 @@ class VisionTower(nn.Module):
     @property
     def vision_dtype(self) -> torch.dtype:
         """Type in which the vision tower computes."""
-        return self.visual.conv1.weight.dtype
+        return next(self.visual.parameters()).dtype
 
     def path_start(self, blocks: int) -> int:
         """First block (from 1) of a second path over the last ``blocks`` blocks, or over all if there are fewer.

@@ -15,7 +15,7 @@ from monai_zsad.backbones import Activation
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
 from monai_zsad.backbones.weights import WeightsRecord, adapter_state_dict
 from monai_zsad.errors import ConfigurationError, WeightsError
-from monai_zsad.networks.adapters import ImageAdapter, TextAdapter, residual, split_subpatches
+from monai_zsad.networks.adapters import ImageAdapter, TextAdapter, residual
 from monai_zsad.networks.anchor_cache import cached_text_features
 from monai_zsad.networks.base import Prediction, ZeroShotNetwork, without_autocast
 from monai_zsad.networks.maps import gaussian_weights, grid_to_map, l2_normalize, smooth, smoothing_matrix
@@ -50,9 +50,6 @@ class AACLIP(ZeroShotNetwork):
         image_weight: weight of the adapted tokens in the vision tower.
         text_weight: weight of the adapted tokens in the text tower.
         projection_relu: whether the projections end in LeakyReLU.
-        subpatches: each patch is divided into k x k parts, and the projections give each part its own feature, so that
-            maps are finer than the patches. The release has k = 1, and its checkpoints fit no other value. For larger
-            k, maps are upsampled with ``align_corners=False``, since each part has its own position.
         score: ``"detection"`` for the similarity of the detection feature, as in the release; ``"map"`` for the maximum
             of the map, which the released evaluation uses for medical images.
         activation: activation of CLIP's MLPs. The release computes exact GELU, although OpenAI's weights were trained
@@ -78,15 +75,12 @@ class AACLIP(ZeroShotNetwork):
         image_weight: float = 0.1,
         text_weight: float = 0.1,
         projection_relu: bool = False,
-        subpatches: int = 1,
         score: Literal["detection", "map"] = "detection",
         activation: Activation = "gelu",
     ) -> None:
         super().__init__(architecture, image_size, activation=activation, position_resize="bicubic")
         if domain not in _BLUR:
             raise ConfigurationError(f"domain={domain!r} is unknown: choose {', '.join(_BLUR)}")
-        if not isinstance(subpatches, int) or subpatches < 1:
-            raise ConfigurationError(f"subpatches={subpatches!r}: give a whole number of at least 1")
         if score not in ("detection", "map"):
             raise ConfigurationError(f"score={score!r} is unknown: choose 'detection' or 'map'")
         self.levels = self.clip.check_layers(levels)
@@ -101,9 +95,7 @@ class AACLIP(ZeroShotNetwork):
             blocks=image_blocks,
             levels=len(self.levels),
             activated=projection_relu,
-            subpatches=subpatches,
         )
-        self.subpatches = subpatches
         self.score: Literal["detection", "map"] = score
         self.text_adapter = TextAdapter(self.clip.text_width, self.clip.embed_dim, blocks=text_blocks)
         self.image_adapter.requires_grad_(False)
@@ -112,7 +104,7 @@ class AACLIP(ZeroShotNetwork):
         sigma, radius = _BLUR[domain]
         self.register_buffer(
             "smoothing",
-            smoothing_matrix(self.clip.grid_size * subpatches, gaussian_weights(sigma, radius), "reflect"),
+            smoothing_matrix(self.clip.grid_size, gaussian_weights(sigma, radius), "reflect"),
             persistent=False,
         )
         self.smoothing: torch.Tensor
@@ -200,12 +192,12 @@ class AACLIP(ZeroShotNetwork):
             images: (B, 3, S, S), normalised.
 
         Returns:
-            Patch features of each level (L, B, N k k, D), l2-normalised, and the detection feature (B, D).
+            Patch features of each level (L, B, N, D), l2-normalised, and the detection feature (B, D).
         """
         found = self.clip.vision(images, layers=(*self.levels, self.clip.depth), after_block=self._adapt_image)
         normed = {layer: self.clip.visual.ln_post(tokens[:, 1:]) for layer, tokens in found.layers.items()}
         seg = [
-            l2_normalize(split_subpatches(projection(normed[level]), self.clip.grid_size, self.subpatches))
+            l2_normalize(projection(normed[level]))
             for level, projection in zip(self.levels, self.image_adapter.seg_proj, strict=True)
         ]
         det = l2_normalize(self.image_adapter.det_proj(normed[self.clip.depth])).mean(1)
@@ -214,7 +206,7 @@ class AACLIP(ZeroShotNetwork):
     def predict(self, images: torch.Tensor) -> Prediction:
         """Map and score of (B, 3, S, S) normalised images.
 
-        ``details``: ``seg`` (L, B, N k k, D), ``det`` (B, D), ``text`` (D, 2), ``layer_maps`` (B, L, S, S) and their
+        ``details``: ``seg`` (L, B, N, D), ``det`` (B, D), ``text`` (D, 2), ``layer_maps`` (B, L, S, S) and their
         sum ``amap`` (B, S, S), both as in the release before it scales over a test set.
         """
         seg, det = self.features(images)
@@ -223,11 +215,10 @@ class AACLIP(ZeroShotNetwork):
             # The difference of the anchors comes first: similarities near 40 would leave rounding errors in it.
             # It is the left factor: otherwise D is not the innermost axis in memory, which is 20 times slower.
             logits = SIMILARITY_SCALE * ((text[1] - text[0]) @ seg.transpose(-1, -2))
-            side = self.clip.grid_size * self.subpatches
+            side = self.clip.grid_size
             grids = ((logits + 1) / 2).unflatten(-1, (side, side))
             blurred = smooth(grids, self.smoothing.float()).flatten(2)
-            corners = self.subpatches == 1
-            maps = torch.stack([grid_to_map(level, self.image_size, align_corners=corners) for level in blurred], dim=1)
+            maps = torch.stack([grid_to_map(level, self.image_size, align_corners=True) for level in blurred], dim=1)
             amap = maps.sum(1)
             # Each level is (logit + 1) / 2, so this is the mean logit of anomalous against normal.
             anomaly_map = torch.sigmoid(2 * amap / len(self.levels) - 1)

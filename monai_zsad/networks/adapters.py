@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-__all__ = ["ImageAdapter", "TextAdapter", "residual", "split_subpatches"]
+__all__ = ["ImageAdapter", "TextAdapter", "residual"]
 
 
 class Adapter(nn.Module):
@@ -35,27 +35,6 @@ def residual(adapter: nn.Module, x: torch.Tensor, weight: float) -> torch.Tensor
     return weight * adapted + (1 - weight) * x
 
 
-def split_subpatches(x: torch.Tensor, side: int, parts: int) -> torch.Tensor:
-    """Features of patches to those of their parts, in row-major order over the image.
-
-    Args:
-        x: (B, side * side, parts * parts * D).
-        side: number of patches along a side of the image.
-        parts: number of parts along a side of a patch.
-
-    Returns:
-        (B, side * parts * side * parts, D).
-
-
-    >>> split_subpatches(torch.arange(8.0).reshape(1, 2, 4)[:, :1], side=1, parts=2)[0, :, 0]
-    tensor([0., 1., 2., 3.])
-    """
-    if parts == 1:
-        return x
-    grid = x.unflatten(1, (side, side)).unflatten(-1, (parts, parts, -1))
-    return grid.transpose(2, 3).flatten(1, 4)
-
-
 class ImageAdapter(nn.Module):
     """Adapters after the first vision blocks, a segmentation projection for each level and a detection projection.
 
@@ -65,16 +44,12 @@ class ImageAdapter(nn.Module):
         blocks: number of first blocks that are adapted.
         levels: number of levels.
         activated: whether the projections end in LeakyReLU (released: no).
-        subpatches: k of the k x k features that a segmentation projection gives each patch (released: 1).
     """
 
-    def __init__(
-        self, width: int, embed_dim: int, *, blocks: int, levels: int, activated: bool = False, subpatches: int = 1
-    ) -> None:
+    def __init__(self, width: int, embed_dim: int, *, blocks: int, levels: int, activated: bool = False) -> None:
         super().__init__()
         self.layer_adapters = nn.ModuleList(Adapter(width, width) for _ in range(blocks))
-        out = embed_dim * subpatches**2
-        self.seg_proj = nn.ModuleList(Adapter(width, out, activated=activated) for _ in range(levels))
+        self.seg_proj = nn.ModuleList(Adapter(width, embed_dim, activated=activated) for _ in range(levels))
         self.det_proj = Adapter(width, embed_dim, activated=activated)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -28,18 +28,31 @@ class Prediction(NamedTuple):
         anomaly_map: (B, S, S) in [0, 1], float32.
         score: (B,) in [0, 1], float32.
         details: intermediate results by name, for parity tests and for inspection.
+        unfamiliarity: (B,), how unlike the training data an image is, above 1 outside of them. Only of networks that
+            can tell.
     """
 
     anomaly_map: torch.Tensor
     score: torch.Tensor
     details: Mapping[str, torch.Tensor]
+    unfamiliarity: torch.Tensor | None = None
+
+    def as_slices(self, size: Sequence[int]) -> torch.Tensor:
+        """(B, 2 or 3, H, W), the form that MONAI's inferers process: map, score and, if there is, unfamiliarity.
+
+        Args:
+            size: (H, W), to which the map is resized bilinearly.
+        """
+        known = (self.score,) if self.unfamiliarity is None else (self.score, self.unfamiliarity)
+        return map_and_score(self.anomaly_map, torch.stack(known, dim=1), size)
 
 
 class ZeroShotNetwork(nn.Module, ABC):
     """Base of the networks: (B, C, H, W) slices in [0, 1] to (B, 2, H, W).
 
     Channel 0 is the anomaly map in [0, 1], channel 1 the image score, constant over the slice, so that MONAI's
-    inferers, ``Invertd`` and export work unchanged. The network resizes the slices to its own input size and the map
+    inferers, ``Invertd`` and export work unchanged. A network that knows its training data adds a third channel, see
+    :class:`Prediction`. The network resizes the slices to its own input size and the map
     back, adds channels and normalises. Slices that are not square are stretched, as in the methods' releases.
 
     The text anchors are a buffer. They are NaN until they are computed, so a network without loaded weights returns
@@ -149,8 +162,7 @@ class ZeroShotNetwork(nn.Module, ABC):
         Raises:
             ConfigurationError: for another number of axes or channels.
         """
-        prediction = self.predict(self.normalize(self.resize(slices)))
-        return map_and_score(prediction.anomaly_map, prediction.score, slices.shape[-2:])
+        return self.predict(self.normalize(self.resize(slices))).as_slices(slices.shape[-2:])
 
     def resize(self, slices: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) to (B, 3, S, S) in [0, 1], float32: bicubic with antialiasing, as PIL does.

@@ -69,11 +69,11 @@ def map_and_score(anomaly_map: torch.Tensor, score: torch.Tensor, size: Sequence
 
     Args:
         anomaly_map: (B, S, S).
-        score: (B,).
+        score: (B,), or (B, K) for K values of each image.
         size: (H, W) to which the map is resized bilinearly.
 
     Returns:
-        A new tensor (B, 2, H, W): the map, and the score at every pixel.
+        A new tensor (B, 1 + K, H, W): the map, and each value at every pixel.
 
     >>> map_and_score(torch.zeros(1, 2, 2), torch.ones(1), (1, 3))
     tensor([[[[0., 0., 0.]],
@@ -83,7 +83,8 @@ def map_and_score(anomaly_map: torch.Tensor, score: torch.Tensor, size: Sequence
     maps = anomaly_map.unsqueeze(1)
     if maps.shape[-2:] != (height, width):
         maps = F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)
-    return torch.cat([maps, score.view(-1, 1, 1, 1).expand(-1, 1, height, width)], dim=1)
+    values = score.reshape(maps.shape[0], -1, 1, 1)
+    return torch.cat([maps, values.expand(-1, -1, height, width)], dim=1)
 
 
 def gaussian_weights(sigma: float, radius: int | None = None) -> np.ndarray:

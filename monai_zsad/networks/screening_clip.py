@@ -1,106 +1,94 @@
-"""A small CLIP that is trained from scratch: convolutions for detail, a ViT for context, prompts as in AA-CLIP."""
+"""The network of the included model: a small CLIP with a convolutional vision tower, and prompts as in AA-CLIP."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from monai.networks.blocks import Convolution
 from torch import nn
 
 from monai_zsad.backbones import Activation
-from monai_zsad.backbones.architectures import clip_configuration
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
-from monai_zsad.backbones.vision import VisionRequest, run_blocks
 from monai_zsad.backbones.weights import WeightsRecord, read_state_dict, sha256_of
 from monai_zsad.errors import ConfigurationError, WeightsError
-from monai_zsad.networks.aaclip import AACLIP
-from monai_zsad.networks.maps import gaussian_weights, l2_normalize, smooth, smoothing_matrix
+from monai_zsad.networks.aaclip import AACLIP, SIMILARITY_SCALE
+from monai_zsad.networks.base import Prediction, without_autocast
+from monai_zsad.networks.maps import grid_to_map, l2_normalize
+from monai_zsad.networks.pyramid_tower import PyramidTower
 
 __all__ = ["ScreeningCLIP"]
 
+# Of a slice, a volume of normal tissue gives few of these axes, and the file stays small.
+_AXES = 32
+
 
 class ScreeningCLIP(AACLIP):
-    """AA-CLIP's maps from a small CLIP that is trained from scratch, for slices with their neighbours.
+    """AA-CLIP's comparison of pixels with prompts, by a small CLIP for slices with their neighbours.
 
-    A plain ViT of this size learns too slowly which pixels are neighbours: after 1,600 steps it found only bright spots
-    at the resolution of its tokens. Here convolutions before the patch embedding provide detail from the first step
-    (Xiao et al.). CLIP's blocks give each patch its context, and further convolutions combine context and detail, as
-    in U-Net. The text tower, the text anchors, the comparison with the prompts and the map are those of AA-CLIP. Its
-    adapters are left out, because there is no trained CLIP to adapt.
+    The vision tower is a :class:`~monai_zsad.networks.pyramid_tower.PyramidTower`: an encoder that was trained on
+    photographs, and features at half the resolution. A ViT of this size that was trained from random values found less
+    in more time. The text tower, its last adapter and the comparison with the prompts are those of AA-CLIP. So the words
+    of the prompts determine what the map shows.
 
-    The convolutions get six channels: the slice; its two neighbours; the slice minus its local mean (sigma ``fine``)
-    and the mean of the neighbours minus its local mean (sigma ``coarse``), both divided by their spread in the body;
-    and the rank of each pixel among those of the body (histogram equalisation). So the contrast of a scan has little
-    influence.
+    The output has a third channel. It says how unlike the training data a slice is: the distance of the deepest features
+    to their mean in the training data, along their principal axes, over the limit that was determined on validation
+    slices (Lee et al.). Above 1, the slice is outside of what the model was trained on, and its map says little.
 
     Args:
-        architecture: configuration of the small CLIP. Its patch size is a multiple of 4.
-        image_size: side S of the input in pixels.
-        detail: numbers of channels of the convolutions at half and at a quarter of the resolution.
-        fine: sigma of the local mean of the slice, in pixels.
-        coarse: sigma of the local mean of the neighbours, in pixels.
-        foreground: pixels above this value belong to the body.
-        **options: ``prompts``, ``score`` and ``activation`` of :class:`AACLIP`.
+        architecture: ``embed_dim``, ``vision_cfg`` and ``text_cfg`` in open_clip's form. ``vision_cfg`` has
+            ``image_size``, ``patch_size`` (only the unit of ``token_spacing_mm``) and ``timm_model_name``.
+        image_size: side S of the input in pixels, a multiple of 32.
+        score_share: fraction of the map's pixels whose mean logit is the slice's score: the highest.
+        **options: ``prompts`` and ``activation`` of :class:`AACLIP`.
 
     Raises:
-        ConfigurationError: if the patch size is not a multiple of 4, or an option cannot be used.
+        ConfigurationError: if an option cannot be used.
 
     References:
-        Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021, arXiv 2106.14881; Ronneberger et
-        al., "U-Net", MICCAI 2015.
+        Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks",
+        NeurIPS 2018, arXiv 1807.03888.
 
-    >>> config = {"embed_dim": 32, "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8},
-    ...           "text_cfg": {"width": 32, "heads": 1, "layers": 2}}
-    >>> network = ScreeningCLIP(config)
-    >>> network.normalize(torch.rand(1, 3, 32, 32)).shape
-    torch.Size([1, 6, 32, 32])
+    >>> vision = {"image_size": 32, "patch_size": 8, "timm_model_name": "tf_efficientnet_lite0"}
+    >>> text = {"width": 32, "heads": 1, "layers": 2}
+    >>> network = ScreeningCLIP({"embed_dim": 32, "vision_cfg": vision, "text_cfg": text})
+    >>> _ = network.load_weights(model="seed:0")
+    >>> network(torch.rand(1, 3, 32, 32)).shape
+    torch.Size([1, 3, 32, 32])
     """
-
-    channels = 6
 
     def __init__(
         self,
-        architecture: str | Mapping[str, Any],
+        architecture: Mapping[str, Any],
         image_size: int | None = None,
         *,
-        detail: tuple[int, int] = (32, 64),
-        fine: float = 4.0,
-        coarse: float = 12.0,
-        foreground: float = 0.03,
+        score_share: float = 0.005,
         **options: Any,
     ) -> None:
-        vision = clip_configuration(architecture)["vision_cfg"]
-        depth, patch = int(vision["layers"]), int(vision["patch_size"])
-        if patch % 4:
-            raise ConfigurationError(f"patch_size={patch}: give a multiple of 4, since the convolutions halve twice")
-        fixed: dict[str, Any] = {
-            "domain": "none",
-            "levels": [depth],
-            "image_blocks": 0,
-            "text_blocks": 0,
-            "subpatches": patch // 2,
-        }
-        super().__init__(architecture, image_size, **fixed, **options)
-        self.foreground = foreground
-        half, quarter = (int(n) for n in detail)
-        width, joint = self.clip.width, self.clip.embed_dim
-        self.at_half = nn.Sequential(_convolution(self.channels, half, strides=2), _convolution(half, half))
-        self.at_quarter = nn.Sequential(_convolution(half, quarter, strides=2), _convolution(quarter, quarter))
-        self.clip.visual.conv1 = nn.Conv2d(quarter, width, patch // 4, stride=patch // 4, bias=False)
-        self.from_context = nn.Sequential(_convolution(width + quarter, quarter), _convolution(quarter, quarter))
-        self.from_quarter = nn.Sequential(_convolution(quarter + half, half), _convolution(half, half))
-        # One feature for each pixel at half the resolution; AA-CLIP has one for each patch.
-        self.image_adapter.seg_proj = nn.ModuleList([nn.Conv2d(half, joint, 1)])
-        for name, sigma in (("fine_mean", fine), ("coarse_mean", coarse)):
-            radius = min(round(3 * sigma), self.image_size - 1)
-            matrix = smoothing_matrix(self.image_size, gaussian_weights(sigma, radius), "symmetric")
-            self.register_buffer(name, matrix, persistent=False)
-        self.fine_mean: torch.Tensor
-        self.coarse_mean: torch.Tensor
+        plain, encoder = _without_encoder(architecture)
+        fixed: dict[str, Any] = {"domain": "none", "levels": [1], "image_blocks": 0, "text_blocks": 0, "score": "map"}
+        super().__init__(plain, image_size, **fixed, **options)
+        if not 0 < score_share <= 1:
+            raise ConfigurationError(f"score_share={score_share!r}: give a fraction above 0 and up to 1")
+        tower = PyramidTower(encoder, self.clip.embed_dim)
+        if self.image_size % tower.coarsest:
+            raise ConfigurationError(f"image_size={self.image_size}: give a multiple of {tower.coarsest}")
+        self.score_share = score_share
+        self.clip.architecture_config = copy.deepcopy(dict(architecture))
+        self.clip.visual = tower.to(memory_format=torch.channels_last)
+        del self.image_adapter
+        # Values of the shipped file; these are neutral. Rows of the calibration: scale and offset of the logits of the
+        # map and of the score.
+        self.register_buffer("calibration", torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+        self.register_buffer("known_mean", torch.zeros(tower.context_dim))
+        self.register_buffer("known_basis", torch.zeros(tower.context_dim, _AXES))
+        self.register_buffer("known_limit", torch.ones(()))
+        self.calibration: torch.Tensor
+        self.known_mean: torch.Tensor
+        self.known_basis: torch.Tensor
+        self.known_limit: torch.Tensor
         self.requires_grad_(False)
         self.eval()
 
@@ -130,87 +118,69 @@ class ScreeningCLIP(AACLIP):
         except RuntimeError as error:
             raise WeightsError(
                 f"{model} does not fit this network ({str(error).splitlines()[-1].strip()}): set the architecture that "
-                "it was trained with"
+                "it was trained with; a model of an earlier release needs the package of that release"
             ) from error
         self.update_text_anchors()
         self.restore_records({"model": record})
         return self.records
 
+    def _options(self) -> dict[str, Any]:
+        return {"score": self.score, "score_share": self.score_share}
+
     def _towers(self) -> list[nn.Module]:
-        return [*super()._towers(), self.at_half, self.at_quarter, self.from_context, self.from_quarter]
+        return [self.clip.visual]
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
-        """The six channels (B, 6, S, S) of (B, 3, S, S) in [0, 1]: the slice between its neighbours."""
-        below, slices, above = images.float().unbind(1)
-        neighbours = (below + above) / 2
-        body = (slices > self.foreground).float()
-        contrasts = [
-            _contrast(image, body, matrix.float())
-            for image, matrix in ((slices, self.fine_mean), (neighbours, self.coarse_mean))
-        ]
-        return torch.stack(
-            [*((image - 0.4) / 0.25 for image in (slices, below, above)), *contrasts, _rank(slices, body)], dim=1
-        )
+        """(B, 3, S, S) in [0, 1], the slice between its neighbours, with the mean and spread of the encoder's training."""
+        return (images.float() - 0.45) / 0.225
 
-    def features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (1, B, (S/2)^2, D) of the map's pixels and (B, D) of the image, as :meth:`AACLIP.features`."""
-        grid, context = self.dense_features(images, self.clip.visual.positional_embedding[1:])
-        det = l2_normalize(self.image_adapter.det_proj(context)).mean(1)
-        return l2_normalize(grid.flatten(2).transpose(1, 2)).unsqueeze(0), det
-
-    def dense_features(self, images: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features of the map's pixels (B, D, h/2, w/2), not normalised, and of the patches (B, N, W).
+    def dense_features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of the map's pixels (B, D, S/2, S/2), not normalised, and the context (B, C), see PyramidTower.
 
         Args:
-            images: (B, 6, h, w), slices or windows of slices. h and w are multiples of the patch size.
-            positions: (N, W) or (B, N, W), position embeddings of the patches.
+            images: (B, 3, S, S), normalised.
 
         Returns:
-            The features of the pixels and of the patches.
+            Both in the precision of the vision tower.
         """
-        visual = self.clip.visual
-        half = self.at_half(images.to(self.clip.vision_dtype))
-        quarter = self.at_quarter(half)
-        patches = visual.conv1(quarter)
-        tokens = patches.flatten(2).transpose(1, 2) + positions.to(patches.dtype)
-        first = (visual.class_embedding + visual.positional_embedding[0]).to(patches.dtype)
-        x = visual.ln_pre(torch.cat([first.expand(tokens.shape[0], 1, -1), tokens], dim=1))
-        (found,) = run_blocks(visual.transformer.resblocks, x, [VisionRequest()])
-        context = visual.ln_post(found.tokens[:, 1:])
-        grid = context.transpose(1, 2).unflatten(-1, patches.shape[-2:])
-        coarse = self.from_context(torch.cat([_enlarged(grid, quarter), quarter], dim=1))
-        fine = self.from_quarter(torch.cat([_enlarged(coarse, half), half], dim=1))
-        return self.image_adapter.seg_proj[0](fine), context
+        return self.clip.visual(images)
+
+    def features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (1, B, (S/2)^2, D) of the map's pixels, l2-normalised, and their mean (B, D)."""
+        seg = l2_normalize(self.dense_features(images)[0].flatten(2).transpose(1, 2))
+        return seg.unsqueeze(0), l2_normalize(seg.mean(1))
+
+    def unfamiliarity(self, context: torch.Tensor) -> torch.Tensor:
+        """How unlike the training data (B, C) contexts are: (B,). Above 1 is outside of them."""
+        return ((context.float() - self.known_mean) @ self.known_basis).norm(dim=1) / self.known_limit
+
+    def predict(self, images: torch.Tensor) -> Prediction:
+        """Map, score and unfamiliarity of (B, 3, S, S) normalised images.
+
+        ``details``: ``logits`` (B, S/2, S/2), before calibration, and ``context`` (B, C).
+        """
+        pixels, context = self.dense_features(images)
+        with without_autocast(images.device):
+            normal, anomalous = self.text_anchors.float()[0]
+            seg = l2_normalize(pixels.flatten(2).transpose(1, 2))
+            logits = SIMILARITY_SCALE * (seg @ (anomalous - normal))
+            (scale, offset), (score_scale, score_offset) = self.calibration.float()
+            anomaly_map = torch.sigmoid(grid_to_map(scale * logits + offset, self.image_size))
+            highest = logits.topk(max(1, round(self.score_share * logits.shape[1])), dim=1).values.mean(1)
+            score = torch.sigmoid(score_scale * highest + score_offset)
+        details = {"logits": logits.unflatten(1, pixels.shape[-2:]), "context": context}
+        return Prediction(anomaly_map, score, details, self.unfamiliarity(context))
 
 
-def _convolution(inputs: int, outputs: int, strides: int = 1) -> nn.Module:
-    return Convolution(2, inputs, outputs, strides=strides, norm="batch", act="relu", adn_ordering="NA", bias=False)
-
-
-def _enlarged(grid: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    return F.interpolate(grid, like.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def _contrast(images: torch.Tensor, body: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Images (B, S, S) minus their local mean in the body, divided by the spread in the body; 0 outside the body."""
-    mean = smooth(images * body, matrix) / smooth(body, matrix).clamp_min(0.05)
-    difference = (images - mean) * body
-    count = body.sum((1, 2), keepdim=True).clamp_min(1)
-    spread = (difference.square().sum((1, 2), keepdim=True) / count).sqrt()
-    return (difference / spread.clamp_min(0.01)).clamp(-5, 5)
-
-
-def _rank(images: torch.Tensor, body: torch.Tensor, steps: int = 64) -> torch.Tensor:
-    """Fraction of the body that is darker than each pixel of images (B, S, S) in [0, 1], scaled to [-1, 1].
-
-    It is 0 outside the body. It comes from a histogram of ``steps`` bins with linear interpolation, since sorting
-    cannot be exported to every runtime.
-    """
-    scaled = (images * steps).flatten(1).clamp(0, steps)
-    values = scaled.floor().clamp(max=steps - 1)
-    places = values.long()
-    count = scaled.new_zeros(scaled.shape[0], steps).scatter_add(1, places, body.flatten(1))
-    share = count / count.sum(1, keepdim=True).clamp_min(1)
-    darker = share.cumsum(1) - share
-    rank = darker.gather(1, places) + (scaled - values) * share.gather(1, places)
-    return (2 * rank - 1).view_as(images) * body
+def _without_encoder(architecture: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The architecture with a ViT of one block, which is replaced, and the name of the encoder."""
+    config = copy.deepcopy(dict(architecture)) if isinstance(architecture, Mapping) else {}
+    vision = dict(config.get("vision_cfg", {}))
+    if "timm_model_name" not in vision:
+        raise ConfigurationError(
+            "architecture: its vision_cfg has no timm_model_name; set it, for example to tf_efficientnet_lite0. A bundle "
+            "of an earlier release needs the package of that release, or take the bundle of this one"
+        )
+    name = str(vision.pop("timm_model_name"))
+    config["vision_cfg"] = vision | {"layers": 1, "width": 64}
+    return config, name

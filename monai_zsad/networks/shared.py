@@ -12,7 +12,6 @@ from torch import nn
 from monai_zsad.backbones import CLIPBackbone, VisionFeatures, VisionRequest
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks.base import Prediction, ZeroShotNetwork
-from monai_zsad.networks.maps import map_and_score
 
 __all__ = ["FeatureNetwork", "SharedNetworks", "same_vision"]
 
@@ -181,8 +180,8 @@ class _Member(nn.Module):
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
         if self.name in self.pending:
             waiting = self.pending[self.name]
-            shape = (2, *slices.shape[-2:])
-            if len(waiting) < len(slices) or any(waiting[i].shape != shape for i in range(len(slices))):
+            size = slices.shape[-2:]
+            if len(waiting) < len(slices) or any(waiting[i].shape[-2:] != size for i in range(len(slices))):
                 raise ConfigurationError(
                     "the inferer takes other slices than in its first run: use an inferer that runs all slices in the "
                     "same order every time, or run each network separately"
@@ -190,9 +189,5 @@ class _Member(nn.Module):
             return torch.stack([waiting.popleft() for _ in range(len(slices))]).to(slices.device)
         predictions = self.together._predict_group(self.group, slices)
         for other, waiting in self.pending.items():
-            waiting.extend(_as_slices(predictions[other], slices).cpu())
-        return _as_slices(predictions[self.name], slices)
-
-
-def _as_slices(prediction: Prediction, slices: torch.Tensor) -> torch.Tensor:
-    return map_and_score(prediction.anomaly_map, prediction.score, slices.shape[-2:])
+            waiting.extend(predictions[other].as_slices(slices.shape[-2:]).cpu())
+        return predictions[self.name].as_slices(slices.shape[-2:])

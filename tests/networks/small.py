@@ -1,4 +1,4 @@
-"""A network like the included model's, but smaller, for the tests of its training."""
+"""A network like the included model's, for small images, for the tests of its training."""
 
 from __future__ import annotations
 
@@ -9,28 +9,18 @@ import torch
 from monai_zsad.networks import ScreeningCLIP
 from monai_zsad.training.concepts import ConceptTraining
 
-SIZE, PATCH = 40, 8
-SIDE, PARTS = SIZE // PATCH, PATCH // 2
+SIZE = 64
 CONFIG: dict[str, Any] = {
     "embed_dim": 16,
-    "vision_cfg": {"image_size": SIZE, "layers": 2, "width": 64, "patch_size": PATCH},
+    "vision_cfg": {"image_size": SIZE, "patch_size": 8, "timm_model_name": "tf_efficientnet_lite0"},
     "text_cfg": {"width": 32, "heads": 1, "layers": 2},
 }
 SLICES = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
 SLICES[:, :, :6] = 0
 
 
-def window(top: int, left: int, side: int) -> torch.Tensor:
-    """Numbers of the patches in a window, row by row."""
-    rows = torch.arange(top, top + side).reshape(-1, 1)
-    return (rows * SIDE + torch.arange(left, left + side)).flatten()
-
-
-WHOLE = window(0, 0, SIDE).expand(3, 1, -1)
-
-
 def small_network(**options: Any) -> ScreeningCLIP:
-    return ScreeningCLIP(CONFIG, **({"score": "map", "detail": (8, 16)} | options))
+    return ScreeningCLIP(CONFIG, **options)
 
 
 def small_training(seed: int = 0, **options: Any) -> ConceptTraining:

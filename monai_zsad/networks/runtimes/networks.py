@@ -90,7 +90,7 @@ class _ExportedNetwork(nn.Module, ABC):
         network.runtime_file = None if file is None else sha256_of(path)
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) in [0, 1] to (B, 2, H, W): anomaly map and image score, float32.
+        """(B, C, H, W) in [0, 1] to what the network gives: anomaly map, image score and others, float32.
 
         Raises:
             MemoryError: if the memory is not enough for this batch.
@@ -106,7 +106,7 @@ class _ExportedNetwork(nn.Module, ABC):
                 raise MemoryError(str(error)) from error
             raise
         pred = torch.from_numpy(np.array(found, dtype=np.float32))
-        return map_and_score(pred[:, 0], pred[:, 1, 0, 0], slices.shape[-2:])
+        return map_and_score(pred[:, 0], pred[:, 1:, 0, 0], slices.shape[-2:])
 
     def _load(self, file: Path, precision: str) -> None:
         """Open a file for :meth:`_run`."""
