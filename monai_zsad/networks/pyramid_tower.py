@@ -15,10 +15,10 @@ __all__ = ["PyramidTower"]
 class PyramidTower(nn.Module):
     """Features of a timm encoder from all its levels, summed from the deepest to the finest.
 
-    Each level is brought to ``width`` channels. The sum starts at the deepest level. It is enlarged bilinearly and added
-    to the next finer level. The two finest sums pass through a 3 x 3 convolution. This is a feature pyramid network. MONAI
-    has one too (``FeaturePyramidNetwork``), but it convolves every level and enlarges with the nearest neighbour, which
-    takes more time and gives maps with steps.
+    Each level is brought to ``width`` channels. The sum starts at the deepest level. It is enlarged bilinearly and
+    added to the next finer level. The two finest sums pass through a 3 x 3 convolution. This is a feature pyramid
+    network. MONAI has one too (``FeaturePyramidNetwork``), but it convolves every level and enlarges with the nearest
+    neighbour, which takes more time and gives maps with steps.
 
     Args:
         name: encoder of timm whose finest level has half the resolution of the image.

@@ -21,7 +21,7 @@ from monai_zsad.networks.pyramid_tower import PyramidTower
 
 __all__ = ["ScreeningCLIP"]
 
-# Of a slice, a volume of normal tissue gives few of these axes, and the file stays small.
+# Principal axes of the contexts. The other axes hold little of their variance.
 _AXES = 32
 
 
@@ -29,13 +29,13 @@ class ScreeningCLIP(AACLIP):
     """AA-CLIP's comparison of pixels with prompts, by a small CLIP for slices with their neighbours.
 
     The vision tower is a :class:`~monai_zsad.networks.pyramid_tower.PyramidTower`: an encoder that was trained on
-    photographs, and features at half the resolution. A ViT of this size that was trained from random values found less
-    in more time. The text tower, its last adapter and the comparison with the prompts are those of AA-CLIP. So the words
-    of the prompts determine what the map shows.
+    photographs, and features at half the resolution. The text tower, its last adapter and the comparison with the
+    prompts are those of AA-CLIP. So the words of the prompts determine what the map shows.
 
-    The output has a third channel. It says how unlike the training data a slice is: the distance of the deepest features
-    to their mean in the training data, along their principal axes, over the limit that was determined on validation
-    slices (Lee et al.). Above 1, the slice is outside of what the model was trained on, and its map says little.
+    The output has a third channel. It says how unlike the training data a slice is: the distance of the deepest
+    features to their mean in the training data, along their principal axes, over the limit that was determined on
+    validation slices (Lee et al.). Above 1, the slice is outside of what the model was trained on, and its map says
+    little.
 
     Args:
         architecture: ``embed_dim``, ``vision_cfg`` and ``text_cfg`` in open_clip's form. ``vision_cfg`` has
@@ -131,7 +131,7 @@ class ScreeningCLIP(AACLIP):
         return [self.clip.visual]
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) in [0, 1], the slice between its neighbours, with the mean and spread of the encoder's training."""
+        """(B, 3, S, S) in [0, 1], the slice between its neighbours, as the encoder was trained: mean 0, spread 1."""
         return (images.float() - 0.45) / 0.225
 
     def dense_features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -178,8 +178,8 @@ def _without_encoder(architecture: Mapping[str, Any]) -> tuple[dict[str, Any], s
     vision = dict(config.get("vision_cfg", {}))
     if "timm_model_name" not in vision:
         raise ConfigurationError(
-            "architecture: its vision_cfg has no timm_model_name; set it, for example to tf_efficientnet_lite0. A bundle "
-            "of an earlier release needs the package of that release, or take the bundle of this one"
+            "architecture: its vision_cfg has no timm_model_name; set it, for example to tf_efficientnet_lite0. A "
+            "bundle of an earlier release needs the package of that release, or take the bundle of this one"
         )
     name = str(vision.pop("timm_model_name"))
     config["vision_cfg"] = vision | {"layers": 1, "width": 64}

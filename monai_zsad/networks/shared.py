@@ -127,7 +127,7 @@ class SharedNetworks:
 
     def __call__(self, slices: torch.Tensor) -> dict[str, torch.Tensor]:
         """(B, C, H, W) in [0, 1] to (B, 2, H, W) of each network: anomaly map and image score, float32."""
-        return {name: _as_slices(prediction, slices) for name, prediction in self.predict(slices).items()}
+        return {name: found.as_slices(slices.shape[-2:]) for name, found in self.predict(slices).items()}
 
     def infer(self, inferer: Callable[[str, nn.Module], torch.Tensor]) -> dict[str, torch.Tensor]:
         """Run volumes through all networks with an inferer that takes one network at a time.
