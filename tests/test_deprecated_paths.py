@@ -101,6 +101,9 @@ def test_an_old_bundle_gives_the_map_of_the_new_one(tmp_path: Path, unwarned: No
     old = tmp_path / "tiny_screening"
     shutil.copytree(current, old)
     shutil.copytree(OLD_BUNDLE, old, dirs_exist_ok=True)
+    # The model has another architecture than that of the old bundle.
+    parser = monai.bundle.ConfigParser()
+    parser.read_config(current / "configs" / "inference.yaml")
     maps = []
     for number, bundle in enumerate((old, current)):
         output = tmp_path / f"out{number}"
@@ -113,6 +116,7 @@ def test_an_old_bundle_gives_the_map_of_the_new_one(tmp_path: Path, unwarned: No
                 output_dir=str(output),
                 image_size=64,
                 progress=False,
+                architecture=parser["architecture"],
             )
         maps.append((output / "anna" / "anomaly.nii.gz").read_bytes())
         assert json.loads((output / "summary.json").read_text(encoding="utf-8"))["done"] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -41,6 +41,7 @@ class ScreeningCLIP(AACLIP):
         architecture: ``embed_dim``, ``vision_cfg`` and ``text_cfg`` in open_clip's form. ``vision_cfg`` has
             ``image_size``, ``patch_size`` (only the unit of ``token_spacing_mm``) and ``timm_model_name``.
         image_size: side S of the input in pixels, a multiple of 32.
+        score: only ``"map"``: the slice's score comes from its map.
         score_share: fraction of the map's pixels whose mean logit is the slice's score: the highest.
         **options: ``prompts`` and ``activation`` of :class:`AACLIP`.
 
@@ -64,12 +65,15 @@ class ScreeningCLIP(AACLIP):
         architecture: Mapping[str, Any],
         image_size: int | None = None,
         *,
+        score: Literal["map"] = "map",
         score_share: float = 0.005,
         **options: Any,
     ) -> None:
         plain, encoder = _without_encoder(architecture)
-        fixed: dict[str, Any] = {"domain": "none", "levels": [1], "image_blocks": 0, "text_blocks": 0, "score": "map"}
+        fixed: dict[str, Any] = {"domain": "none", "levels": [1], "image_blocks": 0, "text_blocks": 0, "score": score}
         super().__init__(plain, image_size, **fixed, **options)
+        if score != "map":
+            raise ConfigurationError(f"score={score!r}: this network has the score 'map' only")
         if not 0 < score_share <= 1:
             raise ConfigurationError(f"score_share={score_share!r}: give a fraction above 0 and up to 1")
         tower = PyramidTower(encoder, self.clip.embed_dim)
