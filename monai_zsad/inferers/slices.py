@@ -24,6 +24,7 @@ from monai_zsad.inferers.sliding_windows import (
     covers,
     network_device,
     network_sizes,
+    slice_values,
     token_distance,
     window_sides,
 )
@@ -33,6 +34,7 @@ from monai_zsad.inferers.stack import (
     slice_step,
     smooth_through_slices,
     thinned,
+    values_of_others,
     with_context,
 )
 
@@ -44,28 +46,26 @@ class VolumeSliceInferer(Inferer):
 
     MONAI's :class:`~monai.inferers.SliceInferer` was not enough. It runs empty slices too, and only along an axis of
     the volume: it has no anatomical planes, no resampling and no fusion. With windows, it blends the score channel, so
-    that a slice has no single score. It needs a second volume for window counts, does not pass further arguments to the
-    network, and changes the network's result in place. Windows within a slice are run by MONAI's
-    :func:`~monai.inferers.sliding_window_inference`.
+    that a slice has no single score. It needs a second volume for window counts, and changes the network's result in
+    place. Windows in a slice are run by MONAI's :func:`~monai.inferers.sliding_window_inference`.
 
-    The network maps (N, C, H, W) slices in [0, 1] to (N, 2, H, W): channel 0 is the anomaly map in [0, 1], channel 1
-    the score of the slice at every pixel. The result of a slice does not depend on its batch.
+    The network maps (N, C, H, W) slices in [0, 1] to (N, 2 or 3, H, W): channel 0 is the anomaly map in [0, 1], channel
+    1 the score of the slice at every pixel, channel 2 its unfamiliarity: above 1, the slice is unlike what the network
+    was trained on. The result of a slice does not depend on its batch.
 
-    **Result.** Channel 0 is the anomaly map. Channel 1 holds at every voxel the score of its slice along the *last*
-    axis. If the plane along this axis was not run (for example only "coronal" on an axial volume), it holds the maximum
-    of the fused map over the slice.
-
-    **Skipped slices** have map and score 0. They count as 0 in a fusion.
+    **Result.** Channel 0 is the anomaly map. Channels 1 and 2 hold at every voxel score and unfamiliarity of its slice
+    along the *last* axis. If the plane along this axis was not run (for example only "coronal" on an axial volume),
+    they hold the maximum of the fused map over the slice, and the median unfamiliarity of the slices that were run.
+    Skipped slices have map, score and unfamiliarity 0. They count as 0 in a fusion.
 
     **Planes.** Without ``planes``, the slices along the last axis are run as they are, since transforms have made them
-    upright and square. With ``planes``, the volume is cut along each of them, see
-    :func:`~monai_zsad.inferers.named_plane`. Orientation and spacing come from the affine of a
-    :class:`~monai.data.MetaTensor` (RAS, or LPS if its ``meta["space"]`` says so). A plain tensor is taken to have axes
-    (posterior, left, superior) of 1 mm. Maps return to the input's grid by bilinear interpolation; this is exact if the
-    in-plane spacing is isotropic.
+    upright and square. With ``planes``, the volume is cut along each, see :func:`~monai_zsad.inferers.named_plane`.
+    Orientation and spacing come from the affine of a ``MetaTensor`` (RAS, or LPS if its ``meta["space"]`` says so). A
+    plain tensor is taken to have axes (posterior, left, superior) of 1 mm. Maps return to the input's grid by bilinear
+    interpolation; this is exact if the in-plane spacing is isotropic.
 
-    **Memory.** V voxels of C channels need 4 C V bytes for the input, 8 V for the result, 4 V more if several planes
-    are fused, and about 4 (2 C + 5) for each pixel of a batch, besides the network's own memory.
+    **Memory.** V voxels of C channels need 4 C V bytes for the input, 8 V for the result (12 V with unfamiliarity), 4 V
+    more if several planes are fused, and about 4 (2 C + 5) for each pixel of a batch, besides the network's own memory.
 
     Args:
         batch_size: number of slices, or of windows, per network call. If a call runs out of memory, the batch is halved
@@ -84,17 +84,13 @@ class VolumeSliceInferer(Inferer):
         sw_mode: blending of windows: "gaussian" or "constant".
         context_mm: distance in mm of the neighbours of each slice. The network gets three channels: the neighbour
             below, the slice, the neighbour above. Neighbours are interpolated between slices; beyond the ends of the
-            volume, the last slice is used. For networks that were trained in this way, and volumes of one channel.
-            None: no neighbours.
+            volume, the last slice is used. For networks trained in this way, and one channel. None: no neighbours.
         slice_spacing_mm: run only slices with about this distance. In each series of slices with foreground, the first,
-            every k-th and the last are run, with the largest k whose distance is not above it. Map and score of the
-            others are interpolated linearly. (MONAI's :class:`~monai.transforms.Spacingd` would remove those slices
-            from later steps too, such as the refinement by the scan's edges.) None: all slices are run.
+            every k-th and the last are run, with the largest k whose distance is not above it. Map and values of the
+            others are interpolated linearly; MONAI's ``Spacingd`` would remove them. None: all slices are run.
         smooth_slices_mm: standard deviation in mm of a Gaussian that smooths the map of each plane through its slices,
-            before fusion. Skipped slices are left out: they stay 0 and do not darken the map beside them, and neither
-            does the end of the volume. Scores are not smoothed.
-        device: device of the network calls; default: that of the network's parameters, else of the inputs. Slices are
-            moved there batch by batch.
+            before fusion. Skipped slices stay 0 and do not darken the map beside them. Scores are not smoothed.
+        device: device of the network calls; default: that of the network's parameters, else of the inputs.
         output_device: device of the results, for example "cpu"; default: the device of the inputs.
         amp: run the network under autocast.
         amp_dtype: "float16" or "bfloat16" (or the torch type); default: float16 on CUDA, else bfloat16.
@@ -171,12 +167,12 @@ class VolumeSliceInferer(Inferer):
         Call it under ``torch.no_grad()``, as MONAI's evaluators do. Otherwise the graph of each slice is kept.
 
         Returns:
-            (B, 2, X, Y, Z), float32, on ``output_device``: anomaly map and slice score. If the inputs are a MetaTensor,
-            the result is one too, with their meta data and applied operations, so that ``Invertd`` works.
+            (B, 2 or 3, X, Y, Z), float32, on ``output_device``. If the inputs are a MetaTensor, the result is one too,
+            with their meta data and applied operations, so that ``Invertd`` works.
 
         Raises:
-            ConfigurationError: if the inputs are not five-dimensional, the network's result has the wrong shape, the
-                network lacks the attributes for ``token_spacing_mm``, or one slice does not fit into memory.
+            ConfigurationError: if the inputs are not five-dimensional, the network gives another shape or lacks the
+                attributes for ``token_spacing_mm``, or one slice does not fit into memory.
             InputError: if the affine cannot be used.
         """
         batch_planes = volume_planes(inputs, self.planes)
@@ -194,10 +190,17 @@ class VolumeSliceInferer(Inferer):
             device_type=device.type,
         )
         volumes = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        shape = (len(volumes), 2, *volumes.shape[2:])
-        result = torch.zeros(shape, dtype=torch.float32, device=self.output_device or inputs.device)
-        for number, planes in enumerate(batch_planes):
-            self._run_volume(volumes[number], planes, runner, device, result[number])
+        shape = (len(volumes), 3, *volumes.shape[2:])
+        # Memory of the third channel is only taken when it is written.
+        result = torch.empty(shape, dtype=torch.float32, device=self.output_device or inputs.device)
+        result[:, :2] = 0
+        unfamiliar = [
+            self._run_volume(volumes[number], planes, runner, device, result[number, :2])
+            for number, planes in enumerate(batch_planes)
+        ]
+        if runner.channels == 3:
+            result[:, 2] = torch.stack(unfamiliar)[:, None, None]
+        result = result[:, : runner.channels or 2].contiguous()
         return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
 
     def token_distance_mm(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor]) -> dict[str, float]:
@@ -208,8 +211,7 @@ class VolumeSliceInferer(Inferer):
             network: a network with ``image_size`` and ``patch_size``.
 
         Returns:
-            The distance in mm by the plane's name: the larger one of rows and columns. Much smaller lesions may lie
-            between tokens and be missed.
+            The distance in mm by the plane's name, the larger one of rows and columns. Smaller lesions may be missed.
 
         Raises:
             ConfigurationError: if the network lacks one of the attributes.
@@ -243,19 +245,17 @@ class VolumeSliceInferer(Inferer):
         runner: SliceRunner,
         device: torch.device,
         result: torch.Tensor,
-    ) -> None:
-        """Run a volume (C, X, Y, Z) into its result (2, X, Y, Z) of zeros."""
+    ) -> torch.Tensor:
+        """Run a volume (C, X, Y, Z) into its map and score (2, X, Y, Z) of zeros; returns the unfamiliarity (Z,)."""
         fractions = foreground_fractions(volume, self.foreground_threshold)
         seen = [fractions[plane.axis] >= self.min_foreground for plane in planes]
         steps = [slice_step(self.slice_spacing_mm, plane.through_spacing) for plane in planes]
         chosen = [(one, thinned(one, step)) for one, step in zip(seen, steps, strict=True)]
         total = sum(len(indices) for _, indices in chosen)
-        native_scores = None
+        values = []
         for number, plane in enumerate(planes):
             target = result[0] if number == 0 else torch.zeros_like(result[0])
-            scores = self._run_plane(volume, plane, chosen[number], total, runner, device, target)
-            if plane.axis == 2:
-                native_scores = scores
+            values.append(self._run_plane(volume, plane, chosen[number], total, runner, device, target))
             if number > 0 and self.fusion == "max":
                 result[0].clamp_(min=target)
             elif number > 0:
@@ -263,7 +263,9 @@ class VolumeSliceInferer(Inferer):
             del target  # otherwise it stays in memory beside that of the next plane
         if len(planes) > 1 and self.fusion == "mean":
             result[0].div_(len(planes))
-        result[1] = result[0].amax((0, 1)) if native_scores is None else native_scores
+        own = [found.T for plane, found in zip(planes, values, strict=True) if plane.axis == 2]
+        result[1], unfamiliarity = (own or [values_of_others(result[0], values, seen)])[-1]
+        return unfamiliarity
 
     def _run_plane(
         self,
@@ -275,26 +277,24 @@ class VolumeSliceInferer(Inferer):
         device: torch.device,
         target: torch.Tensor,
     ) -> torch.Tensor:
-        """Run a volume (C, X, Y, Z) along a plane, its map into ``target`` (X, Y, Z) of zeros; returns the scores."""
+        """Run a volume along a plane, its map into ``target`` (X, Y, Z) of zeros; returns the slices' values (N, 2)."""
         slices, maps = plane.slices(volume), plane.slices(target)
-        scores = target.new_zeros(len(slices))
+        values = target.new_zeros(len(slices), 2)
         seen, indices = chosen
         window = self._window_of(plane, runner.network)
         with tqdm(total=len(indices), desc=plane.name, unit="slice", disable=not self.progress) as bar:
             for start in range(0, len(indices), self.batch_size):
                 chunk = indices[start : start + self.batch_size]
-                seen_slices = with_context(slices, chunk, self.context_mm, plane.through_spacing).to(
-                    device, torch.float32
-                )
-                both = runner(plane.prepare(seen_slices), window)
-                maps[chunk] = plane.restore(both[:, :1])[:, 0].to(target.device)
-                scores[chunk] = both[:, 1].amax((1, 2)).to(target.device)
-                del both  # otherwise it stays in memory beside that of the next batch
+                inputs = with_context(slices, chunk, self.context_mm, plane.through_spacing).to(device, torch.float32)
+                pred = runner(plane.prepare(inputs), window)
+                maps[chunk] = plane.restore(pred[:, :1])[:, 0].to(target.device)
+                values[chunk] = slice_values(pred).to(target.device)
+                del pred  # otherwise it stays in memory beside that of the next batch
                 bar.update(len(chunk))
                 if self.watch is not None:
                     self.watch(len(chunk), total)
-        for results in (maps, scores):
+        for results in (maps, values):
             fill_between(results, seen, indices)
         if self.smooth_slices_mm is not None:
             smooth_through_slices(maps, seen, self.smooth_slices_mm / plane.through_spacing)
-        return scores
+        return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,18 @@ from monai.inferers import sliding_window_inference
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.inferers.arguments import is_count
 
-__all__ = ["SliceRunner", "covers", "network_device", "network_sizes", "token_distance", "window_sides"]
+__all__ = [
+    "SliceRunner",
+    "covers",
+    "network_device",
+    "network_sizes",
+    "slice_values",
+    "token_distance",
+    "window_sides",
+]
+
+# Map and score; the third channel is the unfamiliarity.
+_CHANNELS = (2, 3)
 
 logger = logging.getLogger(__name__)
 
@@ -90,15 +102,35 @@ def network_sizes(network: object) -> tuple[int, int]:
     return int(sizes[0] or 0), int(sizes[1] or 0)
 
 
+def slice_values(pred: torch.Tensor) -> torch.Tensor:
+    """Score and unfamiliarity of slices: (N, 2).
+
+    Blended windows give a slice several values. The score is their maximum, as a lesion lies in few windows. The
+    unfamiliarity is their median, as windows at the border of the body hold little of it; empty windows do not count.
+
+    Args:
+        pred: (N, 2 or 3, H, W), from :class:`SliceRunner`. Without a third channel, the unfamiliarity is 0.
+
+    >>> slice_values(torch.tensor([0.5, 0.2, 3.0]).view(1, 3, 1, 1).expand(-1, -1, 2, 2))
+    tensor([[0.2000, 3.0000]])
+    """
+    values = pred.new_zeros(len(pred), 2)
+    values[:, 0] = pred[:, 1].amax((1, 2))
+    if pred.shape[1] > 2:
+        occupied = pred[:, 2].flatten(1).masked_fill(pred[:, 2].flatten(1) == 0, torch.nan)
+        values[:, 1] = occupied.nanmedian(1).values.nan_to_num(0.0)
+    return values
+
+
 class SliceRunner:
-    """A network with the settings of its calls: slices (N, C, H, W) to float32 (N, 2, H, W).
+    """A network with the settings of its calls: slices (N, C, H, W) to float32 (N, 2 or 3, H, W), as the network gives.
 
     MONAI's :class:`~monai.inferers.SlidingWindowInferer` was not enough: it changes the network's result in place, runs
     empty windows too, and fails if a batch does not fit into memory. Windows are cut and blended by MONAI's
     :func:`~monai.inferers.sliding_window_inference`.
 
     Args:
-        network: network that maps (N, C, H, W) to (N, 2, H, W).
+        network: network that maps (N, C, H, W) to (N, 2 or 3, H, W).
         args: further positional arguments of each network call.
         kwargs: further keyword arguments of each network call.
         batch_size: number of slices or windows per network call. Each time a call runs out of memory, it is halved for
@@ -109,6 +141,9 @@ class SliceRunner:
             skipped.
         amp_dtype: run the network under autocast to this type; None: without autocast.
         device_type: "cpu" or "cuda", for autocast.
+
+    Attributes:
+        channels: number of channels that the network gives; None before it has run.
 
     Example:
         >>> runner = SliceRunner(lambda x: x.mean(1, keepdim=True).repeat(1, 2, 1, 1), batch_size=2)
@@ -139,6 +174,7 @@ class SliceRunner:
         self.empty_below = empty_below
         self.amp_dtype = amp_dtype
         self.device_type = device_type
+        self.channels: int | None = None
 
     def __call__(self, slices: torch.Tensor, window: tuple[int, int] | None = None) -> torch.Tensor:
         """Run the network.
@@ -150,26 +186,30 @@ class SliceRunner:
                 zeros, so that windows keep their shape.
 
         Returns:
-            (N, 2, H, W), float32. With windows, both channels are blended.
+            (N, 2 or 3, H, W), float32. With windows, all channels are blended.
 
         Raises:
-            ConfigurationError: if the network's result is not (N, 2, H, W), or a single slice or window does not fit
+            ConfigurationError: if the network's result has another shape, or a single slice or window does not fit
                 into memory.
         """
         if window is None or covers(window, slices.shape[-2:]):
             return self._run(slices)
-        return sliding_window_inference(
-            slices, window, self.batch_size, self._run_occupied, overlap=self.overlap, mode=self.sw_mode
+        # The first windows may be empty: then it is not yet known how many channels the network gives.
+        run = partial(self._run_occupied, channels=self.channels or _CHANNELS[-1])
+        blended = sliding_window_inference(
+            slices, window, self.batch_size, run, overlap=self.overlap, mode=self.sw_mode
         )
+        return blended[:, : self.channels or _CHANNELS[0]]
 
-    def _run_occupied(self, windows: torch.Tensor) -> torch.Tensor:
+    def _run_occupied(self, windows: torch.Tensor, channels: int) -> torch.Tensor:
         # MONAI multiplies the result in place, so it must be neither the network's own tensor nor a view of the input.
-        result = windows.new_zeros((len(windows), 2, *windows.shape[-2:]))
+        result = windows.new_zeros((len(windows), channels, *windows.shape[-2:]))
         occupied = torch.ones(len(windows), dtype=torch.bool, device=windows.device)
         if self.empty_below is not None:
             occupied = (windows > self.empty_below).flatten(1).any(1)
         if occupied.any():
-            result[occupied] = self._run(windows[occupied])
+            found = self._run(windows[occupied])
+            result[occupied, : found.shape[1]] = found
         return result
 
     def _run(self, slices: torch.Tensor) -> torch.Tensor:
@@ -205,14 +245,15 @@ class SliceRunner:
                     "use amp=True, a network with a smaller image_size, or device='cpu'."
                 ) from error
             return None
-        expected = (len(slices), 2, *slices.shape[-2:])
-        if not isinstance(result, torch.Tensor) or tuple(result.shape) != expected:
+        expected = [(len(slices), channels, *slices.shape[-2:]) for channels in _CHANNELS]
+        if not isinstance(result, torch.Tensor) or tuple(result.shape) not in expected:
             shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
             raise ConfigurationError(
-                f"the network returned {shape} for slices of {tuple(slices.shape)}, instead of a tensor of {expected} "
-                "(channel 0: anomaly map, channel 1: slice score at every pixel): use a network of monai_zsad, or wrap "
-                "yours so that it returns this."
+                f"the network returned {shape} for slices of {tuple(slices.shape)}, instead of a tensor of "
+                f"{expected[0]} (channel 0: anomaly map, channel 1: slice score at every pixel; a third channel: "
+                "unfamiliarity): use a network of monai_zsad, or wrap yours so that it returns this."
             )
+        self.channels = result.shape[1]
         return result.float()
 
 

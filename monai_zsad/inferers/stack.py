@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from monai.networks.layers import GaussianFilter
 
 from monai_zsad.errors import ConfigurationError
 
-__all__ = ["fill_between", "foreground_fractions", "slice_step", "smooth_through_slices", "thinned", "with_context"]
+__all__ = [
+    "fill_between",
+    "foreground_fractions",
+    "slice_step",
+    "smooth_through_slices",
+    "thinned",
+    "values_of_others",
+    "with_context",
+]
 
 
 def foreground_fractions(volume: torch.Tensor, threshold: float) -> list[torch.Tensor]:
@@ -77,6 +87,29 @@ def fill_between(slices: torch.Tensor, seen: torch.Tensor, run: torch.Tensor) ->
             continue  # neighbours, or the end of one series and the start of the next
         for index in range(low + 1, high):
             slices[index] = torch.lerp(slices[low], slices[high], (index - low) / (high - low))
+
+
+def values_of_others(
+    anomaly: torch.Tensor, values: Sequence[torch.Tensor], seen: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Score and unfamiliarity of the slices along the last axis, if only planes along other axes were run.
+
+    Args:
+        anomaly: (X, Y, Z), the fused map.
+        values: of each plane (N, 2): score and unfamiliarity of its slices.
+        seen: of each plane (N,), bool: slices that have a result.
+
+    Returns:
+        (2, Z): scores, the maximum of the map; and unfamiliarities, the median of all slices that have a result.
+
+    >>> values = [torch.tensor([[0.0, 0.0], [0.3, 2.0]])]
+    >>> values_of_others(torch.tensor([0.0, 0.3]).view(1, 1, 2), values, [torch.tensor([False, True])])
+    tensor([[0.0000, 0.3000],
+            [0.0000, 2.0000]])
+    """
+    scores = anomaly.amax((0, 1))
+    ran = torch.cat([found[one, 1] for one, found in zip(seen, values, strict=True)])
+    return torch.stack([scores, (scores > 0) * (ran.median() if len(ran) else 0.0)])
 
 
 def with_context(

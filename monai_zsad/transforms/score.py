@@ -19,6 +19,7 @@ from monai_zsad.transforms._volume import all_finite, as_volume, describe, ras_a
 
 __all__ = ["VolumeScoreD", "VolumeScoreDict", "VolumeScored", "volume_score"]
 
+_FAMILIAR = 1.0
 _METHODS = ("top_k_mean", "max", "quantile", "mean")
 
 
@@ -88,11 +89,15 @@ class VolumeScored(MapTransform):
     It adds ``volume_score`` (float) and ``slice_scores``, one dictionary per slice in the order of the third axis:
     ``slice`` (index along the axis of the source scan whose direction is closest to the third axis here),
     ``position_mm`` ([x, y, z] in mm, RAS, of the centre of the slice as the network saw it), ``score`` (mean of channel
-    1 over the slice; this channel is constant in a slice) and ``scored`` (False if both channels are 0 everywhere: the
+    1 over the slice; this channel is constant in a slice) and ``scored`` (False if map and score are 0 everywhere: the
     slice was skipped and does not count).
 
+    If the network gives a third channel, each slice has ``unfamiliarity`` (mean of this channel), too. It is above 1 if
+    the slice is unlike everything that the network was trained on. The case then has ``unfamiliarity``, the median of
+    the slices that count, and ``unfamiliar``: whether it is above 1, so that most slices are unfamiliar.
+
     Args:
-        keys: key of the result (2, rows, columns, slices): channel 0 the anomaly map, channel 1 the slice score.
+        keys: key of the result (2 or 3, rows, columns, slices): anomaly map, slice score, unfamiliarity.
         orig_keys: key of the scan whose metadata contain the geometry, as in ``Invertd``; ``None`` uses ``keys``.
         method: see :func:`volume_score`.
         k: see :func:`volume_score`. ``None`` takes as many slices as ``span_mm`` covers, at least one. A fixed number
@@ -139,10 +144,10 @@ class VolumeScored(MapTransform):
         self.span_mm = span_mm
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add ``volume_score``, ``volume_score_method`` and ``slice_scores``.
+        """Add ``volume_score``, ``volume_score_method``, ``slice_scores``; and ``unfamiliarity`` and ``unfamiliar``.
 
         Args:
-            data: holds the result (2, rows, columns, slices) under the key.
+            data: holds the result (2 or 3, rows, columns, slices) under the key.
 
         Raises:
             InputError: another shape, non-finite values, no scored slice, or a geometry that does not fit the source.
@@ -159,18 +164,29 @@ class VolumeScored(MapTransform):
                 {"slice": index, "position_mm": position, "score": score if is_scored else 0.0, "scored": is_scored}
                 for index, position, score, is_scored in zip(indices, positions, scores, scored, strict=True)
             ]
+            if len(pred) > 2:
+                d.update(self._unfamiliar(pred[2], d["slice_scores"]))
             k = self.k or max(1, round(self.span_mm / affine_to_spacing(affine, 3)[2]))
             kept = [score for score, is_scored in zip(scores, scored, strict=True) if is_scored]
             d["volume_score"] = volume_score(kept, self.method, k, self.q)
             d["volume_score_method"] = self.method
         return d
 
+    def _unfamiliar(self, channel: torch.Tensor, entries: list[dict[str, Any]]) -> dict[Hashable, Any]:
+        """Add the unfamiliarity (rows, columns, slices) to the entries of slices; returns that of the case."""
+        for entry, value in zip(entries, channel.mean(dim=(0, 1), dtype=torch.float64).tolist(), strict=True):
+            entry["unfamiliarity"] = value if entry["scored"] else 0.0
+        values = [entry["unfamiliarity"] for entry in entries if entry["scored"]]
+        median = float(np.median(values)) if values else 0.0
+        return {"unfamiliarity": median, "unfamiliar": median > _FAMILIAR}
+
     def _checked(self, pred: Any) -> MetaTensor:
         volume = as_volume(pred)
-        if volume.shape[0] != 2:
+        if volume.shape[0] not in (2, 3):
             raise InputError(
                 f"{self.keys[0]!r} has the shape {tuple(volume.shape)}, but (2, rows, columns, slices) is needed, "
-                "anomaly map and slice score: put VolumeScored after the inferer and before channels are split."
+                "anomaly map and slice score (a third channel: unfamiliarity): put VolumeScored after the inferer and "
+                "before channels are split."
             )
         plain = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
         if not all_finite(plain):

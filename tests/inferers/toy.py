@@ -1,4 +1,4 @@
-"""Small networks that keep the contract: (N, C, H, W) to (N, 2, H, W), map and score."""
+"""Small networks that keep the contract: (N, C, H, W) to (N, 2 or 3, H, W), map, score and unfamiliarity."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ class Brightness(torch.nn.Module):
     @property
     def count(self) -> int:
         return sum(len(batch) for batch in self.seen)
+
+
+class Telling(Brightness):
+    """Adds a third channel, the unfamiliarity: ten times the mean of the slice or window."""
+
+    def forward(self, slices: torch.Tensor) -> torch.Tensor:
+        told = 10 * slices.mean((1, 2, 3), keepdim=True).expand(-1, 1, *slices.shape[-2:])
+        return torch.cat([super().forward(slices), told], dim=1)
 
 
 class Textured(torch.nn.Module):

@@ -30,6 +30,21 @@ def prediction(scores: list[float], spacing: float = 1.0, size: int = 6) -> Meta
     return MetaTensor(out, affine=torch.diag(torch.tensor([1.0, 1.0, spacing, 1.0])).double())
 
 
+def test_unfamiliarity_of_slices_and_of_the_case():
+    pred = prediction([0.0, 0.2, 0.3, 0.4])
+    told = torch.cat([pred, torch.zeros_like(pred[:1])])
+    told[2] = torch.tensor([7.0, 0.5, 1.3, 1.7])
+    data = VolumeScored()({"pred": told})
+    assert [entry["unfamiliarity"] for entry in data["slice_scores"]] == [0.0, *told[2, 0, 0, 1:].tolist()]
+    assert data["unfamiliarity"] == pytest.approx(1.3), "the slice that was skipped does not count"
+    assert data["unfamiliar"] is True
+    told[2, ..., 2] = 1.0
+    assert VolumeScored()({"pred": told})["unfamiliar"] is False, "at the limit"
+    plain = VolumeScored()({"pred": pred})
+    assert {"unfamiliar", "unfamiliarity"}.isdisjoint({*plain, *plain["slice_scores"][1]})
+    assert plain["volume_score"] == data["volume_score"]
+
+
 @pytest.mark.parametrize(
     ("kwargs", "expected"),
     [
