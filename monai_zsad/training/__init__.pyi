@@ -1,10 +1,11 @@
-from . import aaclip, concepts, crane, feature_cache, files, initialisation, seeded, small_model, start
+from . import aaclip, calibrating, concepts, crane, feature_cache, files, initialisation, seeded, small_model, start
 from .seeded import ResumableSampler, SeededDataset
 
 __all__ = [
     "ResumableSampler",
     "SeededDataset",
     "aaclip",
+    "calibrating",
     "concepts",
     "crane",
     "feature_cache",
