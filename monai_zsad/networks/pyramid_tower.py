@@ -13,17 +13,22 @@ __all__ = ["PyramidTower"]
 
 
 class PyramidTower(nn.Module):
-    """Features of a timm encoder from all its levels, summed from the deepest to the finest.
+    """Features of a timm encoder from all its levels, summed from the deepest to the finest, and details of the image.
 
-    Each level is brought to ``width`` channels. The sum starts at the deepest level. It is enlarged bilinearly and
-    added to the next finer level. The two finest sums pass through a 3 x 3 convolution. This is a feature pyramid
-    network. MONAI has one too (``FeaturePyramidNetwork``), but it convolves every level and enlarges with the nearest
-    neighbour, which takes more time and gives maps with steps.
+    Each level of the encoder is brought to ``width`` channels. The sum starts at the deepest level. It is enlarged
+    bilinearly and added to the next finer level. This is a feature pyramid network. MONAI has one too
+    (``FeaturePyramidNetwork``), but it convolves every level and enlarges with the nearest neighbour, which takes more
+    time and gives maps with steps.
+
+    An encoder that was trained on photographs has few channels at half the resolution. It finds large lesions quickly
+    and small ones late. Two convolutions on all channels of the input therefore add details at that level.
 
     Args:
-        name: encoder of timm whose finest level has half the resolution of the image.
+        name: encoder of timm whose finest level has half the resolution of the image. It gets the first three channels.
         embed_dim: width D of the features, that of the text features.
+        channels: number of channels C of the input, at least 3.
         width: number of channels of the sums.
+        fine: number of channels at half the resolution.
 
     Raises:
         ConfigurationError: the encoder is unknown, or its finest level does not have half the resolution.
@@ -32,12 +37,12 @@ class PyramidTower(nn.Module):
         Tan and Le, "EfficientNet", ICML 2019; Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017.
 
     >>> tower = PyramidTower("tf_efficientnet_lite0", 16)
-    >>> pixels, context = tower(torch.zeros(1, 3, 64, 64))
+    >>> pixels, context = tower(torch.zeros(1, 6, 64, 64))
     >>> pixels.shape, context.shape
     (torch.Size([1, 16, 32, 32]), torch.Size([1, 320]))
     """
 
-    def __init__(self, name: str, embed_dim: int, width: int = 48) -> None:
+    def __init__(self, name: str, embed_dim: int, channels: int = 6, width: int = 48, fine: int = 32) -> None:
         super().__init__()
         import timm
 
@@ -55,29 +60,43 @@ class PyramidTower(nn.Module):
             )
         self.coarsest = int(info.reduction()[-1])
         self.context_dim = int(info.channels()[-1])
-        self.levels = nn.ModuleList([_convolution(channels, width, 1) for channels in info.channels()])
-        self.smooth = nn.ModuleList([nn.Sequential(_convolution(width, width, 3), nn.ReLU()) for _ in range(2)])
-        self.head = nn.Conv2d(width, embed_dim, 1)
+        first, *others = info.channels()
+        self.levels = nn.ModuleList([_convolution(first, fine), *(_convolution(count, width) for count in others)])
+        self.detail = nn.Sequential(
+            _convolution(channels, fine, 3, strides=2, act="relu"), _convolution(fine, fine, 3, act="relu")
+        )
+        self.from_detail = _convolution(fine, fine)
+        self.smooth_coarse = _convolution(width, width, 3, act="relu")
+        self.from_coarse = _convolution(width, fine)
+        self.smooth_fine = _convolution(fine, fine, 3, act="relu")
+        self.head = nn.Conv2d(fine, embed_dim, 1)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of normalised images.
 
         Args:
-            images: (B, 3, S, S). S is a multiple of ``coarsest``.
+            images: (B, C, S, S). S is a multiple of ``coarsest``.
 
         Returns:
             Features (B, D, S/2, S/2), not normalised, and the mean of the deepest level (B, ``context_dim``).
         """
         # Two thirds of the time of the other memory format on CPUs.
-        found = self.encoder(images.to(self.head.weight.dtype).contiguous(memory_format=torch.channels_last))
+        images = images.to(self.head.weight.dtype).contiguous(memory_format=torch.channels_last)
+        found = self.encoder(images[:, :3].contiguous(memory_format=torch.channels_last))
         total = self.levels[-1](found[-1])
-        for level in range(len(found) - 2, -1, -1):
+        for level in range(len(found) - 2, 0, -1):
             finer = self.levels[level](found[level])
-            total = finer + F.interpolate(total, finer.shape[-2:], mode="bilinear", align_corners=False)
-            if level < len(self.smooth):
-                total = self.smooth[level](total)
-        return self.head(total), found[-1].mean((2, 3))
+            total = finer + _enlarged(total, finer)
+        finest = self.levels[0](found[0]) + self.from_detail(self.detail(images))
+        total = F.relu(finest + _enlarged(self.from_coarse(self.smooth_coarse(total)), finest))
+        return self.head(self.smooth_fine(total)), found[-1].mean((2, 3))
 
 
-def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Module:
-    return Convolution(2, inputs, outputs, kernel_size=kernel, norm="batch", act=None, adn_ordering="N", bias=False)
+def _convolution(inputs: int, outputs: int, kernel: int = 1, *, strides: int = 1, act: str | None = None) -> nn.Module:
+    return Convolution(
+        2, inputs, outputs, kernel_size=kernel, strides=strides, norm="batch", act=act, adn_ordering="NA", bias=False
+    )
+
+
+def _enlarged(grid: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(grid, like.shape[-2:], mode="bilinear", align_corners=False)

@@ -16,7 +16,7 @@ from monai_zsad.backbones.weights import WeightsRecord, read_state_dict, sha256_
 from monai_zsad.errors import ConfigurationError, WeightsError
 from monai_zsad.networks.aaclip import AACLIP, SIMILARITY_SCALE
 from monai_zsad.networks.base import Prediction, without_autocast
-from monai_zsad.networks.maps import grid_to_map, l2_normalize
+from monai_zsad.networks.maps import gaussian_weights, grid_to_map, l2_normalize, smooth, smoothing_matrix
 from monai_zsad.networks.pyramid_tower import PyramidTower
 
 __all__ = ["ScreeningCLIP"]
@@ -27,6 +27,11 @@ _AXES = 32
 
 class ScreeningCLIP(AACLIP):
     """AA-CLIP's comparison of pixels with prompts, by a small CLIP for slices with their neighbours.
+
+    The network sees six channels: the slice between its neighbours; the slice minus its local mean (sigma ``fine``)
+    and the mean of the neighbours minus its local mean (sigma ``coarse``), both divided by their spread in the body;
+    and the rank of each pixel among those of the body (histogram equalisation). So the contrast of a scan has little
+    influence.
 
     The vision tower is a :class:`~monai_zsad.networks.pyramid_tower.PyramidTower`: an encoder that was trained on
     photographs, and features at half the resolution. The text tower, its last adapter and the comparison with the
@@ -43,6 +48,9 @@ class ScreeningCLIP(AACLIP):
         image_size: side S of the input in pixels, a multiple of 32.
         score: only ``"map"``: the slice's score comes from its map.
         score_share: fraction of the map's pixels whose mean logit is the slice's score: the highest.
+        fine: sigma of the local mean of the slice, in pixels.
+        coarse: sigma of the local mean of the neighbours, in pixels.
+        foreground: pixels above this value belong to the body.
         **options: ``prompts`` and ``activation`` of :class:`AACLIP`.
 
     Raises:
@@ -67,6 +75,9 @@ class ScreeningCLIP(AACLIP):
         *,
         score: Literal["map"] = "map",
         score_share: float = 0.005,
+        fine: float = 4.0,
+        coarse: float = 12.0,
+        foreground: float = 0.03,
         **options: Any,
     ) -> None:
         plain, encoder = _without_encoder(architecture)
@@ -80,6 +91,12 @@ class ScreeningCLIP(AACLIP):
         if self.image_size % tower.coarsest:
             raise ConfigurationError(f"image_size={self.image_size}: give a multiple of {tower.coarsest}")
         self.score_share = score_share
+        self.foreground = foreground
+        for name, sigma in (("fine_mean", fine), ("coarse_mean", coarse)):
+            weights = gaussian_weights(sigma, min(round(3 * sigma), self.image_size - 1))
+            self.register_buffer(name, smoothing_matrix(self.image_size, weights, "symmetric"), persistent=False)
+        self.fine_mean: torch.Tensor
+        self.coarse_mean: torch.Tensor
         self.clip.architecture_config = copy.deepcopy(dict(architecture))
         self.clip.visual = tower.to(memory_format=torch.channels_last)
         del self.image_adapter
@@ -135,14 +152,23 @@ class ScreeningCLIP(AACLIP):
         return [self.clip.visual]
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) in [0, 1], the slice between its neighbours, as the encoder was trained: mean 0, spread 1."""
-        return (images.float() - 0.45) / 0.225
+        """The six channels (B, 6, S, S) of (B, 3, S, S) in [0, 1]: the slice between its neighbours."""
+        below, slices, above = images.float().unbind(1)
+        neighbours = (below + above) / 2
+        body = (slices > self.foreground).float()
+        contrasts = [
+            _contrast(image, body, matrix.float())
+            for image, matrix in ((slices, self.fine_mean), (neighbours, self.coarse_mean))
+        ]
+        # Nearly the mean and the spread of the photographs that the encoder was trained on.
+        scaled = ((image - 0.45) / 0.225 for image in (below, slices, above))
+        return torch.stack([*scaled, *contrasts, _rank(slices, body)], dim=1)
 
     def dense_features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of the map's pixels (B, D, S/2, S/2), not normalised, and the context (B, C), see PyramidTower.
 
         Args:
-            images: (B, 3, S, S), normalised.
+            images: (B, 6, S, S), normalised.
 
         Returns:
             Both in the precision of the vision tower.
@@ -159,7 +185,7 @@ class ScreeningCLIP(AACLIP):
         return ((context.float() - self.known_mean) @ self.known_basis).norm(dim=1) / self.known_limit
 
     def predict(self, images: torch.Tensor) -> Prediction:
-        """Map, score and unfamiliarity of (B, 3, S, S) normalised images.
+        """Map, score and unfamiliarity of (B, 6, S, S) normalised images.
 
         ``details``: ``logits`` (B, S/2, S/2), before calibration, and ``context`` (B, C).
         """
@@ -188,3 +214,28 @@ def _without_encoder(architecture: Mapping[str, Any]) -> tuple[dict[str, Any], s
     name = str(vision.pop("timm_model_name"))
     config["vision_cfg"] = vision | {"layers": 1, "width": 64}
     return config, name
+
+
+def _contrast(images: torch.Tensor, body: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Images (B, S, S) minus their local mean in the body, divided by the spread in the body; 0 outside the body."""
+    mean = smooth(images * body, matrix) / smooth(body, matrix).clamp_min(0.05)
+    difference = (images - mean) * body
+    count = body.sum((1, 2), keepdim=True).clamp_min(1)
+    spread = (difference.square().sum((1, 2), keepdim=True) / count).sqrt()
+    return (difference / spread.clamp_min(0.01)).clamp(-5, 5)
+
+
+def _rank(images: torch.Tensor, body: torch.Tensor, steps: int = 64) -> torch.Tensor:
+    """Fraction of the body that is darker than each pixel of images (B, S, S) in [0, 1], scaled to [-1, 1].
+
+    It is 0 outside the body. It comes from a histogram of ``steps`` bins with linear interpolation, since sorting
+    cannot be exported to every runtime.
+    """
+    scaled = (images * steps).flatten(1).clamp(0, steps)
+    values = scaled.floor().clamp(max=steps - 1)
+    places = values.long()
+    count = scaled.new_zeros(scaled.shape[0], steps).scatter_add(1, places, body.flatten(1))
+    share = count / count.sum(1, keepdim=True).clamp_min(1)
+    darker = share.cumsum(1) - share
+    rank = darker.gather(1, places) + (scaled - values) * share.gather(1, places)
+    return (2 * rank - 1).view_as(images) * body
