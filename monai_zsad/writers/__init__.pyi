@@ -1,7 +1,14 @@
 from . import base, dicom, facts, figures, files, labels, nifti, pages, records, results, run_tables, status
 from .base import CaseLayout, CaseWriter, RunSettings
 from .dicom import SaveDicom, SaveDicomD, SaveDicomd, SaveDicomDict
-from .facts import RESULT_WARNINGS, SEEDED_WARNING, ResultWarning, is_seeded, without_paths
+from .facts import (
+    RESULT_WARNINGS,
+    SEEDED_WARNING,
+    UNFAMILIAR_WARNING,
+    ResultWarning,
+    is_seeded,
+    without_paths,
+)
 from .figures.comparison import comparison_figure, save_comparison_figure, suspicious_slices
 from .figures.preview import (
     SavePreviewD,
@@ -83,6 +90,7 @@ __all__ = [
     "SaveScoresD",
     "SaveScoresDict",
     "SaveScoresd",
+    "UNFAMILIAR_WARNING",
     "atomic_path",
     "base",
     "clean_temporaries",

@@ -13,7 +13,15 @@ import numpy as np
 from monai_zsad._version import __version__
 from monai_zsad.errors import OutputError
 
-__all__ = ["RESULT_WARNINGS", "SEEDED_WARNING", "ResultWarning", "is_seeded", "without_paths"]
+__all__ = [
+    "RESULT_WARNINGS",
+    "SEEDED_WARNING",
+    "UNFAMILIAR_WARNING",
+    "ResultWarning",
+    "banner",
+    "is_seeded",
+    "without_paths",
+]
 
 Meta = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 """The bundle's description of its model, or a function that returns it."""
@@ -21,7 +29,11 @@ Meta = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 SEEDED_WARNING = "made with seeded random weights: the values mean nothing"
 """Warning in every output of a network without trained weights."""
 
+UNFAMILIAR_WARNING = "outside of what the model was trained on: results say little"
+"""Warning in every output of a scan that is unlike the training data of the network."""
+
 RESULT_WARNINGS: dict[str, str] = {
+    "unfamiliar": "most slices of the scan are unlike all that the model was trained on, so the result says little",
     "no-dicom-results": "DICOM results were asked for, but this source can have none; all other results are complete",
     "dicom-failed": "DICOM results could not be written; all other results are complete, and --resume tries again",
     "text-replaced": "texts of the DICOM header do not fit its character set; DICOM results hold what could be read",
@@ -87,6 +99,27 @@ def is_seeded(model: Mapping[str, Any] | None) -> bool:
     )
 
 
+def banner(model: Mapping[str, Any] | None, unfamiliar: object) -> str:
+    """What stands above every figure of a case; empty if nothing has to.
+
+    Args:
+        model: the bundle's description of its model.
+        unfamiliar: whether the scan is outside of what the model was trained on; None if it is not known.
+
+    Example:
+        >>> banner({}, unfamiliar=True)
+        'Outside of what the model was trained on: results say little'
+    """
+    if is_seeded(model):
+        return f"NOT A RESULT: {SEEDED_WARNING}"
+    return UNFAMILIAR_WARNING.capitalize() if unfamiliar else ""
+
+
+def familiarity(data: Mapping[Hashable, Any]) -> dict[str, Any]:
+    """``unfamiliar`` and ``unfamiliarity`` of a case, if its network tells."""
+    return {name: data[name] for name in ("unfamiliar", "unfamiliarity") if data.get(name) is not None}
+
+
 def described(meta: Meta) -> dict[str, Any]:
     """The description of a model; a function is called now.
 
@@ -139,8 +172,8 @@ def _meta(data: Mapping[Hashable, Any], key: Hashable) -> Mapping[str, Any]:
 
 
 def warnings_of(data: Mapping[Hashable, Any], key: Hashable) -> list[str]:
-    """Warnings in the meta data (one per line) and in the data, without paths."""
-    found: list[str] = []
+    """Warnings in the meta data (one per line) and in the data, without paths; the most important one first."""
+    found = [UNFAMILIAR_WARNING] if data.get("unfamiliar") else []
     meta = _meta(data, key)
     files = str(meta.get("source_files") or "").splitlines()
     for source in (meta.get("warnings"), data.get("warnings")):

@@ -18,6 +18,7 @@ from monai_zsad.writers.files import atomic_path
 __all__ = [
     "STATES",
     "STATUS_FOLDER",
+    "UNFAMILIAR",
     "StatusRow",
     "read_row",
     "read_rows",
@@ -28,8 +29,12 @@ __all__ = [
 ]
 
 STATES = ("done", "repaired", "refused", "failed", "left-out")
-"""Done; done with warning codes (repaired); refused by a check of the input; failed for another reason; an input that
-is not a scan and was left out on purpose."""
+"""Done; done with warning codes, except :data:`UNFAMILIAR` (repaired); refused by a check of the input; failed for
+another reason; an input that is not a scan and was left out on purpose."""
+
+
+UNFAMILIAR = "unfamiliar"
+"""Code of a case that is outside of what the model was trained on. It is done, not repaired."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class StatusRow:
             record |= {"reason": self.reason, "codes": list(self.codes)}
         elif self.volume_score is not None:
             record["volume_score"] = self.volume_score
+        if UNFAMILIAR in self.codes:
+            record["unfamiliar"] = True
         return record | {"seconds": self.seconds}
 
 

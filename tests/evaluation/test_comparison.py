@@ -23,9 +23,10 @@ from monai_zsad.evaluation.comparison.methods import Comparison, compare_methods
 from monai_zsad.inferers import VolumeSliceInferer
 from monai_zsad.networks import Crane
 from monai_zsad.transforms import VolumeScored
-from monai_zsad.writers import SEEDED_WARNING
+from monai_zsad.writers import SEEDED_WARNING, UNFAMILIAR_WARNING
 from tests.bundles.runs import ROOT, config_file
 from tests.integration.scans import body, turned
+from tests.networks.small import small_network
 from tests.networks.zoo import ARCHITECTURE, IMAGE_SIZE, anomalyclip
 
 SETTINGS: dict[str, Any] = {
@@ -167,6 +168,19 @@ def test_table(comparison: Comparison) -> None:
 def test_untrained_networks_are_no_result(comparison: Comparison) -> None:
     with pytest.raises(InputError, match="weights were not"):
         compare_methods({"crane": Crane(ARCHITECTURE, IMAGE_SIZE)}, comparison.image)
+
+
+def test_methods_that_were_trained_on_other_scans_say_so() -> None:
+    telling, neutral = small_network(), small_network()
+    for network in (telling, neutral):
+        network.load_weights(model="seed:0")
+    telling.known_basis += 100
+    inferer = VolumeSliceInferer(context_mm=1.0)
+    found = compare_methods({"a": telling, "b": neutral}, torch.rand(1, 40, 40, 2), inferer=inferer)
+    assert found.unfamiliar == ("a",)
+    assert f"a: {UNFAMILIAR_WARNING}" in found.report()["warnings"]
+    assert found.maps["a"].shape == (1, 40, 40, 2)
+    torch.testing.assert_close(found.maps["a"], found.maps["b"])
 
 
 def test_one_scan_only(scan: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from monai_zsad.errors import OutputError
 from monai_zsad.writers import (
     FINDINGS_COLUMNS,
     SEEDED_WARNING,
+    UNFAMILIAR_WARNING,
     SaveFindingsd,
     SaveLabelsd,
     SavePreviewd,
@@ -41,7 +42,8 @@ def check(content):
 
 
 def test_written_json_follows_the_schema_and_every_field_is_in_it(data, tmp_path):
-    SaveFindingsd("pred", tmp_path, meta=MODEL, settings=SETTINGS)(data)
+    told = {**data, "unfamiliar": False, "unfamiliarity": 0.4}
+    SaveFindingsd("pred", tmp_path, meta=MODEL, settings=SETTINGS)(told)
     content = check(json.loads((tmp_path / "head" / "findings.json").read_text()))
     schema = findings_schema()
     assert content.keys() == schema["properties"].keys()
@@ -72,6 +74,13 @@ def test_calibration_and_seeded_weights(data):
     assert (content["volume_p_value"], content["calibration"]) == (0.04, {"n": 49})
     assert content["warnings"] == [SEEDED_WARNING, "uneven slices"]
     assert content["settings"] == dict.fromkeys(SETTINGS)
+
+
+def test_unfamiliar_scans_and_networks_that_cannot_tell(data):
+    content = check(findings({**data, "unfamiliar": True, "unfamiliarity": 2.5}, model={"clip": "seed:0"}))
+    assert (content["unfamiliar"], content["unfamiliarity"]) == (True, 2.5)
+    assert content["warnings"] == [SEEDED_WARNING, UNFAMILIAR_WARNING, "uneven slices"]
+    assert {"unfamiliar", "unfamiliarity"}.isdisjoint(findings(data))
 
 
 def test_rows_have_the_columns_and_the_values(data, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from monai_zsad.errors import OutputError
-from monai_zsad.writers import SEEDED_WARNING, save_preview, write_index
+from monai_zsad.writers import SEEDED_WARNING, UNFAMILIAR_WARNING, save_preview, write_index
 from monai_zsad.writers.figures.drawing import THUMBNAIL_KEY
 from tests.writers.test_report import SCRIPT, Page
 
@@ -59,6 +59,14 @@ def test_most_suspicious_first_and_failures_named(results):
     assert "2 with lesion candidates" in page.text
     assert "1 failed" in page.text
     assert SEEDED_WARNING not in page.text
+
+
+def test_unfamiliar_scans_are_marked(results):
+    place(results, "emma", 0.7, warnings=[UNFAMILIAR_WARNING])
+    page = Page(write_index(results).read_text(encoding="utf-8"))
+    assert f"emma {UNFAMILIAR_WARNING}" in page.text
+    assert "1 outside of the training data" in page.text
+    assert page.text.count(UNFAMILIAR_WARNING) == 2, "beside the name, and among the warnings"
 
 
 def test_what_became_of_each_case(results):

@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 from monai.transforms import SpatialPad, SpatialResample
 
 from monai_zsad.errors import ConfigurationError, OutputError
-from monai_zsad.writers import SEEDED_WARNING, SavePreviewd, SaveReportd
+from monai_zsad.writers import SEEDED_WARNING, UNFAMILIAR_WARNING, SavePreviewd, SaveReportd
 from monai_zsad.writers.figures.drawing import draw_contours, draw_slice
 from monai_zsad.writers.figures.key_slices import key_slices
 from monai_zsad.writers.figures.views import make_view, on_grid, upright
@@ -55,6 +55,18 @@ def data():
 def written(data, folder, viewer=False, **options):
     assert SaveReportd("pred", folder, settings=SETTINGS, viewer=viewer, **options)(data) == data
     return (folder / data["case"] / "report.html").read_text(encoding="utf-8")
+
+
+def test_unfamiliar_scan_is_said_before_its_score(data, tmp_path):
+    told = {"unfamiliar": True, "unfamiliarity": 2.46}
+    text = Page(written({**data, **told}, tmp_path)).text
+    heading = f"{UNFAMILIAR_WARNING.capitalize()}."
+    assert text.index(heading) < text.index("is 2.5 times the limit") < text.index("volume score")
+    assert text.count(heading[1:-1]) == 1, "it is not one of the other warnings"
+    assert "1 warning " in text
+    familiar = written({**data, "unfamiliar": False, "unfamiliarity": 0.4}, tmp_path)
+    assert familiar == written(data, tmp_path)
+    assert heading not in familiar
 
 
 def test_page_tells_everything_and_loads_nothing(data, tmp_path):

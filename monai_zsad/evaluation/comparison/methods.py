@@ -23,6 +23,7 @@ from monai_zsad.networks import SharedNetworks, ZeroShotNetwork
 from monai_zsad.transforms import VolumeScored
 from monai_zsad.writers import (
     SEEDED_WARNING,
+    UNFAMILIAR_WARNING,
     CaseLayout,
     atomic_path,
     comparison_figure,
@@ -56,6 +57,7 @@ class Comparison:
         models: :meth:`ZeroShotNetwork.describe`, by method.
         groups: groups of methods that shared one pass through CLIP.
         asked: numbers of the requested slices; None for all.
+        unfamiliar: methods that were trained on scans unlike this one, as far as they tell.
     """
 
     case: str
@@ -66,6 +68,7 @@ class Comparison:
     models: Mapping[str, Mapping[str, Any]]
     groups: tuple[tuple[str, ...], ...]
     asked: tuple[int, ...] | None = None
+    unfamiliar: tuple[str, ...] = ()
 
     @property
     def numbers(self) -> list[int]:
@@ -161,7 +164,8 @@ class Comparison:
             },
             "shared_passes": [list(group) for group in self.groups],
             "software": {"monai_zsad": __version__, "monai": monai.__version__, "torch": torch.__version__},
-            "warnings": [f"{name}: {SEEDED_WARNING}" for name in self.seeded],
+            "warnings": [f"{name}: {SEEDED_WARNING}" for name in self.seeded]
+            + [f"{name}: {UNFAMILIAR_WARNING}" for name in self.unfamiliar],
         }
 
     def table(self, numbers: Sequence[int] | None = None) -> str:
@@ -250,6 +254,7 @@ def compare_methods(
         models={name: network.describe() for name, network in together.networks.items()},
         groups=together.groups,
         asked=None if slices is None else tuple(dict.fromkeys(slices)),
+        unfamiliar=tuple(name for name, found in scored.items() if found.get("unfamiliar")),
     )
 
 

@@ -11,6 +11,7 @@ from monai_zsad._version import __version__
 from monai_zsad.integrations.app.choices import BundleChoice
 from monai_zsad.integrations.app.jobs import Outcome
 from monai_zsad.workflow import ScreenedCase
+from monai_zsad.writers import UNFAMILIAR_WARNING
 
 __all__ = [
     "FIRST_STEPS",
@@ -109,6 +110,8 @@ def verdict(outcome: Outcome, case: ScreenedCase | None) -> Markup:
     if case is not None:
         count = len(case.candidates)
         found = "no candidate" if not count else "1 candidate" if count == 1 else f"{count} candidates"
+        if case.is_done and case.unfamiliar:
+            lines.append(message(f"{UNFAMILIAR_WARNING.capitalize()}.", "problem"))
         score = "no score" if case.volume_score is None else f"{case.volume_score:.3f}"
         lines.append(
             Markup(

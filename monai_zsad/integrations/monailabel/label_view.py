@@ -19,6 +19,7 @@ from monai_zsad.integrations.monailabel.levels import LEVELS, level_labels, leve
 from monai_zsad.integrations.monailabel.options import default_levels
 from monai_zsad.workflow.bundles import read_bundle
 from monai_zsad.workflow.steps import without_writers
+from monai_zsad.writers import UNFAMILIAR_WARNING
 
 __all__ = ["label_steps", "levels_of_prediction", "write_label_view"]
 
@@ -53,6 +54,8 @@ def levels_of_prediction(data: Mapping[str, Any]) -> dict[str, Any]:
         for candidate in data["pred_candidates"]
     ]
     result = {"volume_score": float(data["volume_score"]), "candidates": found}
+    if data.get("unfamiliar"):
+        result["warnings"] = [UNFAMILIAR_WARNING]
     return {**data, "pred": MetaTensor(torch.from_numpy(values), affine=data["pred"].affine), "result": result}
 
 

@@ -14,7 +14,8 @@ from monai.data import MetaTensor
 from monai_zsad.data import OUT_OF_MEMORY
 from monai_zsad.inferers import VolumeSliceInferer
 from monai_zsad.workflow.console.events import emit, emit_scan
-from monai_zsad.writers.status import StatusRow
+from monai_zsad.writers.facts import UNFAMILIAR_WARNING
+from monai_zsad.writers.status import UNFAMILIAR, StatusRow
 
 __all__ = ["CaseLog", "warning_codes"]
 
@@ -120,6 +121,8 @@ class CaseLog:
             # A case that another process has left is run here after all.
             self._scans = max(self._scans, len(self.rows))
             _logger.info("[%d/%d] %s: %s, %.1f s", len(self.rows), self._scans, row.case, _result(row), seconds)
+            if UNFAMILIAR in row.codes:
+                _logger.warning("%s: %s", row.case, UNFAMILIAR_WARNING)
             emit_scan(self.folder, row, len(self.rows), None if self.shared else self._scans)
 
     def _row(self, known: Mapping[Any, Any], name: str, seconds: float, parts: Mapping[str, float]) -> StatusRow:
@@ -133,6 +136,7 @@ class CaseLog:
         # The writers add codes of their own, for example why there are no DICOM results.
         warned = tuple(dict.fromkeys((*self._codes, *warning_codes(known))))
         status = "repaired" if warned else "done"
+        warned += (UNFAMILIAR,) if known.get("unfamiliar") else ()
         score = None if score is None else float(score)
         return StatusRow(case, status, warned, volume_score=score, seconds=seconds, parts=parts, run=self.run())
 

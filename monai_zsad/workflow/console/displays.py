@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from monai_zsad.result_files import STATUS_TABLES
 from monai_zsad.workflow.console.events import Listener
-from monai_zsad.writers.facts import SEEDED_WARNING
+from monai_zsad.writers.facts import SEEDED_WARNING, UNFAMILIAR_WARNING
+from monai_zsad.writers.status import UNFAMILIAR
 
 __all__ = ["JsonLines", "Lines", "both", "fractions"]
 
@@ -198,8 +199,10 @@ def _facts(fields: Mapping[str, Any]) -> list[str]:
         facts.append(f"{count} candidate{'' if count == 1 else 's'}")
     if SEEDED_WARNING in fields["warnings"]:
         facts.append(f"NOT A RESULT: {SEEDED_WARNING}")
-    if fields["codes"]:
-        facts.append(f"repaired ({', '.join(fields['codes'])})")
+    if UNFAMILIAR in fields["codes"]:
+        facts.append(UNFAMILIAR_WARNING)
+    if repaired := [code for code in fields["codes"] if code != UNFAMILIAR]:
+        facts.append(f"repaired ({', '.join(repaired)})")
     return [*facts, str(fields["report"])]
 
 

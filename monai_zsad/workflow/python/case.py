@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from monai_zsad.errors import InputError, OutputError
 from monai_zsad.result_files import case_folder, final_name
 from monai_zsad.workflow.python.showing import case_html, show_page
+from monai_zsad.writers.facts import UNFAMILIAR_WARNING
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -91,6 +92,11 @@ class OneScan:
     def warnings(self) -> list[str]:
         """What a reader of the results must know, one sentence each."""
         return list(self.findings["warnings"])
+
+    @property
+    def unfamiliar(self) -> bool | None:
+        """Whether the scan is outside of what the model was trained on; None if the network does not tell."""
+        return self.findings.get("unfamiliar")
 
     @property
     def map(self) -> MetaTensor:
@@ -208,7 +214,8 @@ def summary(case: ScreenedCase) -> str:
     if not case.is_done:
         return f"{case.case}: {case.status}: {case.reason}"
     count = len(case.findings["candidates"])
-    return f"{case.case}: score {case.score:.3f}, {count} candidate{'' if count == 1 else 's'}"
+    note = f"; {UNFAMILIAR_WARNING}" if case.unfamiliar else ""
+    return f"{case.case}: score {case.score:.3f}, {count} candidate{'' if count == 1 else 's'}{note}"
 
 
 def as_table(rows: list[dict[str, Any]], columns: Sequence[str]) -> Table:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_zsad.writers.facts import UNFAMILIAR_WARNING
+
 __all__ = ["case_html", "run_html", "show_page"]
 
 _MOST_ROWS = 5
@@ -46,8 +48,10 @@ def case_html(case: str, state: str, findings: Mapping[str, Any] | None) -> str:
     ]
     table = _table(("candidate", "peak score", "volume (mm³)", "peak at (RAS, mm)"), rows) if rows else ""
     more = f"<div>and {len(found) - _MOST_ROWS} more</div>" if len(found) > _MOST_ROWS else ""
-    warned = "".join(f"<div>Warning: {html.escape(text)}</div>" for text in findings["warnings"])
-    return _box(f"{title}: volume score <b>{findings['volume_score']:.3f}</b>, {count}{table}{more}{warned}")
+    others = [text for text in findings["warnings"] if text != UNFAMILIAR_WARNING]
+    warned = "".join(f"<div>Warning: {html.escape(text)}</div>" for text in others)
+    first = f"<div><b>{UNFAMILIAR_WARNING.capitalize()}.</b></div>" if findings.get("unfamiliar") else ""
+    return _box(f"{first}{title}: volume score <b>{findings['volume_score']:.3f}</b>, {count}{table}{more}{warned}")
 
 
 def run_html(summary: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -12,6 +12,7 @@ from monai.config import NdarrayOrTensor
 
 from monai_zsad.writers.dicom.identity import identity, remarks
 from monai_zsad.writers.dicom.source import SourceSeries, header_errors
+from monai_zsad.writers.facts import UNFAMILIAR_WARNING, banner
 from monai_zsad.writers.figures.preview import save_preview
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def dicom_capture(
     from PIL import Image
 
     with tempfile.TemporaryDirectory() as folder:
-        said = remarks(model)
+        said = remarks(model, source)
         file = save_preview(
             scan,
             anomaly_map,
@@ -59,7 +60,7 @@ def dicom_capture(
             affine=np.asarray(getattr(anomaly_map, "affine", np.eye(4))),
             title=said[0],
             volume_score=volume_score,
-            banner=f"NOT A RESULT: {said[1]}" if said[1:] else "",
+            banner=banner(model, UNFAMILIAR_WARNING in said),
             labels=labels,
         )
         with Image.open(file) as picture:

@@ -55,9 +55,9 @@ def algorithm(model: Mapping[str, Any]) -> Algorithm:
     return Algorithm(f"{_PRODUCT} {method}".strip()[:_LONGEST], __version__, parameters)
 
 
-def remarks(model: Mapping[str, Any]) -> list[str]:
-    """Sentences that every object must contain."""
-    return [_RESEARCH, *([SEEDED_WARNING] if is_seeded(model) else [])]
+def remarks(model: Mapping[str, Any], source: SourceSeries) -> list[str]:
+    """Sentences that every object must contain; the last one is the most important."""
+    return [_RESEARCH, *source.remarks, *([SEEDED_WARNING] if is_seeded(model) else [])]
 
 
 def anomaly_score() -> Code:

@@ -81,7 +81,7 @@ def dicom_parametric_map(
             real_world_value_mappings=[mapping],
             voi_lut_transformations=[window],
             content_label="ANOMALY_MAP",
-            content_description=remarks(model)[-1],
+            content_description=remarks(model, source)[-1],
             transfer_syntax_uid=syntax,
             **identity(source, model, "pm"),
         )

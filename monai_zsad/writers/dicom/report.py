@@ -90,7 +90,7 @@ def dicom_report(
             ],
             title=codes.DCM.ImagingMeasurementReport,
         )
-        for sentence in remarks(model):
+        for sentence in remarks(model, source):
             report[0].ContentSequence.append(
                 sr.TextContentItem(codes.DCM.Comment, sentence, relationship_type=sr.RelationshipTypeValues.CONTAINS)
             )

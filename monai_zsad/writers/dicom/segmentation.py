@@ -96,7 +96,7 @@ def dicom_segmentation(
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=described,
             content_label="LESIONS",
-            content_description=remarks(model)[-1],
+            content_description=remarks(model, source)[-1],
             **identity(source, model, "seg"),
         )
         source.identify(result)

@@ -57,12 +57,14 @@ class SourceSeries:
         identity: values of patient and study. They are not in ``images``, because highdicom and pydicom quote unusual
             values in logs and errors. :meth:`identify` copies them into a result.
         warnings: what results of this source must say.
+        remarks: further sentences that every object must contain, with 64 characters at most.
     """
 
     images: list[Dataset]
     order: np.ndarray
     identity: dict[str, Any]
     warnings: tuple[ResultWarning, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def identify(self, result: Dataset) -> None:
         """Copy the values of patient and study into a result."""

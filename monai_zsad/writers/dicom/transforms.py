@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from monai.config import KeysCollection, NdarrayOrTensor
@@ -19,7 +20,7 @@ from monai_zsad.writers.dicom.parametric_map import MAP_TYPES
 from monai_zsad.writers.dicom.references import UnfitSourceError
 from monai_zsad.writers.dicom.segmentation import Candidate
 from monai_zsad.writers.dicom.source import header_errors, read_source
-from monai_zsad.writers.facts import Meta, ResultWarning, described
+from monai_zsad.writers.facts import UNFAMILIAR_WARNING, Meta, ResultWarning, described
 from monai_zsad.writers.files import atomic_path
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class SaveDicom(Transform):
         scan: NdarrayOrTensor | None = None,
         scores: Mapping[str, Any] | None = None,
         resampled: str = "",
+        remarks: tuple[str, ...] = (),
     ) -> list[ResultWarning]:
         """Write the objects; the warnings say why nothing was written, or what the objects lack."""
         values = map_values(img, case)
@@ -145,6 +147,7 @@ class SaveDicom(Transform):
             if source is None:
                 finding = "the scan was not read from DICOM files"
                 raise UnfitSourceError(f"case {case!r}", finding, "leave DICOM results out, or give a DICOM series")
+            source = replace(source, remarks=remarks)
             content = CaseContent(case, values, img, labels, candidates, scan, dict(scores or {}))
             # All objects are made before the first is written, so that a report and its segments are from the same run.
             results = dicom_objects(tuple(self.layouts), content, source, described(self.meta), self.map_dtype)
@@ -249,6 +252,7 @@ class SaveDicomd(CaseWriter):
             scan=data.get(self.image_key),
             scores=scores,
             resampled=self._resampled(data, key),
+            remarks=(UNFAMILIAR_WARNING,) if data.get("unfamiliar") else (),
         )
 
     def _resampled(self, data: Mapping[Hashable, Any], key: Hashable) -> str:

@@ -12,7 +12,7 @@ from monai.config import KeysCollection, NdarrayOrTensor
 
 from monai_zsad.result_files import CASE_FILES
 from monai_zsad.writers.base import CaseLayout, CaseWriter
-from monai_zsad.writers.facts import SEEDED_WARNING, Meta, is_seeded
+from monai_zsad.writers.facts import Meta, banner
 from monai_zsad.writers.figures.drawing import (
     BACKGROUND,
     INK,
@@ -265,7 +265,7 @@ class SavePreviewd(CaseWriter):
             title=case,
             volume_score=None if volume_score is None else float(volume_score),
             limits=self.limits,
-            banner=f"NOT A RESULT: {SEEDED_WARNING}" if is_seeded(self.model) else "",
+            banner=banner(self.model, data.get("unfamiliar")),
             labels=None if self.labels_key is None else data[self.labels_key],
         )
 

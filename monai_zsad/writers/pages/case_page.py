@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from monai_zsad.writers.facts import SEEDED_WARNING
+from monai_zsad.writers.facts import SEEDED_WARNING, UNFAMILIAR_WARNING
 from monai_zsad.writers.figures.drawing import suspicion_colours
 from monai_zsad.writers.figures.key_slices import KeySlices
 from monai_zsad.writers.figures.thumbnails import thumbnails
@@ -16,6 +16,8 @@ from monai_zsad.writers.pages.viewer import viewer_installed
 
 __all__: list[str] = []
 
+# Warnings that stand above the result, not among the others.
+_ALARMS = (SEEDED_WARNING, UNFAMILIAR_WARNING)
 # Candidates that are shown at once; the others are folded.
 _SHOWN = 5
 # Smallest width of the images of a candidate.
@@ -52,10 +54,11 @@ def case_page(
     values = {
         **{name: content[name] for name in ("case", "settings", "calibration", "model", "software")},
         "alarm": f"NOT A RESULT: {SEEDED_WARNING}" if SEEDED_WARNING in warnings else "",
+        "unfamiliar": _unfamiliar(content),
         "tiles": _tiles(content),
         "measured": run.get("measured") or "",
         "run": {name: value for name, value in run.items() if name != "measured" and value not in (None, [])},
-        "warnings": [warning for warning in warnings if warning != SEEDED_WARNING],
+        "warnings": [warning for warning in warnings if warning not in _ALARMS],
         "shown_open": _SHOWN,
         "candidates": [
             {
@@ -83,7 +86,7 @@ def _tiles(content: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     candidates = content["candidates"]
     method, p_value = content["volume_score_method"], content["volume_p_value"]
     volume = sum(found["volume_mm3"] for found in candidates) / 1000
-    warnings = sum(warning != SEEDED_WARNING for warning in content["warnings"])
+    warnings = sum(warning not in _ALARMS for warning in content["warnings"])
     return [
         (decimal(content["volume_score"]), "volume score" + (f" ({method})" if method else ""), ""),
         *([] if p_value is None else [(decimal(p_value), "p-value of the scan", "")]),
@@ -92,6 +95,18 @@ def _tiles(content: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         (f"{volume:.2f} ml" if candidates else NOTHING, "volume of all candidates", ""),
         *([(str(warnings), "warning" if warnings == 1 else "warnings", "warnings")] if warnings else []),
     ]
+
+
+def _unfamiliar(content: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Heading and explanation for a scan that is unlike the training data; None for others."""
+    if not content.get("unfamiliar"):
+        return None
+    return (
+        f"{UNFAMILIAR_WARNING.capitalize()}.",
+        "This scan is unlike the scans that the model was trained on: the median distance of its slices to them is "
+        f"{decimal(content['unfamiliarity'], 1)} times the limit. A high score below is no sign of disease, and a low "
+        "score is no sign of health.",
+    )
 
 
 def _candidate(found: Mapping[str, Any], scan: Mapping[str, Any]) -> dict[str, Any]:

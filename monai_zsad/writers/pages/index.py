@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from monai_zsad.errors import OutputError
 from monai_zsad.result_files import CASE_FILES, INDEX_FILE, STATUS_TABLES, SUMMARY_FILE
-from monai_zsad.writers.facts import SEEDED_WARNING
+from monai_zsad.writers.facts import SEEDED_WARNING, UNFAMILIAR_WARNING
 from monai_zsad.writers.figures.drawing import THUMBNAIL_KEY
 from monai_zsad.writers.files import atomic_path
 from monai_zsad.writers.pages.values import NOTHING, decimal, nested, render, shown
@@ -169,6 +169,7 @@ def _page(
 ) -> str:
     seeded = sum(SEEDED_WARNING in content["warnings"] for _, content in cases)
     found = sum(content["candidates"] > 0 for _, content in cases)
+    unfamiliar = sum(UNFAMILIAR_WARNING in content["warnings"] for _, content in cases)
     left_out = {state for state in undone if state.status == "left-out"}
     columns = [
         column
@@ -187,6 +188,7 @@ def _page(
         "tiles": [
             (len(cases), "case" if len(cases) == 1 else "cases", ""),
             (found, "with lesion candidates", ""),
+            *([(unfamiliar, "outside of the training data", "")] if unfamiliar else []),
             *((count, status, "not-done" if count else "") for status, count in counts.items()),
             *([(len(left_out), "left out", "left-out")] if left_out else []),
         ],
@@ -237,6 +239,7 @@ def _row(folder: Path, content: Mapping[str, Any], state: _State | None, columns
             (name, "" if numbers[name][0] is None else repr(numbers[name][0]), numbers[name][1]) for name in names
         ],
         "modality": content["modality"],
+        "unfamiliar": UNFAMILIAR_WARNING if UNFAMILIAR_WARNING in content["warnings"] else "",
         "warnings": content["warnings"],
         "report": links.get("report", ""),
         "thumbnail": _thumbnail(folder / files["preview"], links["preview"]) if "preview" in links else None,

@@ -17,6 +17,7 @@ from monai_zsad.writers.base import CaseLayout, CaseWriter
 from monai_zsad.writers.facts import (
     SEEDED_WARNING,
     Meta,
+    familiarity,
     grid_affine,
     is_seeded,
     plain,
@@ -100,7 +101,8 @@ def findings(
         data: with ``case``, ``volume_score``, the map under ``key`` on the scan's grid, and the candidates under
             ``<key>_candidates`` as ``LesionCandidatesd`` adds them, most suspicious first. Optional keys are
             those of ``CalibratedCandidatesd`` (``<key>_p_values``, ``volume_p_value``, ``calibration``),
-            ``volume_score_method``, ``modality``, ``intensity`` and ``warnings``. No other data or meta data are used.
+            ``volume_score_method``, ``unfamiliar``, ``unfamiliarity``, ``modality``, ``intensity`` and ``warnings``. No
+            other data or meta data are used.
         key: the anomaly map (1, X, Y, Z); its affine (RAS, mm) and shape describe the scan.
         model: the bundle's description of the network; see :func:`~monai_zsad.writers.is_seeded`.
         settings: settings of the search for candidates, by the names of the arguments of ``LesionCandidates``.
@@ -145,6 +147,7 @@ def findings(
         "volume_score": data["volume_score"],
         "volume_score_method": data.get("volume_score_method"),
         "volume_p_value": data.get("volume_p_value"),
+        **familiarity(data),
         "settings": {**dict.fromkeys(_SETTINGS), **(settings or {})},
         "candidates": [
             {**found.as_dict(), "p_value": p_value} for found, p_value in zip(candidates, p_values, strict=True)

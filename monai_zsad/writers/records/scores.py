@@ -11,7 +11,17 @@ from monai.config import KeysCollection
 
 from monai_zsad.result_files import CASE_FILES
 from monai_zsad.writers.base import CaseLayout, CaseWriter
-from monai_zsad.writers.facts import SEEDED_WARNING, Meta, is_seeded, plain, require, scan_facts, software, warnings_of
+from monai_zsad.writers.facts import (
+    SEEDED_WARNING,
+    Meta,
+    familiarity,
+    is_seeded,
+    plain,
+    require,
+    scan_facts,
+    software,
+    warnings_of,
+)
 from monai_zsad.writers.files import atomic_path
 
 __all__ = [
@@ -31,13 +41,13 @@ def scores(data: Mapping[Hashable, Any], key: Hashable = "pred", model: Mapping[
 
     Args:
         data: with ``case``, ``volume_score``, ``slice_scores``, the map under ``key`` on the scan's grid; optional
-            are ``volume_score_method``, ``modality``, ``intensity``, ``warnings``.
+            are ``volume_score_method``, ``unfamiliar``, ``unfamiliarity``, ``modality``, ``intensity``, ``warnings``.
         key: the anomaly map (1, X, Y, Z); its affine (RAS, mm) and shape describe the scan.
         model: the bundle's description of the network; see :func:`is_seeded`.
 
     Returns:
         A dictionary with ``schema_version``, ``case``, ``volume_score``, ``slice_scores``, ``scan``, ``model``,
-        ``software``, ``warnings``.
+        ``software``, ``warnings``; and ``unfamiliar`` and ``unfamiliarity`` if the data have them.
 
     Raises:
         OutputError: if a score is missing, or a value is not finite.
@@ -55,6 +65,7 @@ def scores(data: Mapping[Hashable, Any], key: Hashable = "pred", model: Mapping[
     result["volume_score"] = data["volume_score"]
     if data.get("volume_score_method") is not None:
         result["volume_score_method"] = data["volume_score_method"]
+    result |= familiarity(data)
     result["slice_scores"] = data["slice_scores"]
     result["scan"] = scan_facts(data, key)
     result["model"] = dict(model or {})

@@ -12,7 +12,7 @@ from highdicom import sr
 from monai.data import MetaTensor
 
 from monai_zsad.errors import ConfigurationError, OutputError
-from monai_zsad.writers import SEEDED_WARNING, SaveDicom, SaveDicomd
+from monai_zsad.writers import SEEDED_WARNING, UNFAMILIAR_WARNING, SaveDicom, SaveDicomd
 from tests.data.samples import strip_mark, write_nifti, write_series
 from tests.writers.dicom.results import MODEL, make_case, save, series
 
@@ -36,6 +36,18 @@ def test_segments_are_described(written):
         assert used.AlgorithmName == "monai-zsad Crane"
         assert "weights.clip=ViT-L-14-336:openai" in used.AlgorithmParameters
     assert len({segment.TrackingUID for segment in seg.SegmentSequence}) == 2
+
+
+def test_unfamiliar_scans_are_marked_in_every_object(written, tmp_path):
+    case, others = written
+    told = make_case(case.files)
+    told.data["unfamiliar"] = True
+    paths = save(told, tmp_path)
+    for kind in ("seg", "pm"):
+        assert pydicom.dcmread(paths[kind]).ContentDescription == UNFAMILIAR_WARNING
+        assert pydicom.dcmread(others[kind]).ContentDescription != UNFAMILIAR_WARNING
+    comments = [item.TextValue for item in pydicom.dcmread(paths["sr"]).ContentSequence if "TextValue" in item]
+    assert comments[-1] == UNFAMILIAR_WARNING
 
 
 def test_map_states_its_quantity_and_unit(written):
