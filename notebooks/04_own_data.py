@@ -48,18 +48,18 @@ import torch
 from ignite.engine import Events
 from IPython.display import display
 from monai.bundle import ConfigWorkflow
-from monai.data import DataLoader, MetaTensor
+from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
 from monai.inferers import SimpleInferer
 from monai.transforms import Compose, LoadImage, LoadImaged, ResampleToMatch
 from monai.utils import set_determinism
+from torch.utils.data import DataLoader
 
 from monai_zsad import screen
 from monai_zsad.losses import ConceptLoss
 from monai_zsad.metrics import average_precision, bootstrap_interval, lesion_froc, pooled_froc
 from monai_zsad.synthesis import (
     LesionSettings,
-    LesionSlices,
     PrepareAnatomyd,
     RandLesion,
     anatomies,
@@ -67,7 +67,9 @@ from monai_zsad.synthesis import (
     write_phantom,
 )
 from monai_zsad.training import ResumableSampler
-from monai_zsad.training.concepts import ConceptTraining, parameter_groups, prepare_windows
+from monai_zsad.training.concepts import ConceptTraining, parameter_groups, prepare_slices
+from monai_zsad.training.slices.bank import NormalBank
+from monai_zsad.training.slices.batches import TrainingBatches
 from monai_zsad.transforms import BodyMask, ScanIntensityd, UprightOrientationd
 from monai_zsad.workflow.bundles import bundle_network, find_bundle, load_weights, read_bundle
 from monai_zsad.workflow.calibration import collect
@@ -116,8 +118,8 @@ print({group: len(list(Path(group, "imagesTr").iterdir())) for group in counts})
 # %% [markdown]
 # ## Lesions painted into normal scans
 #
-# `RandLesion` paints lesions of many kinds into a scan, and returns their mask. The included model was trained only on
-# such lesions. They are outlined in cyan. A model that is trained on them learns to find *these* lesions: test it on
+# `RandLesion` paints lesions of many kinds into a scan, and returns their mask. The included model was trained
+# on such lesions and on tumours of patients. They are outlined in cyan. A model that is trained on them learns to find *these* lesions: test it on
 # real ones.
 
 # %%
@@ -140,10 +142,10 @@ plt.show()
 # %% [markdown]
 # ## The included model, trained further
 #
-# `LesionSlices` draws slices from the normal scans with random positions, contrasts and deformations, and paints
-# lesions into them. The trainer is MONAI's. `configs/train.yaml` of the bundle does the same from random weights, at
-# full size and with checkpoints. Here, a few steps start from the included weights. With `settle=0`, the statistics of
-# batch normalisation do not change: those of a few small windows would make the model worse.
+# `NormalBank` cuts slices from the normal scans with random positions and deformations. `TrainingBatches` gives them random
+# contrasts and paints lesions into them. The trainer is MONAI's. `configs/train.yaml` of the bundle does the same at full
+# size, with tumours of patients and with checkpoints. Here, a few steps start from the included weights. With `settle=0`,
+# the statistics of batch normalisation do not change: those of a few small batches would make the model worse.
 
 # %%
 bundle = find_bundle("tiny_screening")
@@ -167,25 +169,18 @@ preparation = Compose(
     ]
 )
 records = [{"t1": file.name} for file in sorted(Path("own/imagesTr").iterdir())]
-dataset = LesionSlices(
-    anatomies(records, "own/imagesTr", preparation),
-    4 * steps,
-    image_size=further.image_size,
-    patch_size=further.patch_size,
-    subpatches=further.subpatches,
-    windows=2,
-    window=8,
-    easy_items=0,
-)
+bank = NormalBank(anatomies(records, "own/imagesTr", preparation), 32, "slices", size=further.image_size)
+bank.fill()
+dataset = TrainingBatches(bank, steps=steps, parts=1, counts=(0, 4, 0))  # four slices a step, all with painted lesions
 losses = []
 trainer = SupervisedTrainer(
     device=torch.device("cpu"),
     max_epochs=1,
-    train_data_loader=DataLoader(dataset, sampler=ResumableSampler(dataset, shuffle=False), batch_size=4),
+    train_data_loader=DataLoader(dataset, sampler=ResumableSampler(dataset, shuffle=False), batch_size=None),
     network=training,
-    optimizer=torch.optim.AdamW(parameter_groups(training, weight_decay=0.02), lr=2e-4, betas=(0.9, 0.98)),
+    optimizer=torch.optim.AdamW(parameter_groups(training, 2e-4), weight_decay=0.02, betas=(0.9, 0.98)),
     loss_function=ConceptLoss(),
-    prepare_batch=prepare_windows,
+    prepare_batch=prepare_slices,
     inferer=SimpleInferer(),
     decollate=False,
 )

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from monai_zsad.backbones import Activation
+from monai_zsad.backbones.pyramid_tower import PyramidTower
 from monai_zsad.backbones.seeds import parse_seed, seeded_state_dict
 from monai_zsad.backbones.weights import WeightsRecord, read_state_dict, sha256_of
 from monai_zsad.errors import ConfigurationError, WeightsError
 from monai_zsad.networks.aaclip import AACLIP, SIMILARITY_SCALE
 from monai_zsad.networks.base import Prediction, without_autocast
 from monai_zsad.networks.maps import gaussian_weights, grid_to_map, l2_normalize, smooth, smoothing_matrix
-from monai_zsad.networks.pyramid_tower import PyramidTower
 
 __all__ = ["ScreeningCLIP"]
 
@@ -33,7 +33,7 @@ class ScreeningCLIP(AACLIP):
     and the rank of each pixel among those of the body (histogram equalisation). So the contrast of a scan has little
     influence.
 
-    The vision tower is a :class:`~monai_zsad.networks.pyramid_tower.PyramidTower`: an encoder that was trained on
+    The vision tower is a :class:`~monai_zsad.backbones.pyramid_tower.PyramidTower`: an encoder that was trained on
     photographs, and features at half the resolution. The text tower, its last adapter and the comparison with the
     prompts are those of AA-CLIP. So the words of the prompts determine what the map shows.
 
