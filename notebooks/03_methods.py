@@ -189,8 +189,8 @@ plt.show()
 # %% [markdown]
 # ## The included model on the same slice
 #
-# `ScreeningCLIP`, the model that comes with the package, is a small network that was trained on synthetic lesions; its
-# weights are real. Do not compare it with the others: the networks above have learned nothing, and this one was trained
+# `ScreeningCLIP`, the model that comes with the package, is a small network that was trained on brain tumours and on
+# painted lesions; its weights are real. Do not compare it with the others: the networks above have learned nothing, and this one was trained
 # for lesions such as this one.
 
 # %%

@@ -118,9 +118,9 @@ print({group: len(list(Path(group, "imagesTr").iterdir())) for group in counts})
 # %% [markdown]
 # ## Lesions painted into normal scans
 #
-# `RandLesion` paints lesions of many kinds into a scan, and returns their mask. The included model was trained
-# on such lesions and on tumours of patients. They are outlined in cyan. A model that is trained on them learns to find *these* lesions: test it on
-# real ones.
+# `RandLesion` paints lesions of many kinds into a scan, and returns their mask. The included model was trained on
+# such lesions and on tumours of patients. They are outlined in cyan. A model that is trained on them learns to find
+# *these* lesions: test it on real ones.
 
 # %%
 load = LoadImage(image_only=True, ensure_channel_first=True)
@@ -142,10 +142,11 @@ plt.show()
 # %% [markdown]
 # ## The included model, trained further
 #
-# `NormalBank` cuts slices from the normal scans with random positions and deformations. `TrainingBatches` gives them random
-# contrasts and paints lesions into them. The trainer is MONAI's. `configs/train.yaml` of the bundle does the same at full
-# size, with tumours of patients and with checkpoints. Here, a few steps start from the included weights. With `settle=0`,
-# the statistics of batch normalisation do not change: those of a few small batches would make the model worse.
+# `NormalBank` cuts slices from the normal scans with random positions and deformations. `TrainingBatches` gives them
+# random contrasts and paints lesions into them. The trainer is MONAI's. `configs/train.yaml` of the bundle does the
+# same at full size, with tumours of patients and with checkpoints. Here, a few steps start from the included weights.
+# With `settle=0`, the statistics of batch normalisation do not change: those of a few small batches would make the
+# model worse.
 
 # %%
 bundle = find_bundle("tiny_screening")
