@@ -149,7 +149,8 @@ def test_one_scan_has_its_score_candidates_and_volumes(scans: Path, one: Screene
     assert one.candidates["peak_score"][0] == first["peak_score"]
     assert one.candidates["peak_ras_x_mm"][0] == first["peak_ras_mm"][0]
     assert set(np.unique(one.labels)) == {0, *one.candidates["id"]}
-    assert float(one.map.max()) == pytest.approx(first["peak_score"], abs=1e-6)
+    assert float(one.map[0][tuple(first["peak_voxel"])]) == pytest.approx(first["peak_score"], abs=1e-6)
+    assert one.unfamiliar is False
     assert one.map is one.map
     assert one.warnings == one.findings["warnings"]
     assert one.table["score"].tolist() == [one.score]
