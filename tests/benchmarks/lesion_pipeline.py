@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 
 from monai_zsad.prompts import PromptEnsemble
-from monai_zsad.training.concepts import ConceptTraining
-from monai_zsad.training.small_model import export_model
 from monai_zsad.workflow.bundles import build_network, load_weights, read_bundle, released_weights
 
 WRITERS = "monai_zsad.writers"
-TRAINED = "best_network.pth"
+# General prompts look for anything. They are what a NIfTI file gets without options.
+GENERAL: dict[str, Any] = {}
+# A slice is unfamiliar above this value of the network's third channel.
+UNFAMILIAR = 1.0
 
 
 class Screened(NamedTuple):
@@ -28,11 +28,27 @@ class Screened(NamedTuple):
         scan: (1, X, Y, Z) as it was loaded, RAS affine.
         anomaly: (X, Y, Z), on the scan's grid.
         slice_scores: the network's score of each slice of the scan's own third axis that was run.
+        unfamiliar: whether each of these slices is unfamiliar; empty if the network does not tell.
     """
 
     scan: MetaTensor
     anomaly: np.ndarray
     slice_scores: dict[int, float]
+    unfamiliar: dict[int, bool]
+
+
+class SliceMaps(NamedTuple):
+    """Maps of single slices.
+
+    Attributes:
+        anomaly: (N, H, W).
+        scores: (N,), the network's own.
+        unfamiliar: (N,) of bool; empty if the network does not tell.
+    """
+
+    anomaly: np.ndarray
+    scores: np.ndarray
+    unfamiliar: np.ndarray
 
 
 class Pipeline:
@@ -51,7 +67,9 @@ class Pipeline:
         self.network = build_network(parser, bundle)
         sources, checkpoint = (parser.get_parsed_content(key) for key in ("weights", "checkpoint"))
         load_weights(self.network, sources, released_weights(parser), checkpoint)
+        self.weights_file = Path(sources["model"] or checkpoint)
         self.prompt_set: str = parser.get_parsed_content("prompt_set")
+        self.min_volume_mm3: float = parser.get_parsed_content("min_volume_mm3")
         self.preprocessing = parser.get_parsed_content("preprocessing")
         self.inferer = parser.get_parsed_content("inferer")
         self.steps = [
@@ -72,30 +90,19 @@ class Pipeline:
         batch = list_data_collate([self.preprocessing(dict(record))])
         with torch.no_grad():
             batch["pred"] = self.inferer(batch["image"], self.network)
+        flags = batch["pred"][0, 2:].amax((1, 2)).tolist()
         (data,) = decollate_batch(batch)
         for step in self.steps:
             data = step(data)
-        scores = {entry["slice"]: entry["score"] for entry in data["slice_scores"] if entry["scored"]}
-        return Screened(scan, data["pred"].as_tensor()[0].float().numpy(), scores)
+        entries = [(place, entry) for place, entry in enumerate(data["slice_scores"]) if entry["scored"]]
+        scores = {entry["slice"]: entry["score"] for _, entry in entries}
+        unfamiliar = {entry["slice"]: flags[0][place] > UNFAMILIAR for place, entry in entries if flags}
+        return Screened(scan, data["pred"].as_tensor()[0].float().numpy(), scores, unfamiliar)
 
-    def maps(self, slices: torch.Tensor) -> np.ndarray:
-        """Maps (N, S, S) of prepared slices (N, C, S, S)."""
+    def slices(self, images: torch.Tensor) -> SliceMaps:
+        """Run slices (N, C, H, W) in [0, 1] through the network alone."""
         with torch.no_grad():
-            return torch.cat([self.network(part)[:, 0] for part in slices.split(8)]).numpy()
-
-
-def model_file(bundle: Path, checkpoint: str | None, folder: Path) -> str | None:
-    """What :class:`Pipeline` loads: of a training's best epoch, the model that would be exported from it."""
-    if checkpoint is None or Path(checkpoint).name != TRAINED:
-        return checkpoint
-    network: Any = build_network(read_bundle(bundle, {"bundle_root": str(bundle)}), bundle)
-    return str(export_model(ConceptTraining(network), Path(checkpoint).parent, folder / "model.pt"))
-
-
-def training_config(bundle: Path, data: Path, **values: Any) -> ConfigParser:
-    """``train.yaml`` laid over ``inference.yaml``, with other values by id."""
-    parser = ConfigParser()
-    parser.read_config([str(bundle / "configs" / name) for name in ("inference.yaml", "train.yaml")])
-    for key, value in ({"bundle_root": str(bundle), "dataset_dir": str(data)} | values).items():
-        parser[key] = value
-    return parser
+            parts = [self.network(part) for part in images.split(8)]
+        values = torch.cat([part[:, 1:, 0, 0] for part in parts]).numpy()
+        maps = torch.cat([part[:, 0] for part in parts]).numpy()
+        return SliceMaps(maps, values[:, 0], values[:, 1:].ravel() > UNFAMILIAR)
