@@ -29,9 +29,12 @@ apps.small_model.ClipGradients apps.small_model.export_model apps.training.Train
 apps.training.has_tensorboard apps.training.labelled_cases apps.training.start_training data.LoadMaskd
 data.LoadPictured data.RandSaturationd data.ResumableSampler data.SeededDataset data.anatomies data.are_volumes
 data.paint_lesions data.resize_mask data.resize_picture losses.CraneLoss losses.aaclip_loss
-networks.aaclip_training.aaclip_training networks.concept_training.prepare_windows networks.training.CraneTraining
+networks.aaclip_training.aaclip_training networks.training.CraneTraining
 apps.processes.join_group apps.processes.leave_group
 """
+
+# The included model is trained in another way, so its old train.yaml does not run.
+GONE = {"data.LesionSlices", "networks.concept_training.prepare_windows"}
 
 
 def resolve(path: str) -> Any:
@@ -90,7 +93,8 @@ def test_every_name_of_the_old_bundles_resolves() -> None:
     texts = [file.read_text(encoding="utf-8") for file in OLD_BUNDLE.rglob("*.yaml")]
     names = {name for text in texts for name in re.findall(r"(?<![\w.])monai_zsad\.([\w.]+\w)", text)}
     assert len(names) > 50
-    for name in sorted(names | set(OTHER_NAMES.split())):
+    assert names >= GONE
+    for name in sorted((names | set(OTHER_NAMES.split())) - GONE):
         resolve(name)
 
 

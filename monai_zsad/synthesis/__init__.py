@@ -1,4 +1,4 @@
-"""Synthetic scans and lesions with known masks, and slices with them for training and validation."""
+"""Synthetic scans and lesions with known masks, and slices with them for validation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from monai_zsad.synthesis.anatomy import (
     PrepareAnatomyDict,
     anatomies,
 )
-from monai_zsad.synthesis.lesion_slices import LesionSlices
 from monai_zsad.synthesis.lesions import (
     ATTRIBUTES,
     KINDS,
@@ -42,7 +41,6 @@ __all__ = [
     "KINDS",
     "Lesion",
     "LesionSettings",
-    "LesionSlices",
     "LesionedImage",
     "LesionedScan",
     "Phantom",

@@ -28,8 +28,8 @@ class ValidationSlices(Dataset):
     Every third slice has no lesion. A slice in which a lesion has no place has none, either.
 
     Args:
-        volumes: items with ``anatomy`` that are not used for training, and optionally ``extracted``, see
-            :class:`~monai_zsad.synthesis.lesion_slices.LesionSlices`.
+        volumes: items with ``anatomy`` that are not used for training, and optionally ``extracted``: the fraction of
+            slices (0) in which only the places for lesions are kept, as in a head whose brain was extracted.
         length: number of slices.
         image_size: S in pixels.
         seed: seed of all random draws.

@@ -1,4 +1,4 @@
-from . import aaclip, calibrating, concepts, crane, feature_cache, files, initialisation, seeded, small_model, start
+from . import aaclip, calibrating, concepts, crane, feature_cache, files, pretrained, seeded, slices, small_model, start
 from .seeded import ResumableSampler, SeededDataset
 
 __all__ = [
@@ -10,8 +10,9 @@ __all__ = [
     "crane",
     "feature_cache",
     "files",
-    "initialisation",
+    "pretrained",
     "seeded",
+    "slices",
     "small_model",
     "start",
 ]

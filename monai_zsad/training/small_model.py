@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,6 +15,7 @@ from monai.engines.utils import IterationEvents
 
 from monai_zsad.backbones.weights import sha256_of
 from monai_zsad.errors import WeightsError
+from monai_zsad.training.calibrating import fit_calibration
 from monai_zsad.training.concepts import ConceptTraining
 from monai_zsad.workflow.bundles import save_state
 from monai_zsad.writers import atomic_path
@@ -38,9 +40,9 @@ class ClipGradients:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Clip the gradients."""
-        del engine
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)
+        """Clip the gradients, once all batches of a step have added theirs."""
+        if engine.state.iteration % engine.accumulation_steps == 0:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.norm)
 
 
 def export_model(
@@ -48,20 +50,19 @@ def export_model(
     output_dir: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    average: bool = False,
+    calibration: Callable[[], Mapping[str, Any]] | None = None,
     name: str = "tiny_screening",
 ) -> Path:
     """Write the weights of the best epoch for the bundle's inference, with a description beside them.
 
-    Parameters are stored in half precision. This halves the file and changes maps less than another machine does.
-    With ``average``, parameters are the mean of the best and the last epoch, as in model soups (Wortsman et al., ICML
-    2022). Random errors of the two epochs then partly cancel out.
+    Parameters are stored in half precision, which halves the file.
 
     Args:
-        training: the trained network with the weights of the last epoch. It gets the weights that are written.
+        training: the trained network. It gets the weights of the best epoch.
         output_dir: output folder of the training.
         target: file to write.
-        average: whether to average the best and the last epoch.
+        calibration: gives the slices for :func:`~monai_zsad.training.calibrating.fit_calibration`. Its record becomes
+            ``calibration`` in the description. Without it, the file has the values that the network had.
         name: name of the weights in reports.
 
     Raises:
@@ -71,27 +72,24 @@ def export_model(
     if not best.is_file():
         raise WeightsError(f"{best} is missing: the training has no validated epoch yet")
     try:
-        state = torch.load(best, map_location="cpu", weights_only=True)["network"]
+        training.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["network"])
     except (OSError, RuntimeError, LookupError, ValueError, EOFError, TypeError, UnpicklingError) as error:
-        raise WeightsError(f"{best} is damaged or not a checkpoint of a training: train again") from error
-    if average:
-        last = training.state_dict()
-        state = {k: (v + last[k].to(v)) / 2 if v.is_floating_point() else last[k] for k, v in state.items()}
-    training.load_state_dict(state)
+        raise WeightsError(f"{best} is damaged or not a checkpoint of this training: train again") from error
     network = training.network
     network.update_text_anchors()
+    record = {} if calibration is None else {"calibration": fit_calibration(network, **calibration())}
     parameters = dict(network.named_parameters())
     written = {k: v.half() if k in parameters else v for k, v in network.portable_state_dict().items()}
+    source = {
+        "name": name,
+        "sha256": sha256_of(best),
+        "licence": "Apache-2.0",
+        "activation": network.clip.activation,
+        "seed": None,
+    }
     path = Path(target).expanduser()
     with atomic_path(path.with_suffix(".json")) as description, atomic_path(path) as file:
         save_state(written, file, path)
-        record = {
-            "name": name,
-            "sha256": sha256_of(best),
-            "licence": "Apache-2.0",
-            "activation": network.clip.activation,
-            "seed": None,
-        }
-        content = {"sha256": sha256_of(file), "weights": {"network": record}}
+        content = {"sha256": sha256_of(file), "weights": {"network": source}, **record}
         description.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
