@@ -42,6 +42,9 @@ class Prediction(NamedTuple):
 
         Args:
             size: (H, W), to which the map is resized bilinearly.
+
+        Returns:
+            A new tensor, float32.
         """
         known = (self.score,) if self.unfamiliarity is None else (self.score, self.unfamiliarity)
         return map_and_score(self.anomaly_map, torch.stack(known, dim=1), size)

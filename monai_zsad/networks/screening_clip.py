@@ -181,7 +181,14 @@ class ScreeningCLIP(AACLIP):
         return seg.unsqueeze(0), l2_normalize(seg.mean(1))
 
     def unfamiliarity(self, context: torch.Tensor) -> torch.Tensor:
-        """How unlike the training data (B, C) contexts are: (B,). Above 1 is outside of them."""
+        """How unlike the training data slices are. Above 1, they are outside of them.
+
+        Args:
+            context: (B, C), see :meth:`dense_features`.
+
+        Returns:
+            (B,), float32.
+        """
         return ((context.float() - self.known_mean) @ self.known_basis).norm(dim=1) / self.known_limit
 
     def predict(self, images: torch.Tensor) -> Prediction:
