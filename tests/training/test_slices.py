@@ -182,7 +182,12 @@ def test_an_interrupted_bank_is_filled_as_without_interruption(tmp_path: Path, m
     assert (parts.facts[:, 0] > 0).tolist() == [False, True] * 3
     again = NormalBank(volumes, 6, tmp_path / "parts", size=SIZE, slabs=whole.settings)
     cut, numbers = NormalBank._cut, list[int]()
-    monkeypatch.setattr(NormalBank, "_cut", lambda bank, number: (numbers.append(number), cut(bank, number)))
+
+    def counted(bank: NormalBank, number: int) -> None:
+        numbers.append(number)
+        cut(bank, number)
+
+    monkeypatch.setattr(NormalBank, "_cut", counted)
     again.fill()
     assert numbers == [0, 2, 4]
     for name in ("images", "masks", "facts"):

@@ -96,9 +96,9 @@ def read_tumour_slices(folder: str | os.PathLike[str], size: int, *, every: int 
         for row in rows:
             number = int(row["number"])
             image, mask = (np.asarray(Image.open(files[number]).convert("L")) for files in (images, masks))
-            body = image[image > 12]
-            low, high = np.percentile(body, [0.5, 99.5])
-            scaled = ((image.astype(np.float32) - min(low, 12)) / (high - min(low, 12))).clip(0, 1)
+            pixels = image.astype(np.float32)
+            low, high = np.percentile(pixels[image > 12], [0.5, 99.5])
+            scaled = ((pixels - min(low, 12)) / (high - min(low, 12))).clip(0, 1).astype(np.float32)
             pairs.append(_squared(scaled, mask > 0, image > 12, size))
         kinds, blocks = np.array([row["class"] for row in rows]), np.array([int(row["block"]) for row in rows])
     except (OSError, LookupError, ValueError) as error:
