@@ -201,10 +201,10 @@ class ScreeningCLIP(AACLIP):
             normal, anomalous = self.text_anchors.float()[0]
             seg = l2_normalize(pixels.flatten(2).transpose(1, 2))
             logits = SIMILARITY_SCALE * (seg @ (anomalous - normal))
-            (scale, offset), (score_scale, score_offset) = self.calibration.float()
-            anomaly_map = torch.sigmoid(grid_to_map(scale * logits + offset, self.image_size))
-            highest = logits.topk(max(1, round(self.score_share * logits.shape[1])), dim=1).values.mean(1)
-            score = torch.sigmoid(score_scale * highest + score_offset)
+            of_map, of_score = self.calibration[0].float(), self.calibration[1].float()
+            anomaly_map = torch.sigmoid(grid_to_map(of_map[0] * logits + of_map[1], self.image_size))
+            highest = logits.topk(max(1, round(self.score_share * int(logits.shape[1]))), dim=1).values.mean(1)
+            score = torch.sigmoid(of_score[0] * highest + of_score[1])
         details = {"logits": logits.unflatten(1, pixels.shape[-2:]), "context": context}
         return Prediction(anomaly_map, score, details, self.unfamiliarity(context))
 
