@@ -102,7 +102,6 @@ class AACLIPImageLoss(nn.Module):
 
     Args:
         image_weight: weight of the cross-entropy.
-        align_corners: mode of the upsampling. True as in the release; false for a network with subpatches.
 
     Example:
         >>> outputs = {"logits": torch.zeros(4, 1, 2, 2, 2), "image_logits": torch.zeros(1, 2)}
@@ -110,10 +109,9 @@ class AACLIPImageLoss(nn.Module):
         True
     """
 
-    def __init__(self, image_weight: float = 1.0, align_corners: bool = True) -> None:
+    def __init__(self, image_weight: float = 1.0) -> None:
         super().__init__()
         self.image_weight = image_weight
-        self.align_corners = align_corners
 
     def forward(self, outputs: Mapping[str, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
         """Compute the loss.
@@ -123,7 +121,7 @@ class AACLIPImageLoss(nn.Module):
             mask: (B, 1, H, W), 1 in anomalous pixels. An image is anomalous if any pixel is.
         """
         image = F.cross_entropy(outputs["image_logits"], image_labels(_as_mask(mask)))
-        return level_losses(outputs["logits"], mask, self.align_corners).sum() + self.image_weight * image
+        return level_losses(outputs["logits"], mask).sum() + self.image_weight * image
 
 
 def aaclip_loss(stage: Literal[1, 2] = 1) -> AACLIPTextLoss | AACLIPImageLoss:
@@ -143,18 +141,18 @@ def aaclip_loss(stage: Literal[1, 2] = 1) -> AACLIPTextLoss | AACLIPImageLoss:
     return AACLIPTextLoss() if stage == 1 else AACLIPImageLoss()
 
 
-def level_losses(logits: torch.Tensor, mask: torch.Tensor, align_corners: bool = True) -> torch.Tensor:
+def level_losses(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """AA-CLIP's segmentation loss of each level (L,).
 
     Args:
-        logits: (L, B, 2, g, g), normal first. They are resized bilinearly to the mask's size before the softmax.
+        logits: (L, B, 2, g, g), normal first. They are resized bilinearly (corners aligned) to the
+            mask's size before the softmax.
         mask: (B, 1, H, W), 1 in anomalous pixels.
-        align_corners: mode of the upsampling; false for a network with subpatches.
     """
     mask = _as_mask(mask)
     losses = []
     for level in logits:
-        upsampled = F.interpolate(level, mask.shape[-2:], mode="bilinear", align_corners=align_corners)
+        upsampled = F.interpolate(level, mask.shape[-2:], mode="bilinear", align_corners=True)
         losses.append(anomaly_segmentation_loss(upsampled.softmax(1), mask))
     return torch.stack(losses)
 
