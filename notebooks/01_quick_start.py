@@ -17,8 +17,9 @@
 # A scan goes in; a map of what looks abnormal comes out, with a score and lesion candidates. The scan here is a
 # synthetic head with one bright lesion. The model is the small one that comes with the package. Nothing is downloaded.
 #
-# **For research only. Not a medical device, not for clinical use.** The included model was trained on synthetic lesions
-# only. Expect false alarms, and missed lesions. This easy case shows how the software works, not how good the model is.
+# **For research only. Not a medical device, not for clinical use.** The included model was trained on brain tumours
+# and on painted lesions. Expect false alarms, and missed lesions. This easy case shows how the software works, not how
+# good the model is.
 
 # %%
 # !python -c "import monai_zsad" || pip install -q git+https://github.com/monai-zsad/monai-zsad.git
