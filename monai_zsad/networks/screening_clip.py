@@ -21,9 +21,6 @@ from monai_zsad.networks.maps import gaussian_weights, grid_to_map, l2_normalize
 
 __all__ = ["ScreeningCLIP"]
 
-# Principal axes of the contexts. The other axes hold little of their variance.
-_AXES = 32
-
 
 class ScreeningCLIP(AACLIP):
     """AA-CLIP's comparison of pixels with prompts, by a small CLIP for slices with their neighbours.
@@ -104,7 +101,7 @@ class ScreeningCLIP(AACLIP):
         # map and of the score.
         self.register_buffer("calibration", torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
         self.register_buffer("known_mean", torch.zeros(tower.context_dim))
-        self.register_buffer("known_basis", torch.zeros(tower.context_dim, _AXES))
+        self.register_buffer("known_basis", torch.zeros(tower.context_dim, tower.context_dim))
         self.register_buffer("known_limit", torch.ones(()))
         self.calibration: torch.Tensor
         self.known_mean: torch.Tensor

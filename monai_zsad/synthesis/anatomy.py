@@ -153,7 +153,8 @@ def anatomies(
         seed: seed of the first phantom; the others count up from it.
 
     Returns:
-        The records, with ``anatomy`` in place of the files. Volumes with thick slices are cut in axial planes only.
+        The records, with ``anatomy`` in place of the files; ``phantom`` is true for phantoms. Volumes with thick slices
+        are cut in axial planes only.
 
     Raises:
         InputError: if a file is missing.
@@ -181,10 +182,10 @@ def anatomies(
         scaled = ((image - low) / (high - low)).clamp(0, 1).unsqueeze(0)
         right, anterior, superior = np.diag(phantom.affine)[:3]
         spacing = np.diag([anterior, right, superior, 1.0])
-        found.append({"anatomy": prepare(MetaTensor(scaled, affine=spacing)), "frequency": phantom_frequency})
+        anatomy = prepare(MetaTensor(scaled, affine=spacing))
+        found.append({"anatomy": anatomy, "frequency": phantom_frequency, "phantom": True})
     for item in found:
-        anatomy: Anatomy = item["anatomy"]
-        if max(anatomy.spacing) > 2 * min(anatomy.spacing):
+        if max(item["anatomy"].spacing) > 2 * min(item["anatomy"].spacing):
             item.setdefault("planes", (("axial", 1.0),))
     return found
 

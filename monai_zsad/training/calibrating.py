@@ -43,6 +43,7 @@ def fit_calibration(
     alarms: float = 0.1,
     least_pixels: int = 10,
     quantile: float = 0.99,
+    axes: int = 32,
     batch_size: int = 16,
 ) -> dict[str, Any]:
     """Fit the buffers ``calibration`` and ``known_*`` of a trained network on slices that it was not trained on.
@@ -54,8 +55,9 @@ def fit_calibration(
       that was fitted to the others.
     - Map: its logits are moved so that 0.5 is exceeded in ``alarms`` of the normal slices. Regions below
       ``least_pixels`` do not count, as small candidates are dropped.
-    - Unfamiliar slices: mean and principal axes of the context features of ``known`` slices, each axis scaled to
-      variance 1. The limit is the ``quantile`` of the distances of the validation slices.
+    - Unfamiliar slices: a normal distribution is fitted to the context features of the ``known`` slices
+      (probabilistic PCA: the first ``axes`` principal axes have their own variance, all others share one). The distance
+      of a slice is the Mahalanobis distance. The limit is the ``quantile`` of those of the validation slices.
 
     All slices have shape (N, 3, S, S), or (N, S, S) for slices without neighbours; uint8, or values in [0, 1].
 
@@ -67,6 +69,7 @@ def fit_calibration(
         alarms: fraction of the normal slices in which the map may exceed 0.5.
         least_pixels: smallest region that counts, in pixels of the map at half the resolution.
         quantile: fraction of the validation slices that are familiar.
+        axes: number of principal axes with a variance of their own.
         batch_size: slices in a forward pass.
 
     Returns:
@@ -77,7 +80,8 @@ def fit_calibration(
 
     References:
         Platt, "Probabilistic Outputs for Support Vector Machines", 1999; Youden, "Index for rating diagnostic tests",
-        Cancer 1950; Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", NeurIPS 2018.
+        Cancer 1950; Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", NeurIPS 2018;
+        Tipping and Bishop, "Probabilistic Principal Component Analysis", J. R. Stat. Soc. B 1999.
     """
     images, blocks = tumours[0], np.asarray(tumours[1])
     folds = np.unique(blocks)
@@ -98,7 +102,7 @@ def fit_calibration(
         ):
             values[place] = expit(a * scores[place] + b)
     limit = float(np.quantile(free.peak, 1 - alarms))
-    mean, basis = _axes(seen.context, network.known_basis.shape[1])
+    mean, basis = _whitening(seen.context, axes)
     distances = np.linalg.norm((np.concatenate([found.context, free.context]) - mean) @ basis, axis=1)
     known_limit = float(np.quantile(distances, quantile))
     with torch.no_grad():
@@ -216,15 +220,17 @@ def _balanced_error(abnormal: np.ndarray, normal: np.ndarray) -> float:
     return expected_calibration_error(scores, np.r_[np.ones(count), np.zeros(count)])
 
 
-def _axes(context: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (C,) and principal axes (C, count), each scaled to variance 1. Axes without variance are 0."""
-    mean = context.mean(0)
-    _, spread, axes = np.linalg.svd(context - mean, full_matrices=False)
-    deviations = spread / np.sqrt(len(context) - 1)
-    used = np.flatnonzero(deviations > 1e-6 * deviations[0])[:count]
-    basis = np.zeros((context.shape[1], count))
-    basis[:, : len(used)] = (axes[used] / deviations[used, None]).T
-    return mean, basis
+def _whitening(context: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (C,) and axes (C, C), scaled to variance 1; all but ``count`` share their mean variance.
+
+    Axes without variance are 0.
+    """
+    variances, axes = np.linalg.eigh(np.cov(context, rowvar=False))  # in ascending order
+    rest = variances[: max(0, len(variances) - count)]
+    if len(rest):
+        rest[:] = rest.mean()
+    used = variances > 1e-12 * variances[-1]
+    return context.mean(0), axes * np.where(used, np.where(used, variances, 1) ** -0.5, 0)
 
 
 def _batches(images: Images, size: int) -> Iterator[torch.Tensor]:

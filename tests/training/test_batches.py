@@ -93,7 +93,7 @@ def test_what_is_held_or_left_out_is_never_seen(marked: str, bank: NormalBank) -
         levels.setdefault("glioma", 200)
 
     def brightest(**options: Any) -> float:
-        data = batches(bank, levels, counts=(3, 0, 3), **options)
+        data = batches(bank, levels, **options)
         return float(data.known_slices(120).flatten(1).quantile(0.5, dim=1).max())
 
     assert brightest(leave_out=leave_out) < 0.9
@@ -118,16 +118,16 @@ def test_leaving_out_ms_or_schwannoma_leaves_the_tumours(bank: NormalBank) -> No
         batches(bank, leave_out="stroke")
 
 
-def test_volumes_are_in_every_part_but_without_glioma(bank: NormalBank) -> None:
-    def first(**options: Any) -> np.ndarray:
+def test_volumes_are_shown_but_without_glioma(bank: NormalBank) -> None:
+    def medians(**options: Any) -> np.ndarray:
         tumours, volumes = tumour_slices(glioma=100, meningioma=100, pituitary=100), tumour_slices(6)
         volumes.images[:] = 255
         volumes.kinds[:] = "glioma"
         data = TrainingBatches(bank, tumours, volumes, steps=4, counts=(2, 0, 0), **options)
-        return data.known_slices(16).flatten(1).quantile(0.5, dim=1).numpy()[::2]
+        return data.known_slices(60).flatten(1).quantile(0.5, dim=1).numpy()
 
-    assert (first() > 0.9).all()
-    assert (first(leave_out="glioma") < 0.6).all()
+    assert (medians() > 0.9).any()
+    assert (medians(leave_out="glioma") < 0.6).all()
 
 
 def test_normal_scans_alone(bank: NormalBank) -> None:

@@ -16,7 +16,7 @@ from monai_zsad.metrics import expected_calibration_error
 from monai_zsad.networks import ScreeningCLIP
 from monai_zsad.networks.base import Prediction
 from monai_zsad.networks.maps import grid_to_map
-from monai_zsad.training.calibrating import best_threshold, fit_calibration, platt_scaling, slice_values
+from monai_zsad.training.calibrating import _whitening, best_threshold, fit_calibration, platt_scaling, slice_values
 
 RNG = np.random.default_rng(0)
 SIZE, SIDE = 24, 12
@@ -32,7 +32,7 @@ class _Bright(nn.Module):
         super().__init__()
         self.register_buffer("calibration", torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
         self.register_buffer("known_mean", torch.zeros(6))
-        self.register_buffer("known_basis", torch.zeros(6, 4))
+        self.register_buffer("known_basis", torch.zeros(6, 6))
         self.register_buffer("known_limit", torch.ones(()))
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
@@ -117,6 +117,15 @@ def test_unlike_slices_are_far_away() -> None:
     assert (distance(RNG.uniform(0, 1, (20, SIZE, SIZE)).astype(np.float32)) > 1.5).all()
     assert record["known"]["familiar"] == pytest.approx(0.99, abs=0.01)
     assert (network.known_basis.abs().sum(0) > 0).sum() == 2, "the channels are equal: mean and spread are left"
+
+
+def test_a_deviation_in_a_direction_without_much_variance_is_far_away() -> None:
+    rng = np.random.default_rng(3)
+    # One axis of large variance, which is the only one with a variance of its own; the others share theirs.
+    known = np.c_[rng.normal(0, 5, 4000), rng.normal(0, 0.1, (4000, 5))]
+    mean, basis = _whitening(known, 1)
+    lengths = [np.linalg.norm((np.array(one) - mean) @ basis) for one in ([5, 0, 0, 0, 0, 0], [0, 0, 0, 0.5, 0, 0])]
+    assert lengths == pytest.approx([1, 5], rel=0.05)
 
 
 def test_types_of_images_agree() -> None:

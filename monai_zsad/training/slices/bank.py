@@ -42,8 +42,8 @@ class NormalBank:
     Args:
         volumes: items with ``anatomy`` (at most three registered images), and optionally ``frequency`` (1), ``planes``
             as in :class:`~monai_zsad.synthesis.SlabSettings`, ``extracted``: the fraction of slabs (0) in which only
-            the places for lesions are kept, as in a head whose brain was extracted, and ``bare``: the background of the
-            volume is empty.
+            the places for lesions are kept, as in a head whose brain was extracted, ``bare``: the background of the
+            volume is empty, and ``phantom``: it is no scan.
         count: number of slabs.
         folder: folder of the files.
         size: S, side of the slabs in pixels.
@@ -89,9 +89,18 @@ class NormalBank:
         for file in (self.images, self.masks, self.facts):
             file.flush()
 
-    def _cut(self, number: int) -> None:
+    def of_scans(self) -> np.ndarray:
+        """Numbers of the slabs that are not of a phantom; all numbers if there are only phantoms."""
+        real = [number for number in range(self.count) if not self._drawn(number)[0].get("phantom")]
+        return np.array(real or range(self.count))
+
+    def _drawn(self, number: int) -> tuple[Mapping[str, Any], np.random.Generator]:
+        """The volume of a slab, and the random numbers for what follows."""
         rng = np.random.default_rng([self.seed, number])
-        volume = self.volumes[int(rng.choice(len(self.volumes), p=self._chances))]
+        return self.volumes[int(rng.choice(len(self.volumes), p=self._chances))], rng
+
+    def _cut(self, number: int) -> None:
+        volume, rng = self._drawn(number)
         anatomy: Anatomy = volume["anatomy"]
         settings = replace(self.settings, planes=tuple(volume["planes"])) if "planes" in volume else self.settings
         slab = cut_slab(anatomy.volume, 3, anatomy.spacing, rng, settings)

@@ -97,7 +97,6 @@ class TrainingBatches(Dataset):
         for name, choice, count in zip(("tumours", "normal slabs", "filled slices"), choices, self.counts, strict=True):
             if count and not len(choice):
                 raise ConfigurationError(f"counts={tuple(counts)}: there are no {name}; give data, or 0 for them")
-        self._plain = False
 
     def __len__(self) -> int:
         """Items in an epoch."""
@@ -113,17 +112,26 @@ class TrainingBatches(Dataset):
         return {"image": image.contiguous(), "label": label.half(), "weight": weight.half(), "step": torch.tensor(step)}
 
     def known_slices(self, count: int) -> torch.Tensor:
-        """Slices (count, 3, S, S) of the training data, in which only geometry and contrast were varied.
+        """Slices (count, 3, S, S) of scans from the training data, unchanged.
+
+        Half of them are tumour slices, filled or not, if there are such. The others are normal slabs. Phantoms are
+        left out if there are scans.
 
         Args:
             count: number of slices.
         """
-        self._plain = True
-        try:
-            parts = [self._part(step, 0).image for step in range(-(-count // max(1, sum(self.counts))))]
-        finally:
-            self._plain = False
-        return torch.cat(parts)[:count]
+        rng = np.random.default_rng(self.seed)
+        flat = np.concatenate(
+            [
+                self.tumours.images[self._from_tumours],
+                self.volumes.images[self._from_volumes],
+                self.filled.images[self._from_filled],
+            ]
+        )
+        single = flat[rng.integers(len(flat), size=count // 2)] if len(flat) else flat
+        slabs = rng.choice(self.bank.of_scans(), count - len(single))
+        normal = [self.bank.images[n, rng.integers(int(self.bank.facts[n, 0]))] for n in slabs]
+        return torch.from_numpy(np.concatenate([np.repeat(single[:, None], 3, axis=1), normal])).float() / 255
 
     def _part(self, step: int, part: int) -> Part:
         rng = np.random.default_rng([1000 * self.seed, step, part])
@@ -142,7 +150,7 @@ class TrainingBatches(Dataset):
         matrices = random_geometry(count, generator)
         image, mask = (warp(torch.from_numpy(one).float()[:, None] / 255, matrices) for one in (images, masks))
         label, weight = tumour_labels(image, mask, self.concepts)
-        seen = image if self._plain else vary_appearance(image, generator)
+        seen = vary_appearance(image, generator)
         return Part(seen.expand(-1, 3, -1, -1), label, weight * _lit(image))
 
     def _painted(self, count: int, rng: np.random.Generator, generator: torch.Generator) -> Part:
@@ -154,9 +162,6 @@ class TrainingBatches(Dataset):
         matrices = random_geometry(count, generator, degrees=12.0, turned=0.05)
         image = warp(image, matrices)
         body, places, doubtful = (warp(((bits & bit) > 0).float(), matrices) > 0.5 for bit in (BODY, PLACES, DOUBTFUL))
-        if self._plain:
-            nothing = torch.zeros(count, image.shape[-1] // 2, image.shape[-1] // 2, len(self.concepts))
-            return Part(image, nothing, nothing)
         image = vary_tissue(image, body, generator)
         pixel_mm = pixel_mm * matrices[:, :, :2].det().abs().sqrt()
         image, attributes, weight = paint_batch(image, body, places & ~doubtful, pixel_mm, gap_mm, generator)
@@ -177,8 +182,7 @@ class TrainingBatches(Dataset):
         zone = torch.from_numpy(self.filled.zones[chosen]).float()[:, None]
         matrices = random_geometry(count, generator)
         image, zone = warp(image, matrices), warp(zone, matrices)
-        if not self._plain:
-            image = vary_appearance(image, generator)
+        image = vary_appearance(image, generator)
         weight = (1 - (1 - _FILLED) * F.max_pool2d(zone, 2)).permute(0, 2, 3, 1) * _lit(image)
         weight = weight.expand(-1, -1, -1, len(self.concepts))
         return Part(image.expand(-1, 3, -1, -1), torch.zeros_like(weight), weight)
