@@ -29,7 +29,7 @@ FOLDER = Path(__file__).resolve().parent
 # Lines that say nothing of the notebook: notes of libraries, progress bars.
 _NOISE = re.compile(r"IProgress not found|nvImageCodec is not|NvImgCodecPydicomReader:|Logging file is set to False|\r")
 _LARGEST_PAGE = 100_000  # characters of HTML that are stored; a viewer has millions
-_SECONDS_TO_DRAW = 10  # without a graphics card, and on a busy computer
+_SECONDS_TO_DRAW = 20  # without a graphics card, and on a busy computer
 _CHROMIUM = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
