@@ -190,8 +190,8 @@ plt.show()
 # ## The included model on the same slice
 #
 # `ScreeningCLIP`, the model that comes with the package, is a small network that was trained on brain tumours and on
-# painted lesions; its weights are real. Do not compare it with the others: the networks above have learned nothing, and this one was trained
-# for lesions such as this one.
+# painted lesions; its weights are real. Do not compare it with the others: the networks above have learned nothing, and
+# this one was trained for lesions such as this one.
 
 # %%
 result = screen(scan, anatomy="brain", modality="FLAIR", progress=False, report="none")
