@@ -304,8 +304,9 @@ def _option_problems(readme: str, parser: ConfigParser) -> list[str]:
 
 def test_readme_names_only_known_options(bundle: Path) -> None:
     parser = parser_of(bundle)
-    # Evaluation has options of its own.
-    parser.read_config([config_file(bundle), str(bundle / "configs" / "evaluate.yaml")])
+    # Evaluation and training have options of their own.
+    more = [bundle / "configs" / name for name in ("evaluate.yaml", "train.yaml")]
+    parser.read_config([config_file(bundle), *(str(file) for file in more if file.is_file())])
     assert not _option_problems(_readme(bundle), parser)
 
 
