@@ -142,10 +142,11 @@ def _still(page: str) -> str | None:
         file = Path(folder) / "output.html"
         file.write_text(f"<!doctype html><meta charset='utf-8'><body style='margin:0'>{page}", encoding="utf-8")
         browser = playwright.chromium.launch(executable_path=program, args=list(_CHROMIUM))
-        view = browser.new_page(viewport={"width": 1000, "height": 700})
+        view = browser.new_page(viewport={"width": 1000, "height": 800})
         view.goto(file.as_uri())
         view.wait_for_timeout(_SECONDS_TO_DRAW * 1000)
-        content = view.locator("body > *").first.screenshot()
+        # An image of the element alone is blank, as the viewer draws in a sandboxed frame.
+        content = view.screenshot(clip=view.locator("body > *").first.bounding_box())
         browser.close()
     return base64.b64encode(content).decode()
 
