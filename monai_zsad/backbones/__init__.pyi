@@ -1,4 +1,17 @@
-from . import architectures, attention, clip, positions, priors, seeds, text, tokenizer, vision, vision_tower, weights
+from . import (
+    architectures,
+    attention,
+    clip,
+    positions,
+    priors,
+    pyramid_tower,
+    seeds,
+    text,
+    tokenizer,
+    vision,
+    vision_tower,
+    weights,
+)
 from .architectures import Activation
 from .attention import AttentionKind
 from .clip import CLIPBackbone
@@ -20,6 +33,7 @@ __all__ = [
     "clip",
     "positions",
     "priors",
+    "pyramid_tower",
     "seeds",
     "text",
     "tokenizer",

@@ -72,7 +72,8 @@ def export_model(
     if not best.is_file():
         raise WeightsError(f"{best} is missing: the training has no validated epoch yet")
     try:
-        training.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["network"])
+        state = torch.load(best, map_location="cpu", weights_only=True)["network"]
+        training.load_state_dict(state)
     except (OSError, RuntimeError, LookupError, ValueError, EOFError, TypeError, UnpicklingError) as error:
         raise WeightsError(f"{best} is damaged or not a checkpoint of this training: train again") from error
     network = training.network
