@@ -120,9 +120,9 @@ def test_options_hold_for_one_request(server: LabelServer) -> None:
         return server.client.infer(MODEL, "t2", {**SLICER, **options})[1]
 
     usual = run()
-    strict = run(candidate_threshold="0.7")
+    strict = run(candidate_threshold="0.95")
     assert 0 < len(strict["candidates"]) < len(usual["candidates"])
-    assert all(found["peak_score"] > 0.7 for found in strict["candidates"])
+    assert all(found["peak_score"] > 0.95 for found in strict["candidates"])
     large = run(min_volume_mm3="2000")
     assert all(found["volume_mm3"] >= 2000 for found in large["candidates"])
     words = run(anatomy="brain", modality="t2")
