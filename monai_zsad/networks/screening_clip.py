@@ -142,6 +142,13 @@ class ScreeningCLIP(AACLIP):
         self.restore_records({"model": record})
         return self.records
 
+    def speed_up(self) -> None:
+        """Merge the batch normalisations into the convolutions: the same up to rounding, in three quarters of the time.
+
+        The state dict has other keys afterwards, so load weights before.
+        """
+        self.clip.visual.fold()
+
     def _options(self) -> dict[str, Any]:
         return {"score": self.score, "score_share": self.score_share}
 

@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from monai_zsad.errors import ConfigurationError, WeightsError
-from monai_zsad.networks import ScreeningCLIP
+from monai_zsad.networks import ScreeningCLIP, with_runtime
 from tests.networks.small import CONFIG, SIZE, SLICES, small_network
 
 
@@ -209,3 +209,26 @@ def test_weights_of_an_earlier_release(tmp_path: Path) -> None:
     torch.save({"at_half.0.conv.weight": torch.zeros(1)}, tmp_path / "model.pt")
     with pytest.raises(WeightsError, match="earlier release"):
         small_network().load_weights(model=tmp_path / "model.pt")
+
+
+def test_a_faster_network_gives_the_same() -> None:
+    network = small_network()
+    network.load_weights(model="seed:0")
+    generator = torch.Generator().manual_seed(0)
+    for part in network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.running_mean = 0.1 * torch.randn(part.num_features, generator=generator)
+            part.running_var = 0.5 + torch.rand(part.num_features, generator=generator)
+    with torch.no_grad():
+        expected = network(SLICES)
+        found = with_runtime(network)(SLICES)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in network.modules())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(with_runtime(network)(SLICES), found), "a second time changes nothing"
+
+
+def test_weights_can_still_be_loaded_into_a_network_without_any() -> None:
+    network = small_network()
+    with_runtime(network)
+    network.load_weights(model="seed:0")
+    assert network.records

@@ -54,6 +54,8 @@ def with_runtime(
     check_runtime(runtime, precision, device, file=file)
     if runtime == "torch":
         network.runtime, network.runtime_precision, network.runtime_file = runtime, None, None
+        if network.records:  # otherwise weights are still to be loaded
+            network.speed_up()
         network.set_precision(precision)
         return network.to(device)
     return OpenVINONetwork(network, precision, file) if runtime == "openvino" else ONNXNetwork(network, file)
