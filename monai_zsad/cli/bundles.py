@@ -1,4 +1,4 @@
-"""``monai-zsad bundle`` and ``convert``: the bundles of the package, copies of them, and their weights as one file."""
+"""``monai-zsad bundle``, ``convert``, ``export``: bundles, their weights as one file, their networks as files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monai_zsad import bundles
 from monai_zsad.cli.printing import file_size
 from monai_zsad.errors import ConfigurationError
 
-__all__ = ["app", "convert"]
+__all__ = ["app", "convert", "export"]
 
 app = typer.Typer(help="Methods that come with the package: list, path, copy, update.", no_args_is_help=True)
 
@@ -24,6 +24,13 @@ _SOURCE = "a name of `weights list`, a file, or seed:N (random)"
 class _Activation(str, Enum):
     quick_gelu = "quick_gelu"
     gelu = "gelu"
+
+
+class _Format(str, Enum):
+    pt2 = "pt2"
+    onnx = "onnx"
+    openvino = "openvino"
+    torchscript = "torchscript"
 
 
 @app.command("list")
@@ -130,6 +137,48 @@ def convert(
     if output is not None:
         command += ["--checkpoint", str(file)]
     typer.echo(f"run it:\n  {shlex.join(command)} --dataset_dir SCANS --output_dir RESULTS")
+
+
+def export(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Folder or name of a bundle.")],
+    kind: Annotated[
+        _Format, typer.Option("--format", "-f", metavar="FORMAT", help="pt2, onnx, openvino or torchscript.")
+    ] = _Format.pt2,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option("--weights", "-w", metavar="PART=SOURCE", help=f"Source of a part: {_SOURCE}. Repeatable."),
+    ] = None,
+    activation: Annotated[
+        _Activation | None,
+        typer.Option(metavar="NAME", help="Activation function of a CLIP file, if the file does not name it."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="File to write. Default: models/model.* of the bundle."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write the network of a bundle to a file that runs without this package.
+
+    Weights and prompts are in the file. Its input is a batch of prepared slices (B, 3, S, S) in [0, 1]. The file is
+    compared with the network before it is kept.
+
+    Example: python -m monai_zsad export tiny_screening --format pt2 -o screening.pt2
+    """
+    sources = _sources(weights or [])
+
+    from monai_zsad.workflow import bundles as bundle_files
+
+    folder = bundle_files.find_bundle(bundle)
+    file, difference = bundle_files.export(
+        folder,
+        kind.value,
+        output,
+        sources,
+        activation=activation.value if activation else None,
+        overwrite=overwrite,
+    )
+    typer.echo(f"wrote {file} ({file_size(file.stat().st_size)}); maps and scores differ by {difference:.1g} at most")
 
 
 def _sources(pairs: list[str], **short: str | None) -> dict[str, str]:

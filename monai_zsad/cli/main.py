@@ -18,7 +18,7 @@ import typer
 from monai_zsad._version import __version__
 from monai_zsad.cli import bundles, evaluation, prompts, weights
 from monai_zsad.cli.app import app as app_page
-from monai_zsad.cli.bundles import convert
+from monai_zsad.cli.bundles import convert, export
 from monai_zsad.cli.compare import compare
 from monai_zsad.cli.demo import demo
 from monai_zsad.cli.evaluation import score
@@ -34,7 +34,7 @@ __all__ = ["app", "main"]
 _PANELS: dict[str, tuple[Any, ...]] = {
     "Screen": (demo, screen, app_page, info, calibrate),
     "Look at results": (report, compare, slicer, label_server),
-    "Prompts and weights": (convert, prompts.app, weights.app, bundles.app),
+    "Prompts and weights": (convert, export, prompts.app, weights.app, bundles.app),
     "Develop": (score, label_bundle, evaluation.app),
 }
 _GROUPS = {bundles.app: "bundle", evaluation.app: "datasets", prompts.app: "prompts", weights.app: "weights"}

@@ -10,6 +10,7 @@ import json
 import logging
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,10 @@ from monai_zsad.backbones.weights import sha256_of, weights_folder
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks.base import ZeroShotNetwork
 
-__all__ = ["export_folder", "export_key", "exported_file"]
+__all__ = ["FORMATS", "export_folder", "export_key", "exported_file", "write_network"]
+
+FORMATS = {"pt2": ".pt2", "onnx": ".onnx", "openvino": ".xml", "torchscript": ".ts"}
+"""Formats of :func:`write_network`, and the endings of their files."""
 
 logger = logging.getLogger(__name__)
 # Increase this number when exports change although the package's sources do not.
@@ -59,11 +63,7 @@ def exported_file(network: ZeroShotNetwork, runtime: str, check: Callable[[Path]
     target = folder / _FILES[runtime][0]
     if _is_whole(folder, runtime):
         return target
-    for package in _MAKERS[runtime]:
-        if importlib.util.find_spec(package) is None:
-            raise ConfigurationError(
-                f"runtime={runtime!r} needs the package {package}: pip install 'monai-zsad[export]'"
-            )
+    _require_packages(runtime)
     logger.info("exporting the network for %s, once: %s", runtime, folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -119,29 +119,103 @@ class _WithAnchors(nn.Module):
 
 def _export(network: ZeroShotNetwork, runtime: str, target: Path) -> None:
     images = torch.zeros(2, 3, network.image_size, network.image_size)
-    shapes = ({0: torch.export.Dim("batch", min=1, max=4096)}, None)
-    with torch.no_grad():
-        program = torch.export.export(
-            _WithAnchors(network).eval(), (images, network.text_anchors.float()), dynamic_shapes=shapes
-        )
-        if runtime == "openvino":
-            import openvino
+    inputs = {"pictures": images, "text_anchors": network.text_anchors.float()}
+    _write_program(_program(_WithAnchors(network), *inputs.values()), runtime, inputs, target)
 
-            model = openvino.convert_model(program)
-            # OpenVINO treats every size of an exported program as variable.
-            model.reshape({0: [-1, *images.shape[1:]], 1: list(network.text_anchors.shape)})
-            openvino.save_model(model, target, compress_to_fp16=False)
-            return
+
+def write_network(network: ZeroShotNetwork, kind: str, target: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Write a network with its prompts to a file for programs without this package.
+
+    Args:
+        network: network with loaded weights, float32, on the CPU.
+        kind: one of :data:`FORMATS`.
+        target: file to write, with the ending of the format. Its weights may lie in a second file beside it.
+
+    Returns:
+        What the written file computes: (B, 3, S, S) in [0, 1] to what the network gives.
+
+    Raises:
+        ConfigurationError: if a package is missing, or the network cannot be exported.
+    """
+    _require_packages(kind)
+    images = torch.rand(2, 3, network.image_size, network.image_size, generator=torch.Generator().manual_seed(0))
+    network = network.cpu().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about its formats and constants in traces
+        return _written(network, images, kind, target)
+
+
+def _written(
+    network: ZeroShotNetwork, images: torch.Tensor, kind: str, target: Path
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    try:
+        if kind == "torchscript":
+            with torch.no_grad():
+                torch.jit.trace(network, images, check_trace=False).save(str(target))
+            return torch.jit.load(str(target))
+        program = _program(network, images)
+        if kind == "pt2":
+            torch.export.save(program, target)
+            return torch.export.load(target).module()
+        _write_program(program, kind, {"image": images}, target)
+    except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
+        raise ConfigurationError(
+            f"{type(network).__name__} cannot be exported as {kind} ({str(error).splitlines()[0][:200]}): choose "
+            "another format, and leave out adaptation and image-conditioned prompts"
+        ) from error
+    return _opened(kind, target)
+
+
+def _opened(kind: str, file: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    if kind == "openvino":
+        import openvino
+
+        compiled = openvino.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return lambda images: torch.from_numpy(compiled([images.numpy()])[0])
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"image": images.numpy()})[0])
+
+
+def _program(module: nn.Module, *inputs: torch.Tensor) -> torch.export.ExportedProgram:
+    """The exported module; the batch of its first input may have any size."""
+    shapes = ({0: torch.export.Dim("batch", min=1, max=4096)}, *[None] * (len(inputs) - 1))
+    with torch.no_grad():
+        return torch.export.export(module.eval(), inputs, dynamic_shapes=shapes)
+
+
+def _write_program(
+    program: torch.export.ExportedProgram, runtime: str, inputs: dict[str, torch.Tensor], target: Path
+) -> None:
+    if runtime == "openvino":
+        import openvino
+
+        model = openvino.convert_model(program)
+        # OpenVINO treats every size of an exported program as variable.
+        shapes = [list(tensor.shape) for tensor in inputs.values()]
+        model.reshape({number: [-1, *shape[1:]] if number == 0 else shape for number, shape in enumerate(shapes)})
+        openvino.save_model(model, target, compress_to_fp16=False)
+        return
+    with torch.no_grad():
         torch.onnx.export(
             program,
             (),
             target,
-            input_names=["pictures", "text_anchors"],
+            input_names=list(inputs),
             output_names=["pred"],
             dynamo=True,
             external_data=True,
             verbose=False,
         )
+
+
+def _require_packages(runtime: str) -> None:
+    for package in _MAKERS.get(runtime, ()):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigurationError(
+                f"runtime={runtime!r} needs the package {package}: pip install 'monai-zsad[export]'"
+            )
 
 
 def export_key(network: ZeroShotNetwork, runtime: str) -> str:

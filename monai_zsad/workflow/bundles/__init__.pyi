@@ -1,3 +1,4 @@
+from .exporting import export
 from .reading import build_network, bundle_network, find_bundle, read_bundle, released_weights
 from .weights import check_parts, convert, load_weights, read_records, save_state
 
@@ -6,6 +7,7 @@ __all__ = [
     "bundle_network",
     "check_parts",
     "convert",
+    "export",
     "find_bundle",
     "load_weights",
     "read_bundle",
