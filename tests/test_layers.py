@@ -15,7 +15,7 @@ LEVELS = (
     {"backbones"},
     {"networks"},
     {"transforms", "inferers", "losses", "metrics", "data", "synthesis", "writers"},
-    {"distributed"},
+    {"distributed", "mutual"},
     {"workflow"},
     {"training", "evaluation", "integrations"},
     {"cli"},

@@ -193,6 +193,7 @@ def absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
         (True, 'axial')
     """
     own = {"bundle_root", "dataset_dir", "output_dir", "calibration", "case_key", "download_dir"}
+    own |= {"reference", "features_dir"}
     own -= {"dataset_dir"} if is_query(str(settings.get("dataset_dir"))) else set()
     return {
         key: str(Path(value).expanduser().absolute())

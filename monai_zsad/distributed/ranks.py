@@ -15,7 +15,7 @@ RUN_VARIABLE = "MONAI_ZSAD_RUN"
 
 _RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 _LONGEST_START = datetime.timedelta(hours=1)
-_stores: list[Any] = []
+_agreed: list[tuple[str, Any]] = []
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,14 @@ class Rank:
     world_size: int = 1
 
     def agree_on_run(self) -> str:
-        """Name of the run. Ranks of torchrun wait here for each other, once, before the first case.
+        """Name of the run; the same for all runs of this process. Ranks of torchrun wait here for each other, once.
 
         They do not wait for each other later, so that a rank that dies does not stop the others.
         """
         if self.world_size == 1:
             return self.run or uuid.uuid4().hex
+        if _agreed:
+            return _agreed[-1][0]
         # Not a process group: torch keeps the addresses of dead ranks, and gloo would connect to them after a restart.
         from torch.distributed.distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
@@ -55,7 +57,7 @@ class Rank:
             store.set("all", "here")
         store.wait(["all"])
         # Without torchrun's own store, rank 0 serves it; the store must live until the other ranks have read it.
-        _stores.append(shared)
+        _agreed.append((name, shared))
         return name
 
 

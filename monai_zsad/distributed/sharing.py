@@ -158,12 +158,21 @@ class Share:
                 self.finish(StatusRow(case, "failed", ("worker-lost",), reason, run=self.run))
         return found
 
-    def wait_for_others(self) -> bool:
-        """Pause if this process must wait until other ranks have finished their cases; False if it need not wait."""
-        if not self.rank.is_leader or self.rank.world_size == 1 or not self._open:
+    def wait_for_others(self, always: bool = False) -> bool:
+        """Pause if this process must wait until other ranks have finished their cases; False if it need not wait.
+
+        Args:
+            always: wait in every process, since the next step needs all cases.
+        """
+        is_waiting = self.rank.is_leader and self.rank.world_size > 1
+        if not (always or is_waiting) or not self._open:
             return False
-        time.sleep(_POLL_SECONDS)
+        self.pause()
         return True
+
+    def pause(self) -> None:
+        """Let other processes work."""
+        time.sleep(_POLL_SECONDS)
 
     def inputs(self) -> list[StatusRow]:
         """A row for each input that is not a case, because it was left out or refused when the scans were found."""

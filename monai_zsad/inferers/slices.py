@@ -10,14 +10,8 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from tqdm import tqdm
 
-from monai_zsad.inferers.arguments import (
-    check_arguments,
-    parse_amp_type,
-    parse_device,
-    parse_flag,
-    parse_planes,
-    parse_window,
-)
+from monai_zsad.inferers import arguments
+from monai_zsad.inferers.arguments import parse_device, parse_flag
 from monai_zsad.inferers.planes import SlicePlane, volume_planes
 from monai_zsad.inferers.sliding_windows import (
     SliceRunner,
@@ -136,10 +130,10 @@ class VolumeSliceInferer(Inferer):
         self.batch_size = batch_size
         self.foreground_threshold = foreground_threshold
         self.min_foreground = min_foreground
-        self.planes = parse_planes(planes)
+        self.planes = arguments.parse_planes(planes)
         self.fusion = fusion
         self.token_spacing_mm = token_spacing_mm
-        self.roi_size = parse_window(roi_size)
+        self.roi_size = arguments.parse_window(roi_size)
         self.overlap = overlap
         self.sw_mode = sw_mode
         self.slice_spacing_mm = slice_spacing_mm
@@ -148,10 +142,10 @@ class VolumeSliceInferer(Inferer):
         self.device = parse_device("device", device)
         self.output_device = parse_device("output_device", output_device)
         self.amp = parse_flag("amp", amp)
-        self.amp_dtype = parse_amp_type(amp_dtype)
+        self.amp_dtype = arguments.parse_amp_type(amp_dtype)
         self.progress = parse_flag("progress", progress)
         self.watch: Callable[[int, int], None] | None = None  # called with: slices that are done now, slices in all
-        check_arguments(self)
+        arguments.check_arguments(self)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -247,10 +241,7 @@ class VolumeSliceInferer(Inferer):
         result: torch.Tensor,
     ) -> torch.Tensor:
         """Run a volume (C, X, Y, Z) into its map and score (2, X, Y, Z) of zeros; returns the unfamiliarity (Z,)."""
-        fractions = foreground_fractions(volume, self.foreground_threshold)
-        seen = [fractions[plane.axis] >= self.min_foreground for plane in planes]
-        steps = [slice_step(self.slice_spacing_mm, plane.through_spacing) for plane in planes]
-        chosen = [(one, thinned(one, step)) for one, step in zip(seen, steps, strict=True)]
+        chosen = self._chosen(volume, planes)
         total = sum(len(indices) for _, indices in chosen)
         values = []
         for number, plane in enumerate(planes):
@@ -264,8 +255,15 @@ class VolumeSliceInferer(Inferer):
         if len(planes) > 1 and self.fusion == "mean":
             result[0].div_(len(planes))
         own = [found.T for plane, found in zip(planes, values, strict=True) if plane.axis == 2]
-        result[1], unfamiliarity = (own or [values_of_others(result[0], values, seen)])[-1]
+        result[1], unfamiliarity = (own or [values_of_others(result[0], values, [one for one, _ in chosen])])[-1]
         return unfamiliarity
+
+    def _chosen(self, volume: torch.Tensor, planes: list[SlicePlane]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """For each plane, which slices need a result, and the indices of those that are run."""
+        fractions = foreground_fractions(volume, self.foreground_threshold)
+        seen = [fractions[plane.axis] >= self.min_foreground for plane in planes]
+        steps = [slice_step(self.slice_spacing_mm, plane.through_spacing) for plane in planes]
+        return [(one, thinned(one, step)) for one, step in zip(seen, steps, strict=True)]
 
     def _run_plane(
         self,

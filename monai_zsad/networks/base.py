@@ -88,6 +88,8 @@ class ZeroShotNetwork(nn.Module, ABC):
         self.runtime_precision: str | None = None
         self.runtime_file: str | None = None
         self.fixed_anchors = False
+        # A method that compares images sets this: its name and settings.
+        self.head: dict[str, Any] = {}
         self.text_anchors: torch.Tensor
         self.mean: torch.Tensor
         self.std: torch.Tensor
@@ -225,6 +227,7 @@ class ZeroShotNetwork(nn.Module, ABC):
             **({} if self.runtime_file is None else {"runtime_file": self.runtime_file}),
             "precision": self.runtime_precision or str(self.clip.vision_dtype).removeprefix("torch."),
             "weights": {part: dataclasses.asdict(record) for part, record in self.records.items()},
+            **({"head": self.head} if self.head else {}),
         }
 
     def _options(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from . import bundles, calibration, cases, deprecated, determinism, launching, o
 from .bundles.reading import about_bundle, find_bundle
 from .bundles.weights import load_weights
 from .calibration import load_calibration
+from .cases.cohort import MutualRun
 from .cases.names import find_cases
 from .cases.prompts import ScanPrompts
 from .evaluator import ScreeningEvaluator
@@ -15,6 +16,7 @@ from .run import ScreeningRun
 from .user_errors import friendly_errors
 
 __all__ = [
+    "MutualRun",
     "ScanPrompts",
     "Screened",
     "ScreenedCase",

@@ -35,7 +35,7 @@ def with_shared_part(text: str) -> str:
 
     Args:
         text: of the file. Its own part, above the line that begins with :data:`OPTIONS_MARK`, stays as it is. An option
-            that stands there keeps its value and is left out of the shared part.
+            that stands there keeps its value and is left out of the shared part; so does a step, such as ``inferer``.
 
     Returns:
         The new text.
@@ -56,7 +56,10 @@ def with_shared_part(text: str) -> str:
 def _steps(own: dict[str, Any]) -> str:
     text = files("monai_zsad.workflow.bundles").joinpath("shared.yaml").read_text(encoding="utf-8")
     lacking = [option.name for option in OPTIONS if not option.everywhere and option.name not in own]
-    lines = [line for line in text.splitlines() if not any(re.search(rf"'@{name}'", line) for name in lacking)]
+    # Each step begins at the margin.
+    steps = re.split(r"(?m)^(?=\w+:)", text)
+    lines = "".join(step for step in steps if step.partition(":")[0] not in own).splitlines()
+    lines = [line for line in lines if not any(re.search(rf"'@{name}'", line) for name in lacking)]
     known = [option.name for option in OPTIONS if option.name not in lacking]
     return "\n".join(lines).replace("{settings}", _settings(known)) + "\n"
 

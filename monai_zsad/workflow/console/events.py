@@ -24,6 +24,8 @@ Listener = Callable[[str, Mapping[str, Any]], None]
 
 EVENTS: Mapping[str, str] = {
     "run-started": "results (folder), scans (how many this run has to do), complete (how many were complete before)",
+    "features": "case, number (1 for the first one of this process), scans (whose features are to be computed): of a "
+    "method that compares scans, before the first scan is started",
     "scan-started": "case",
     "progress": "case, done and total: slices of this scan that the network has run, and has to run",
     "scan-finished": "case, number (1 for the first finished one), scans (of the run), status (done, repaired, refused "

@@ -90,7 +90,7 @@ def check_start(values: Mapping[str, Any]) -> None:
 
     Raises:
         ConfigurationError: for a device, runtime or prompts that cannot be used.
-        InputError: if the scans do not exist, or the calibration cannot be read.
+        InputError: if the scans or the reference do not exist, or the calibration cannot be read.
         OutputError: if the output folder cannot be used, or holds results of the same cases.
         WeightsError: if a weights file does not exist, or a name is unknown.
     """
@@ -98,6 +98,10 @@ def check_start(values: Mapping[str, Any]) -> None:
     _check_runtime(values)
     _check_prompts(values)
     _check_weights(values)
+    if (reference := values.get("reference")) and _is_known(reference):
+        from monai_zsad.data.discovery import require_path
+
+        require_path(reference)
     if (file := values.get("calibration")) and _is_known(file):
         from monai_zsad.workflow.calibration import load_calibration
 

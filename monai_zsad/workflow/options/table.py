@@ -53,6 +53,15 @@ OPTIONS: tuple[Option, ...] = (
            flag=Flag("--limit")),
     Option("order", "path", "order of the cases: path, random, or size (largest first)", "Many scans", "text",
            choices=("path", "random", "size"), flag=Flag("--order", "ORDER")),
+    # Scans that are compared with one another, in the bundles that do so
+    Option("reference", None,
+           "compare with these normal scans (a folder, or references.safetensors of a run), not with one another",
+           "Many scans", everywhere=False, flag=Flag("--reference", "NORMALS")),
+    Option("neighbours", 10, "number of other scans that each scan is compared with", "Many scans", "integer",
+           minimum=1, decides="findings", everywhere=False, flag=Flag("--neighbours")),
+    Option("fuse", "none", "combine the map with that of the prompts: none, mean, or rank (mean of ranks)",
+           "Many scans", "text", choices=("none", "mean", "rank"), decides="findings", everywhere=False,
+           flag=Flag("--fuse", "HOW")),
     # Results
     Option("output_ext", ".nii.gz", "ending of the anomaly map's file", "Advanced", "text",
            choices=(".nii.gz", ".nii"), decides="files"),

@@ -1,0 +1,296 @@
+"""The two inferers of a set of scans: features of a scan's slices, and the map of a scan against other scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+
+from monai_zsad.errors import ConfigurationError, InputError
+from monai_zsad.inferers import VolumeSliceInferer
+from monai_zsad.inferers.planes import volume_planes
+from monai_zsad.mutual.matching import Kind, body_heights, nearest_slices, scan_kind
+from monai_zsad.mutual.scoring import aggregate, interval_mean, nearest_distances
+from monai_zsad.mutual.store import StoredScan
+from monai_zsad.networks.maps import map_and_score
+
+__all__ = ["FUSIONS", "ComparedScan", "MutualInferer"]
+
+FUSIONS = ("none", "mean", "rank")
+"""How the map is combined with the one of the prompts, see :class:`MutualInferer`."""
+
+_META = ("source_files", "modality", "intensity")
+
+Features = Callable[[torch.nn.Module, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass
+class ComparedScan:
+    """A scan that others are compared with: its aggregated tokens, near a height.
+
+    Attributes:
+        heights: (n,) of its slices.
+        planes: (n,) of its slices.
+        load: gives the tokens of a slice: (degrees, layers, tokens, channels), aggregated and normalised.
+    """
+
+    heights: torch.Tensor
+    planes: torch.Tensor
+    load: Callable[[int], torch.Tensor]
+    _recent: dict[int, torch.Tensor] = field(default_factory=dict, repr=False)
+
+    def near(self, height: float, plane: int, count: int) -> torch.Tensor:
+        """Tokens of the slices of a plane that are nearest to a height.
+
+        Args:
+            height: see :func:`~monai_zsad.mutual.matching.body_heights`.
+            plane: its number.
+            count: of slices.
+
+        Returns:
+            (degrees, layers, tokens of all these slices, channels).
+
+        Raises:
+            InputError: if the scan has no slice of this plane.
+        """
+        own = (self.planes == plane).nonzero().flatten()
+        if not len(own):
+            raise InputError(f"a scan to compare with has no slices of plane {plane}; compute its features again")
+        numbers = [int(own[place]) for place in nearest_slices(height, self.heights[own], count)]
+        # Slices are scored in order, so that neighbours are needed again soon.
+        self._recent = {one: self._recent[one] if one in self._recent else self.load(one) for one in numbers}
+        return torch.cat([self._recent[one] for one in numbers], dim=2)
+
+
+class MutualInferer(VolumeSliceInferer):
+    """Score the slices of a volume against slices of other scans at about the same height in the body.
+
+    :class:`~monai_zsad.inferers.VolumeSliceInferer` was not enough: its network sees one slice, but here the map of a
+    slice depends on other scans. Choice of the slices, planes, and interpolation of slices that were left out are the
+    same. The map is MuSc's: the distance of each token to the nearest token in each other scan, the mean of the
+    smallest distances over the scans, the mean over layers and degrees; half of it, so that it lies in [0, 1].
+
+    :meth:`extract` computes the features, which are kept.
+
+    Args:
+        degrees: sides of the neighbourhoods that are aggregated, odd numbers.
+        interval: part of the sorted distances that is averaged: two fractions in [0, 1].
+        height_slices: how many slices of each other scan a slice is compared with: those nearest in height.
+        fuse: ``"none"``; ``"mean"``: mean with the map of the network's prompts; ``"rank"``: mean of the ranks of both
+            maps among all pixels of the slices that are run. Scores of slices are not fused.
+        features: gives tokens (layers, B, N, C) and embeddings (B, E) of slices (B, C, H, W).
+        **options: of :class:`~monai_zsad.inferers.VolumeSliceInferer`.
+
+    Attributes:
+        compare: gives, for a volume, its stored features (None computes them) and the scans to compare it with. A run
+            sets it.
+
+    Raises:
+        ConfigurationError: if an argument cannot be used. Slices cannot be run in windows.
+
+    References:
+        Li et al., MuSc, ICLR 2024, arXiv 2401.16753.
+    """
+
+    def __init__(
+        self,
+        degrees: Sequence[int] = (1, 3, 5),
+        interval: Sequence[float] = (0.0, 0.3),
+        height_slices: int = 3,
+        fuse: str = "none",
+        features: Features | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if self.token_spacing_mm is not None or self.roi_size is not None:
+            raise ConfigurationError(
+                "token_spacing_mm cannot be used when scans are compared with one another, since whole slices are "
+                "compared; leave it out"
+            )
+        if not degrees or any(int(degree) != degree or degree < 1 or degree % 2 == 0 for degree in degrees):
+            raise ConfigurationError(f"degrees={degrees!r} cannot be used: give odd numbers, such as [1, 3, 5]")
+        if len(interval) != 2 or not 0 <= interval[0] < interval[1] <= 1:
+            raise ConfigurationError(f"interval={interval!r} cannot be used: give two fractions, such as [0, 0.3]")
+        if height_slices < 1:
+            raise ConfigurationError(f"height_slices={height_slices!r} cannot be used: give 1 or more")
+        if fuse not in FUSIONS:
+            raise ConfigurationError(f"fuse={fuse!r} cannot be used: choose {', '.join(FUSIONS)}")
+        self.degrees = [int(degree) for degree in degrees]
+        self.interval = (float(interval[0]), float(interval[1]))
+        self.height_slices = int(height_slices)
+        self.fuse = fuse
+        self.features = features or _features
+        self.compare: Callable[[torch.Tensor], tuple[StoredScan | None, Sequence[ComparedScan]]] = _alone
+
+    def describe(self) -> dict[str, Any]:
+        """The method and its settings, as plain values, for the description of the model."""
+        settings = {name: getattr(self, name) for name in ("degrees", "interval", "height_slices")}
+        return {"method": "MuSc", **settings}
+
+    def aggregated(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens of a slice, aggregated for each degree.
+
+        Args:
+            tokens: (layers, N, C).
+
+        Returns:
+            (degrees, layers, N, C), normalised; float32, on a GPU float16.
+        """
+        exact = tokens.to(self.device or tokens.device, torch.float32)
+        return self.loaded(torch.stack([aggregate(exact, degree) for degree in self.degrees]))
+
+    def loaded(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens on the device of the products: in float32 on a CPU, in float16 on a GPU."""
+        device = self.device or tokens.device
+        return tokens.to(device, torch.float32 if device.type == "cpu" else torch.float16)
+
+    def compared(self, scan: StoredScan) -> ComparedScan:
+        """A scan of the store as one to compare with."""
+        read = scan.tokens()
+        return ComparedScan(scan.heights, scan.planes, lambda number: self.aggregated(read(number)))
+
+    def kind_of(self, inputs: torch.Tensor) -> Kind:
+        """The kind of a volume (1, C, X, Y, Z), prepared."""
+        meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
+        files, modality, intensity = (str(_first(meta.get(name)) or "") for name in _META)
+        names = [plane.name for plane in volume_planes(inputs, self.planes)[0]]
+        return scan_kind(files.split("\n"), modality, intensity, names, inputs.shape[1])
+
+    def extract(self, inputs: torch.Tensor, network: torch.nn.Module) -> dict[str, Any]:
+        """Features of the slices of one volume that :meth:`__call__` would run.
+
+        Args:
+            inputs: (1, C, X, Y, Z), prepared.
+            network: gives the features.
+
+        Returns:
+            What :class:`~monai_zsad.mutual.store.SaveFeaturesd` writes, with a leading axis of 1.
+
+        Raises:
+            InputError: if no slice holds enough of the body.
+        """
+        found: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def record(slices: torch.Tensor) -> torch.Tensor:
+            tokens, embeddings = self.features(network, slices)
+            found.append((tokens.transpose(0, 1).to("cpu", torch.float16), embeddings.float().cpu()))
+            return slices.new_zeros(len(slices), 2, *slices.shape[-2:])
+
+        self._run(inputs, record)
+        if not found:
+            raise InputError(
+                f"no slice has a foreground of at least {self.min_foreground:g}: give a smaller min_foreground"
+            )
+        tokens, embeddings = (torch.cat(parts) for parts in zip(*found, strict=True))
+        heights, planes = self._places(inputs)
+        arrays = {"tokens": tokens, "embeddings": embeddings, "heights": heights, "planes": planes}
+        return {**{name: array[None] for name, array in arrays.items()}, "kind": [self.kind_of(inputs).as_json()]}
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Score one volume against others.
+
+        Args:
+            inputs: (1, C, X, Y, Z), prepared.
+            network: gives features of slices, and with ``fuse`` the map of its prompts.
+            args: for the network's map.
+            kwargs: for the network's map.
+
+        Returns:
+            (1, 2, X, Y, Z), as of :class:`~monai_zsad.inferers.VolumeSliceInferer`.
+
+        Raises:
+            InputError: if there is nothing to compare with.
+        """
+        own, others = self.compare(inputs)
+        heights, planes = self._places(inputs) if own is None else (own.heights, own.planes)
+        stored = None if own is None else own.tokens()
+        done = 0
+
+        def score(slices: torch.Tensor) -> torch.Tensor:
+            nonlocal done
+            numbers = range(done, done + len(slices))
+            if stored is None:
+                tokens = self.features(network, slices)[0].transpose(0, 1)  # type: ignore[arg-type]
+            else:
+                tokens = torch.stack([stored(number) for number in numbers])
+            maps = torch.stack(
+                [
+                    self._scored(one, others, float(heights[number]), int(planes[number]))
+                    for one, number in zip(tokens, numbers, strict=True)
+                ]
+            )
+            size = slices.shape[-2:]
+            large = F.interpolate(maps[:, None], size, mode="bilinear", align_corners=True)[:, 0].to(slices.device)
+            # A batch that did not fit into memory is repeated.
+            done += len(slices)
+            return map_and_score(large, large.amax((1, 2)), size)
+
+        result = self._run(inputs, score)
+        return (
+            result if self.fuse == "none" else self._fused(result, super().__call__(inputs, network, *args, **kwargs))
+        )
+
+    def _run(self, inputs: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        if len(inputs) != 1:
+            raise ConfigurationError(f"inputs hold {len(inputs)} volumes: one volume at a time can be compared")
+        return super().__call__(inputs, function)
+
+    def _places(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Heights and planes of the slices that are run, in their order."""
+        volume = inputs[0].as_tensor() if isinstance(inputs, MetaTensor) else inputs[0]
+        planes = volume_planes(inputs, self.planes)[0]
+        runs = [indices for _, indices in self._chosen(volume, planes)]
+        heights = [body_heights(volume, plane.axis, run) for plane, run in zip(planes, runs, strict=True)]
+        return torch.cat(heights), torch.cat([torch.full((len(run),), number) for number, run in enumerate(runs)])
+
+    def _scored(self, tokens: torch.Tensor, others: Sequence[ComparedScan], height: float, plane: int) -> torch.Tensor:
+        """The map (g, g) in [0, 1] of a slice's tokens (layers, g * g, C)."""
+        queries = self.aggregated(tokens)
+        near = [one.near(height, plane, self.height_slices) for one in others]
+        scores = [
+            interval_mean(
+                torch.cat([nearest_distances(query[None], one[degree, layer][None])[:, 0] for one in near]),
+                self.interval,
+            )
+            for degree, layers in enumerate(queries)
+            for layer, query in enumerate(layers)
+        ]
+        side = round(tokens.shape[1] ** 0.5)
+        return (torch.stack(scores).float().mean(0) / 2).clamp(0, 1).view(side, side)
+
+    def _fused(self, own: torch.Tensor, prompted: torch.Tensor) -> torch.Tensor:
+        maps = [own[:, 0], prompted[:, 0].to(own.device)]
+        if self.fuse == "rank":
+            run = own[0, 1].amax((0, 1)) > 0
+            maps = [_ranks(one, run) for one in maps]
+        own[:, 0] = (maps[0] + maps[1]) / 2
+        return own
+
+
+def _ranks(volume: torch.Tensor, run: torch.Tensor) -> torch.Tensor:
+    """The share of values that are smaller, in [0, 1], among the slices that are run; 0 in the others."""
+    values = volume[..., run].contiguous()
+    smaller = torch.searchsorted(values.flatten().sort().values, values)
+    ranked = torch.zeros_like(volume)
+    ranked[..., run] = smaller.to(volume.dtype) / max(1, values.numel() - 1)
+    return ranked
+
+
+def _features(network: torch.nn.Module, slices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    images = network.normalize(network.resize(slices))
+    grid, context = network.dense_features(images, network.clip.visual.positional_embedding[1:])
+    return grid.flatten(2).transpose(1, 2)[None], context.mean(1)
+
+
+def _alone(inputs: torch.Tensor) -> tuple[StoredScan | None, Sequence[ComparedScan]]:  # noqa: ARG001
+    raise InputError("this method compares a scan with others: run the bundle on a folder of scans")
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list | tuple) and value else value
