@@ -17,7 +17,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +28,7 @@ import torch.nn.functional as F
 
 from monai_zsad.backbones import CLIPBackbone
 from monai_zsad.losses import anomaly_segmentation_loss
+from monai_zsad.mutual import MuSc, aggregate, mutual_scores
 from monai_zsad.networks import AACLIP, AnoCLIP, AnomalyCLIP, Crane, CranePlus
 from monai_zsad.networks.adaptation import TestTimeAdaptation, adapt_tokens
 from monai_zsad.prompts import PromptEnsemble
@@ -39,11 +40,12 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Context:
-    """Sources of the weights and images of a golden file, and the device of the network."""
+    """Sources of the weights and images of a golden file, the device of the network, and inputs that the file holds."""
 
     seeded: ModuleType
     checkpoints: Path
     device: str = "cpu"
+    inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def architecture(self, meta: Mapping[str, Any]) -> dict[str, Any]:
         shape = self.seeded.SHAPES[meta["shape"]]
@@ -253,13 +255,29 @@ def run_anoclip(meta: Mapping[str, Any], context: Context) -> Arrays:
     return as_arrays(found) | {"n_prompts": np.array(count)}
 
 
+def run_musc(meta: Mapping[str, Any], context: Context) -> Arrays:
+    """A ``musc`` golden file holds its inputs: tokens and image embeddings."""
+    tokens, embeddings = (torch.from_numpy(context.inputs[name]).to(context.device) for name in INPUTS["musc"])
+    settings = MuSc(tuple(meta["r_list"]), tuple(meta["interval"]), tuple(meta["k_list"]))
+    scores = mutual_scores(tokens, degrees=settings.degrees, interval=settings.interval)
+    scored = settings(tokens, embeddings, size=meta["size"])
+    found = {f"mutual_r{degree}": one for degree, one in zip(settings.degrees, scores, strict=True)}
+    for degree in settings.degrees:
+        found[f"aggregated_r{degree}"] = torch.stack([aggregate(layer[:2], degree) for layer in tokens], dim=2)
+    found |= {"amap": scored.anomaly_map, "score": scored.score, "score_after_rscin": scored.set_score}
+    return as_arrays(found)
+
+
 METHODS: dict[str, Callable[[Mapping[str, Any], Context], Arrays]] = {
     "crane": run_crane,
     "crane+": run_crane,
     "anomalyclip": run_anomalyclip,
     "aaclip": run_aaclip,
     "anoclip": run_anoclip,
+    "musc": run_musc,
 }
+# Arrays that a golden file holds for a method to start from.
+INPUTS: dict[str, tuple[str, ...]] = {"musc": ("tokens", "cls")}
 # Arrays with a different bound. The gradients are about 1e-7, and the first steps of AdamW depend on little more than
 # their signs. So the README of the golden files gives the map after five steps a bound of 2e-4. The adapter that makes
 # the map has the same bound: in `anoclip_mini12`, arithmetic in float64 differs by 4.8e-5, and float32 here by 5.1e-5.
@@ -286,7 +304,8 @@ def compare(path: Path, checkpoints: Path | None = None, device: str = "cpu") ->
     if meta["method"] not in METHODS:
         raise LookupError(f"method {meta['method']!r} is not implemented here: {', '.join(METHODS)} are")
     checkpoints = checkpoints or shared_folder() / "checkpoints" / "crane"
-    context = Context(_seeded_module(path.resolve().parent), checkpoints, device)
+    inputs = {name: golden.pop(name) for name in INPUTS.get(meta["method"], ())}
+    context = Context(_seeded_module(path.resolve().parent), checkpoints, device, inputs)
     found = METHODS[meta["method"]](meta, context)
     return {name: relative_error(found[name], value) for name, value in golden.items()}
 
