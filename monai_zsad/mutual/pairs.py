@@ -120,8 +120,9 @@ class Pairs:
                     some = references if len(places) == len(tile) else _some(references, places)
                     there, back = largest_cosines(queries[query], some, degrees, sizes.product, both=sizes.both)
                     nearest[query].add(there)
-                    for index, place in enumerate(places if back is not None else ()):
-                        nearest[tile[place]].add(back[:, index : index + 1].clone())
+                    if back is not None:
+                        for place, cosines in zip(places, back.unbind(1), strict=True):
+                            nearest[tile[place]].add(cosines.unsqueeze(1).clone())
             if not sizes.both:
                 found |= {query: self._mean(query, nearest.pop(query)) for query in block}
         found |= {query: self._mean(query, kept) for query, kept in nearest.items()}
