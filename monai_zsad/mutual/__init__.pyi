@@ -1,4 +1,5 @@
-from . import images, inferer, matching, pairs, products, references, scoring, store
+from . import features, images, inferer, matching, pairs, products, references, scoring, store
+from .features import DenseFeatures
 from .images import choose_references, rscin
 from .inferer import MutualInferer
 from .matching import Kind, scan_kind
@@ -7,6 +8,7 @@ from .scoring import MuSc, MutualScores, aggregate, interval_mean, mutual_scores
 from .store import FeatureStore, ScanFeatures, StoredScan
 
 __all__ = [
+    "DenseFeatures",
     "FeatureStore",
     "Kind",
     "MuSc",
@@ -18,6 +20,7 @@ __all__ = [
     "aggregate",
     "choose_references",
     "coreset",
+    "features",
     "images",
     "inferer",
     "interval_mean",
