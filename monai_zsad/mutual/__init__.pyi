@@ -1,4 +1,5 @@
-from . import features, images, inferer, matching, pairs, products, references, scoring, store
+from . import dinov2, features, images, inferer, matching, pairs, products, references, scoring, store
+from .dinov2 import DINOv2Features
 from .features import DenseFeatures
 from .images import choose_references, rscin
 from .inferer import MutualInferer
@@ -8,6 +9,7 @@ from .scoring import MuSc, MutualScores, aggregate, interval_mean, mutual_scores
 from .store import FeatureStore, ScanFeatures, StoredScan
 
 __all__ = [
+    "DINOv2Features",
     "DenseFeatures",
     "FeatureStore",
     "Kind",
@@ -20,6 +22,7 @@ __all__ = [
     "aggregate",
     "choose_references",
     "coreset",
+    "dinov2",
     "features",
     "images",
     "inferer",

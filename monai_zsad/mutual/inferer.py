@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.inferers import VolumeSliceInferer
 from monai_zsad.inferers.planes import volume_planes
+from monai_zsad.mutual.features import DenseFeatures
 from monai_zsad.mutual.matching import Kind, body_heights, nearest_slices, scan_kind
 from monai_zsad.mutual.scoring import aggregate, interval_mean, nearest_distances
 from monai_zsad.mutual.store import StoredScan
@@ -26,6 +27,7 @@ FUSIONS = ("none", "mean", "rank")
 _META = ("source_files", "modality", "intensity")
 
 Features = Callable[[torch.nn.Module, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+_DEFAULT = DenseFeatures()
 
 
 @dataclass
@@ -102,7 +104,7 @@ class MutualInferer(VolumeSliceInferer):
         interval: Sequence[float] = (0.0, 0.3),
         height_slices: int = 3,
         fuse: str = "none",
-        features: Features | None = None,
+        features: Features = _DEFAULT,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -123,13 +125,17 @@ class MutualInferer(VolumeSliceInferer):
         self.interval = (float(interval[0]), float(interval[1]))
         self.height_slices = int(height_slices)
         self.fuse = fuse
-        self.features = features or _features
+        self.features = features
         self.compare: Callable[[torch.Tensor], tuple[StoredScan | None, Sequence[ComparedScan]]] = _alone
+
+    def describe_features(self) -> dict[str, Any]:
+        """Which features are computed, as plain values, for the key of the store."""
+        return asdict(self.features) if isinstance(self.features, DenseFeatures) else {}
 
     def describe(self) -> dict[str, Any]:
         """The method and its settings, as plain values, for the description of the model."""
         settings = {name: getattr(self, name) for name in ("degrees", "interval", "height_slices")}
-        return {"method": "MuSc", **settings}
+        return {"method": "MuSc", **settings, "features": self.describe_features()}
 
     def aggregated(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens of a slice, aggregated for each degree.
@@ -280,12 +286,6 @@ def _ranks(volume: torch.Tensor, run: torch.Tensor) -> torch.Tensor:
     ranked = torch.zeros_like(volume)
     ranked[..., run] = smaller.to(volume.dtype) / max(1, values.numel() - 1)
     return ranked
-
-
-def _features(network: torch.nn.Module, slices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    images = network.normalize(network.resize(slices))
-    grid, context = network.dense_features(images, network.clip.visual.positional_embedding[1:])
-    return grid.flatten(2).transpose(1, 2)[None], context.mean(1)
 
 
 def _alone(inputs: torch.Tensor) -> tuple[StoredScan | None, Sequence[ComparedScan]]:  # noqa: ARG001

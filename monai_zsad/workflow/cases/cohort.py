@@ -162,7 +162,7 @@ class MutualRun(ScreeningRun):
         model = {name: value for name, value in self.network.describe().items() if name not in ("prompts", "head")}
         values = self.settings.as_dict()
         settings = {name: values[name] for name in _DECIDING if name in values}
-        return FeatureStore(self.features_dir / part, model, settings)
+        return FeatureStore(self.features_dir / part, {**model, "features": self.inferer.describe_features()}, settings)
 
     def _bank_settings(self) -> dict[str, Any]:
         return {"degrees": self.inferer.degrees}
