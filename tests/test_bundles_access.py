@@ -11,7 +11,7 @@ from monai_zsad import bundles
 from monai_zsad.cli.main import app
 from monai_zsad.errors import ConfigurationError, OutputError
 from monai_zsad.workflow.bundles import find_bundle
-from tests.bundles.runs import BUNDLES
+from tests.bundles.runs import ALL_BUNDLES
 
 runner = CliRunner()
 
@@ -21,8 +21,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_bundle_of_the_tree_is_found():
-    assert bundles.names() == [folder.name for folder in BUNDLES]
-    for folder in BUNDLES:
+    assert bundles.names() == [folder.name for folder in ALL_BUNDLES]
+    for folder in ALL_BUNDLES:
         assert bundles.path(folder.name) == folder.resolve()
     assert bundles.path("tiny_screening").is_absolute()
 

@@ -94,13 +94,13 @@ def make_bundles(folder: Path) -> None:
     """The bundles of this checkout with a few layers, and seeds in the place of released weights."""
     for bundle in (path.parents[1] for path in (ROOT / "bundles").glob("*/configs/inference.yaml")):
         own = bundle / "models" / "model.pt"
-        included = bundle.name == "tiny_screening"
+        included = bundle.name in ("tiny_screening", "musc")  # both with the weights of the first
         ignored = ["__pycache__"] if included else ["__pycache__", "models", "eval", "trained"]
         shutil.copytree(bundle, folder / bundle.name, ignore=shutil.ignore_patterns(*ignored))
         config = folder / bundle.name / "configs" / "inference.yaml"
         text = config.read_text(encoding="utf-8")
         if included:
-            assert own.is_file()
+            assert own.is_file() or bundle.name == "musc"
             text = re.sub(r"^image_size: .*$", "image_size: 64", text, count=1, flags=re.MULTILINE)
         else:
             for line, small in _SMALL.items():
@@ -111,6 +111,8 @@ def make_bundles(folder: Path) -> None:
         config.write_text(text, encoding="utf-8")
         # A published protocol names released weights and a size of its own.
         evaluation = config.with_name("evaluate.yaml")
+        if not evaluation.is_file():
+            continue
         named = evaluation.read_text(encoding="utf-8")
         assert _PROTOCOL_WEIGHTS in named
         named = named.replace(_PROTOCOL_WEIGHTS, "@released_weights")

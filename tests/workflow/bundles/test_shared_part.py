@@ -8,10 +8,10 @@ import yaml
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.workflow.bundles.shared_part import OPTIONS_MARK, update_bundle, with_shared_part
 from monai_zsad.workflow.options.table import OPTIONS
-from tests.bundles.runs import BUNDLES
+from tests.bundles.runs import ALL_BUNDLES
 
 
-@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("bundle", ALL_BUNDLES, ids=lambda folder: folder.name)
 def test_every_bundle_has_the_shared_part_of_this_release(bundle: Path) -> None:
     text = (bundle / "configs" / "inference.yaml").read_text(encoding="utf-8")
     assert with_shared_part(text) == text, "run `python -m monai_zsad bundle update` on it"
@@ -34,6 +34,16 @@ def test_the_own_part_is_kept_and_its_options_are_left_out(tmp_path: Path) -> No
     # An option that this bundle does not have is not referred to.
     lacking = {option.name for option in OPTIONS if not option.everywhere} - {"context_mm"}
     assert not [name for name in lacking if f"'@{name}'" in text]
+
+
+def test_a_step_in_the_own_part_takes_the_place_of_the_shared_one() -> None:
+    own = f"inferer: {{_target_: mine,\n  context_mm: 1}}\nscreening: mine\n\n{OPTIONS_MARK}\n"
+    text = with_shared_part(own)
+    content = yaml.safe_load(text)
+    assert content["inferer"] == {"_target_": "mine", "context_mm": 1}
+    assert content["screening"] == "mine"
+    assert (text.count("\ninferer:"), text.count("\nscreening:")) == (0, 1)
+    assert content["evaluator"]["inferer"] == "@inferer"
 
 
 def test_a_file_without_the_mark_is_refused(tmp_path: Path) -> None:
