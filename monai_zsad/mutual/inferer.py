@@ -45,7 +45,7 @@ class ComparedScan:
     load: Callable[[int], torch.Tensor]
     _recent: dict[int, torch.Tensor] = field(default_factory=dict, repr=False)
 
-    def near(self, height: float, plane: int, count: int) -> torch.Tensor:
+    def near(self, height: float, plane: int, count: int) -> list[torch.Tensor]:
         """Tokens of the slices of a plane that are nearest to a height.
 
         Args:
@@ -54,7 +54,7 @@ class ComparedScan:
             count: of slices.
 
         Returns:
-            (degrees, layers, tokens of all these slices, channels).
+            (degrees, layers, tokens, channels) of each of these slices.
 
         Raises:
             InputError: if the scan has no slice of this plane.
@@ -65,7 +65,7 @@ class ComparedScan:
         numbers = [int(own[place]) for place in nearest_slices(height, self.heights[own], count)]
         # Slices are scored in order, so that neighbours are needed again soon.
         self._recent = {one: self._recent[one] if one in self._recent else self.load(one) for one in numbers}
-        return torch.cat([self._recent[one] for one in numbers], dim=2)
+        return list(self._recent.values())
 
 
 class MutualInferer(VolumeSliceInferer):
@@ -144,15 +144,14 @@ class MutualInferer(VolumeSliceInferer):
             tokens: (layers, N, C).
 
         Returns:
-            (degrees, layers, N, C), normalised; float32, on a GPU float16.
+            (degrees, layers, N, C), normalised, float16.
         """
         exact = tokens.to(self.device or tokens.device, torch.float32)
         return self.loaded(torch.stack([aggregate(exact, degree) for degree in self.degrees]))
 
     def loaded(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens on the device of the products: in float32 on a CPU, in float16 on a GPU."""
-        device = self.device or tokens.device
-        return tokens.to(device, torch.float32 if device.type == "cpu" else torch.float16)
+        """Tokens on the device of the products, in float16: many slices are held at once."""
+        return tokens.to(self.device or tokens.device, torch.float16)
 
     def compared(self, scan: StoredScan) -> ComparedScan:
         """A scan of the store as one to compare with."""
@@ -259,11 +258,14 @@ class MutualInferer(VolumeSliceInferer):
         """The map (g, g) in [0, 1] of a slice's tokens (layers, g * g, C)."""
         queries = self.aggregated(tokens)
         near = [one.near(height, plane, self.height_slices) for one in others]
+
+        def distances(query: torch.Tensor, degree: int, layer: int) -> torch.Tensor:
+            """(n, N) from the tokens (N, C) of a slice to the nearest ones in each of n scans."""
+            found = [[nearest_distances(query[None], one[degree, layer][None])[0, 0] for one in own] for own in near]
+            return torch.stack([torch.stack(own).amin(0) for own in found])
+
         scores = [
-            interval_mean(
-                torch.cat([nearest_distances(query[None], one[degree, layer][None])[:, 0] for one in near]),
-                self.interval,
-            )
+            interval_mean(distances(query, degree, layer), self.interval)
             for degree, layers in enumerate(queries)
             for layer, query in enumerate(layers)
         ]

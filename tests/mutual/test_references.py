@@ -44,7 +44,7 @@ def test_a_scan_is_compared_with_the_references(tmp_path: Path, share: float) ->
     bank, own = references(tmp_path, share=share), inferer()
     assert len(bank) == 3
     others = bank.compared(KIND, load=own.loaded)
-    assert others[0].near(0.5, 0, 1).shape == (2, 2, round(16 * share), 3)
+    assert others[0].near(0.5, 0, 1)[0].shape == (2, 2, round(16 * share), 3)
     own.compare = lambda inputs: (None, others)
     normal, lesion = (own(body(9, lesion=one), Network())[:, 0].amax() for one in (False, True))
     assert lesion > 1.5 * normal

@@ -52,6 +52,7 @@ class Lines:
     def __call__(self, name: str, fields: Mapping[str, Any]) -> None:
         """Show an event, see :data:`~monai_zsad.workflow.console.events.EVENTS`."""
         show = {
+            "features": self._features,
             "run-started": self._start,
             "progress": self._move,
             "scan-finished": self._scan,
@@ -71,6 +72,10 @@ class Lines:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def _features(self, fields: Mapping[str, Any]) -> None:
+        self.close()
+        self.prepare(f"features of {fields['number']}/{fields['scans']} scans")
 
     def _start(self, fields: Mapping[str, Any]) -> None:
         self.close()
@@ -166,7 +171,9 @@ def fractions(report: Callable[[float, str], None]) -> Listener:
 
     def hear(name: str, fields: Mapping[str, Any]) -> None:
         scans = max(state["scans"], 1)
-        if name == "run-started":
+        if name == "features":
+            report(0.0, f"features of scan {fields['number']} of {fields['scans']}")
+        elif name == "run-started":
             state.update(scans=fields["scans"], finished=0)
             report(0.0, f"{fields['scans']} scan{'s' if fields['scans'] != 1 else ''}")
         elif name == "scan-started":

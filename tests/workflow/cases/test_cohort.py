@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import monai.bundle
 import nibabel
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from monai_zsad.mutual.references import References
 from monai_zsad.synthesis.phantoms.files import write_phantom
 from monai_zsad.synthesis.phantoms.head import phantom_head
 from monai_zsad.workflow.calibration import collect
-from tests.bundles.runs import ROOT, run_small
+from tests.bundles.runs import ROOT, config_file, run_small
+from tests.networks.zoo import ARCHITECTURE, IMAGE_SIZE
 
 MUSC = ROOT / "musc"
 SIZE = {"image_size": 32, "report": "none", "device": "cpu"}
@@ -192,3 +194,21 @@ def test_a_limit_counts_in_both_passes(scans: Path, tmp_path: Path, extracted: l
     run(scans, tmp_path / "out", limit=2, neighbours=1, choice="nearest", fuse="rank")
     assert extracted == ["head0", "head1"]
     assert list(rows(tmp_path / "out")) == ["head0_FLAIR", "head1_FLAIR"]
+
+
+@pytest.mark.parametrize(
+    ("overlay", "options"),
+    [
+        ("clip", {"architecture": ARCHITECTURE, "image_size": IMAGE_SIZE, "fuse": "mean"}),
+        ("dinov2", {"architecture": "vit_small_patch14_reg4_dinov2", "image_size": 28}),
+    ],
+)
+def test_other_networks(scans: Path, tmp_path: Path, overlay: str, options: dict[str, Any]) -> None:
+    files = [config_file(MUSC), str(MUSC / "configs" / f"{overlay}.yaml")]
+    given = {**SIZE, **options, f"weights#{overlay}": "seed:0", "bundle_root": str(MUSC), "progress": False}
+    monai.bundle.run(
+        config_file=files, logging_file=False, dataset_dir=str(scans), output_dir=str(tmp_path / "out"), **given
+    )
+    found = findings(tmp_path / "out", "head0_FLAIR")
+    assert list(found["model"]["weights"]) == [overlay]
+    assert found["model"]["head"]["features"]["source"] == "auto"
