@@ -29,3 +29,8 @@ def test_ranks(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], exp
 def test_names_of_runs() -> None:
     assert Rank(run="name").agree_on_run() == "name"
     assert Rank().agree_on_run() != Rank().agree_on_run()
+
+
+def test_ranks_agree_on_a_name_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monai_zsad.distributed.ranks._agreed", [("name", None)])
+    assert Rank(world_size=2).agree_on_run() == "name"

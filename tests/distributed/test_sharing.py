@@ -112,3 +112,16 @@ def test_only_what_a_dead_process_wrote_is_cleaned(tmp_path: Path) -> None:
             assert not any((tmp_path / name).exists() for name in gone + tables)
             assert (tmp_path / ".status" / ".zsad-0123abcd.ben.json").exists(), "being written"
     assert all((tmp_path / name).exists() for name in kept)
+
+
+def test_every_process_waits_if_the_next_step_needs_all_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monai_zsad.distributed.sharing._POLL_SECONDS", 0.0)
+    one, other = (Share(tmp_path, [{"case": "anna"}]) for _ in range(2))
+    with one.opened(), other.opened():
+        assert one.take("anna")
+        assert other.remaining() == []
+        assert not other.wait_for_others()
+        assert other.wait_for_others(always=True)
+        one.finish(StatusRow("anna", "done"))
+        assert other.remaining() == []
+        assert not other.wait_for_others(always=True)
