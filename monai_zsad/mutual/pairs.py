@@ -55,21 +55,25 @@ def product_size(device: torch.device) -> int:
 class _Nearest:
     """The largest cosines (D, keep, T) of the tokens of one image, of those that were added.
 
-    New ones wait until there are as many as are kept, since selecting takes longer than adding.
+    New ones wait until there are as many as are kept, since selecting takes longer than adding. The memory is allocated
+    at once: small tensors that stay between large ones that go would keep the memory of a process from shrinking.
     """
 
-    def __init__(self, keep: int) -> None:
+    def __init__(self, keep: int, degrees: int, tokens: int, device: torch.device) -> None:
         self.keep = keep
-        self.parts: list[torch.Tensor] = []
+        self.values = torch.empty(degrees, 2 * keep, tokens, device=device)
+        self.filled = 0
 
     def add(self, cosines: torch.Tensor) -> None:
-        self.parts.append(cosines)
-        if sum(part.shape[1] for part in self.parts) >= 2 * self.keep:
-            self.parts = [self.largest()]
+        for part in cosines.split(self.keep, dim=1):
+            if self.filled + part.shape[1] > 2 * self.keep:
+                self.values[:, : self.keep] = self.largest()
+                self.filled = self.keep
+            self.values[:, self.filled : self.filled + part.shape[1]] = part
+            self.filled += part.shape[1]
 
     def largest(self) -> torch.Tensor:
-        found = torch.cat(self.parts, dim=1)
-        return torch.topk(found, min(self.keep, found.shape[1]), dim=1).values
+        return torch.topk(self.values[:, : self.filled], min(self.keep, self.filled), dim=1).values
 
 
 @dataclass(frozen=True)
@@ -106,10 +110,14 @@ class Pairs:
             (D, N, T), float32, on the device of the computation.
         """
         everyone = range(self.queries.shape[1])
+        tokens = math.isqrt(self.queries.shape[2]) ** 2
         sizes = self._sizes(len(degrees))
         found: dict[int, torch.Tensor] = {}
-        nearest = {query: _Nearest(self._places(query)[1]) for query in everyone}
+        nearest: dict[int, _Nearest] = {}
         for block in _split(everyone, sizes.queries):
+            for query in everyone if sizes.both else block:
+                if query not in nearest:
+                    nearest[query] = _Nearest(self._places(query)[1], len(degrees), tokens, self.device)
             queries = {query: self._read(self.queries, layer, [query], degrees, averaged) for query in block}
             for tile in _split(self._needed(block, sizes.both), sizes.references):
                 references = self._read(self.references, layer, tile, degrees, averaged)
@@ -122,7 +130,7 @@ class Pairs:
                     nearest[query].add(there)
                     if back is not None:
                         for place, cosines in zip(places, back.unbind(1), strict=True):
-                            nearest[tile[place]].add(cosines.unsqueeze(1).clone())
+                            nearest[tile[place]].add(cosines.unsqueeze(1))
             if not sizes.both:
                 found |= {query: self._mean(query, nearest.pop(query)) for query in block}
         found |= {query: self._mean(query, kept) for query, kept in nearest.items()}
@@ -138,7 +146,8 @@ class Pairs:
         both = self.own and self.choice is None and images * buffer <= numbers * _BUFFERS
         image = tokens * self.queries.shape[3]
         queries = numbers * _QUERIES // image if both else numbers * min(_QUERIES / image, _BUFFERS / buffer)
-        references = min(product // tokens**2, int(numbers * _REFERENCES) // image)
+        # Several small products together take less time if they leave room in the cache.
+        references = min(product // 4 // tokens**2, int(numbers * _REFERENCES) // image)
         return _Sizes(product, max(1, int(queries)), max(1, references), both)
 
     def _places(self, query: int) -> tuple[int, int]:
