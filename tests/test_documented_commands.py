@@ -191,7 +191,7 @@ def _option_runs() -> list[Any]:
 
 @pytest.mark.parametrize(("bundle", "options"), _option_runs())
 def test_options_run_as_they_are_typed(bundle: str, options: dict[str, list[str]], folder: Path) -> None:
-    make_inputs(folder, " ".join(["SCANS", *(word for typed in options.values() for word in typed)]))
+    make_inputs(folder, " ".join(["SCANS", bundle, *(word for typed in options.values() for word in typed)]))
     own = f"bundles/{bundle}"
     words = ["python", "-m", "monai.bundle", "run", "--config_file", f"{own}/configs/inference.yaml"]
     words += ["--bundle_root", own, "--dataset_dir", "SCANS", "--output_dir", "RESULTS"]

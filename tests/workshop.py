@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import nibabel
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -63,6 +64,16 @@ def _normals(folder: Path) -> None:
     """As few as `calibrate --alpha 0.05` takes."""
     for number in range(19):
         write_nifti(folder / f"normal{number:02}.nii.gz", (12, 10, 4), seed=number)
+
+
+def _alike(folder: Path) -> None:
+    """Scans that can be compared with one another."""
+    folder.mkdir(parents=True)
+    image = body().slicer[::2, ::2, ::2]
+    for seed, name in enumerate(("anna", "ben", "cleo")):
+        # Copies of one scan would not be compared with one another.
+        values = image.get_fdata() + np.random.default_rng(seed).integers(0, 9, image.shape)
+        nibabel.save(nibabel.Nifti1Image(values.astype("int16"), image.affine), folder / f"{name}.nii.gz")
 
 
 def _own_set(file: Path) -> None:
@@ -128,6 +139,8 @@ def make_inputs(folder: Path, text: str) -> None:
         if re.search(rf"(?<![\w/]){re.escape(name)}(?!\w)", text) and not (folder / name).exists():
             if name == "SCANS" and "NORMALS" in text:
                 make = _normals  # a calibration is for scans of its own kind
+            elif name == "SCANS" and re.search(r"\bmusc\b", text):
+                make = _alike
             if name == "SET" and "--benchmark volumes" in text:
                 make = make_volumes
             make(folder / name)

@@ -49,7 +49,11 @@ class DINOv2Features(DINOv2Prior):
         return self._restored or ({} if self.record is None else {"dinov2": self.record})
 
     def restore_records(self, records: dict[str, WeightsRecord]) -> None:
-        """Set the records of weights that ``load_state_dict`` has loaded."""
+        """Set the records of weights that ``load_state_dict`` has loaded.
+
+        Args:
+            records: by part.
+        """
         self._restored = dict(records)
 
     def load_weights(  # type: ignore[override]  # by part, as of the networks
@@ -70,7 +74,11 @@ class DINOv2Features(DINOv2Prior):
         return self.records
 
     def set_precision(self, precision: str | torch.dtype) -> None:
-        """Set the type of the parameters, such as ``"bfloat16"``."""
+        """Set the type of the parameters.
+
+        Args:
+            precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` or the torch type.
+        """
         self.model.to(getattr(torch, precision) if isinstance(precision, str) else precision)
 
     def describe(self) -> dict[str, Any]:

@@ -150,16 +150,37 @@ class MutualInferer(VolumeSliceInferer):
         return self.loaded(torch.stack([aggregate(exact, degree) for degree in self.degrees]))
 
     def loaded(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens on the device of the products, in float16: many slices are held at once."""
+        """Tokens on the device of the products, in float16, since many slices are held at once.
+
+        Args:
+            tokens: of any shape.
+
+        Returns:
+            The same tokens.
+        """
         return tokens.to(self.device or tokens.device, torch.float16)
 
     def compared(self, scan: StoredScan) -> ComparedScan:
-        """A scan of the store as one to compare with."""
+        """A scan of the store as one to compare with.
+
+        Args:
+            scan: with its features.
+
+        Returns:
+            The scan; its tokens are read and aggregated when they are needed.
+        """
         read = scan.tokens()
         return ComparedScan(scan.heights, scan.planes, lambda number: self.aggregated(read(number)))
 
     def kind_of(self, inputs: torch.Tensor) -> Kind:
-        """The kind of a volume (1, C, X, Y, Z), prepared."""
+        """The kind of a volume.
+
+        Args:
+            inputs: (1, C, X, Y, Z), prepared.
+
+        Returns:
+            The kind, by its meta data.
+        """
         meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
         files, modality, intensity = (str(_first(meta.get(name)) or "") for name in _META)
         names = [plane.name for plane in volume_planes(inputs, self.planes)[0]]

@@ -59,7 +59,14 @@ class Kind:
 
     @classmethod
     def from_json(cls, text: str) -> Kind:
-        """The kind that :meth:`as_json` wrote."""
+        """The kind that :meth:`as_json` wrote.
+
+        Args:
+            text: of :meth:`as_json`.
+
+        Returns:
+            The kind.
+        """
         known = json.loads(text)
         return cls(**{**known, "planes": tuple(known["planes"])})
 

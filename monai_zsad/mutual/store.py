@@ -90,13 +90,23 @@ class FeatureStore:
         Args:
             case: name of the scan.
             source_files: of the scan.
+
+        Returns:
+            False if they must be computed.
         """
         if not self._file(case).is_file():
             return False
         return is_complete(self.folder, case, fingerprint(self.model, self.settings, source_files))
 
     def has_file(self, case: str) -> bool:
-        """Whether there are features of a scan of this name, without the checks of :meth:`holds`."""
+        """Whether there are features of a scan of this name, without the checks of :meth:`holds`.
+
+        Args:
+            case: name of the scan.
+
+        Returns:
+            True if there is a file.
+        """
         return self._file(case).is_file()
 
     def writers(self) -> list[CaseWriter]:
@@ -109,6 +119,9 @@ class FeatureStore:
 
         Args:
             case: name of the scan.
+
+        Returns:
+            What is known of the scan; its tokens are read later.
 
         Raises:
             InputError: if there are none, or the file is damaged.
