@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -14,12 +14,12 @@ from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.inferers import VolumeSliceInferer
 from monai_zsad.inferers.planes import volume_planes
 from monai_zsad.mutual.features import DenseFeatures
-from monai_zsad.mutual.matching import Kind, body_heights, nearest_slices, scan_kind
+from monai_zsad.mutual.matching import ComparedScan, Kind, body_heights, scan_kind
 from monai_zsad.mutual.scoring import aggregate, interval_mean, nearest_distances
 from monai_zsad.mutual.store import StoredScan
 from monai_zsad.networks.maps import map_and_score
 
-__all__ = ["FUSIONS", "ComparedScan", "MutualInferer"]
+__all__ = ["FUSIONS", "MutualInferer"]
 
 FUSIONS = ("none", "mean", "rank")
 """How the map is combined with the one of the prompts, see :class:`MutualInferer`."""
@@ -28,44 +28,6 @@ _META = ("source_files", "modality", "intensity")
 
 Features = Callable[[torch.nn.Module, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 _DEFAULT = DenseFeatures()
-
-
-@dataclass
-class ComparedScan:
-    """A scan that others are compared with: its aggregated tokens, near a height.
-
-    Attributes:
-        heights: (n,) of its slices.
-        planes: (n,) of its slices.
-        load: gives the tokens of a slice: (degrees, layers, tokens, channels), aggregated and normalised.
-    """
-
-    heights: torch.Tensor
-    planes: torch.Tensor
-    load: Callable[[int], torch.Tensor]
-    _recent: dict[int, torch.Tensor] = field(default_factory=dict, repr=False)
-
-    def near(self, height: float, plane: int, count: int) -> list[torch.Tensor]:
-        """Tokens of the slices of a plane that are nearest to a height.
-
-        Args:
-            height: see :func:`~monai_zsad.mutual.matching.body_heights`.
-            plane: its number.
-            count: of slices.
-
-        Returns:
-            (degrees, layers, tokens, channels) of each of these slices.
-
-        Raises:
-            InputError: if the scan has no slice of this plane.
-        """
-        own = (self.planes == plane).nonzero().flatten()
-        if not len(own):
-            raise InputError(f"a scan to compare with has no slices of plane {plane}; compute its features again")
-        numbers = [int(own[place]) for place in nearest_slices(height, self.heights[own], count)]
-        # Slices are scored in order, so that neighbours are needed again soon.
-        self._recent = {one: self._recent[one] if one in self._recent else self.load(one) for one in numbers}
-        return list(self._recent.values())
 
 
 class MutualInferer(VolumeSliceInferer):

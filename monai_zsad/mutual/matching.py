@@ -6,8 +6,8 @@ import json
 import os
 import random
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,7 @@ from monai_zsad.errors import InputError
 from monai_zsad.prompts.library import modalities
 from monai_zsad.transforms import BodyMask
 
-__all__ = ["Kind", "body_heights", "choose_others", "contrast_of", "nearest_slices", "scan_kind"]
+__all__ = ["ComparedScan", "Kind", "body_heights", "choose_others", "contrast_of", "nearest_slices", "scan_kind"]
 
 _MR = ("flair", "t1_contrast", "t1", "t2", "dwi")
 _SMALLEST_SLICE = 0.05
@@ -215,3 +215,41 @@ def choose_others(
     own = torch.nn.functional.normalize(embeddings[case].float(), dim=0)
     like = torch.stack([torch.nn.functional.normalize(embeddings[name].float(), dim=0) for name in others]) @ own
     return sorted(others[place] for place in like.argsort(descending=True, stable=True)[:count].tolist())
+
+
+@dataclass
+class ComparedScan:
+    """A scan that others are compared with: its aggregated tokens, near a height.
+
+    Attributes:
+        heights: (n,) of its slices.
+        planes: (n,) of its slices.
+        load: gives the tokens of a slice: (degrees, layers, tokens, channels), aggregated and normalised.
+    """
+
+    heights: torch.Tensor
+    planes: torch.Tensor
+    load: Callable[[int], torch.Tensor]
+    _recent: dict[int, torch.Tensor] = field(default_factory=dict, repr=False)
+
+    def near(self, height: float, plane: int, count: int) -> list[torch.Tensor]:
+        """Tokens of the slices of a plane that are nearest to a height.
+
+        Args:
+            height: see :func:`~monai_zsad.mutual.matching.body_heights`.
+            plane: its number.
+            count: of slices.
+
+        Returns:
+            (degrees, layers, tokens, channels) of each of these slices.
+
+        Raises:
+            InputError: if the scan has no slice of this plane.
+        """
+        own = (self.planes == plane).nonzero().flatten()
+        if not len(own):
+            raise InputError(f"a scan to compare with has no slices of plane {plane}; compute its features again")
+        numbers = [int(own[place]) for place in nearest_slices(height, self.heights[own], count)]
+        # Slices are scored in order, so that neighbours are needed again soon.
+        self._recent = {one: self._recent[one] if one in self._recent else self.load(one) for one in numbers}
+        return list(self._recent.values())

@@ -15,8 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from monai_zsad.errors import ConfigurationError, InputError
-from monai_zsad.mutual.inferer import ComparedScan
-from monai_zsad.mutual.matching import Kind
+from monai_zsad.mutual.matching import ComparedScan, Kind
 from monai_zsad.mutual.store import StoredScan
 from monai_zsad.writers import atomic_path, content_hash
 

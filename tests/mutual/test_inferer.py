@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from monai_zsad.errors import ConfigurationError, InputError
-from monai_zsad.mutual.inferer import ComparedScan, MutualInferer
+from monai_zsad.mutual.inferer import MutualInferer
+from monai_zsad.mutual.matching import ComparedScan
 from tests.mutual.toy import Network, body, inferer, kept
 
 

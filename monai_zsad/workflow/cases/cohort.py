@@ -15,8 +15,8 @@ from monai.data import MetaTensor
 
 from monai_zsad.distributed.sharing import Share
 from monai_zsad.errors import ConfigurationError, InputError
-from monai_zsad.mutual.inferer import ComparedScan, MutualInferer
-from monai_zsad.mutual.matching import choose_others
+from monai_zsad.mutual.inferer import MutualInferer
+from monai_zsad.mutual.matching import ComparedScan, choose_others
 from monai_zsad.mutual.references import REFERENCES_FILE, References
 from monai_zsad.mutual.store import FeatureStore, StoredScan
 from monai_zsad.networks import ZeroShotNetwork
