@@ -69,15 +69,15 @@ def rscin(scores: torch.Tensor, embeddings: torch.Tensor, k_list: Sequence[int] 
         k_list: numbers of most similar images, the image itself included; the result is the mean over them.
 
     Returns:
-        (N,), float32. Zeros if all scores are equal.
+        (N,), of the type of the scores. Zeros if all scores are equal.
 
     Example:
         >>> rscin(torch.tensor([1.0, 3.0, 2.0]), torch.eye(3), [1])
         tensor([0.0000, 1.0000, 0.5000])
     """
-    scaled = scores.float() - scores.min()
+    scaled = scores - scores.min()
     scaled = scaled / scaled.max().clamp_min(_SMALLEST)
-    unit = l2_normalize(embeddings)
+    unit = l2_normalize(embeddings).to(scores.dtype)
     largest, images = torch.topk(unit @ unit.T, min(max(k_list), len(scores)), dim=1)
     means = [(largest[:, :k] * scaled[images[:, :k]]).sum(1) / largest[:, :k].sum(1) for k in k_list]
     return torch.stack(means).mean(0)

@@ -107,7 +107,7 @@ class Pairs:
             averaged: degree to which the tokens are averaged before.
 
         Returns:
-            (D, N, T), float32, on the device of the computation.
+            (D, N, T), float64, on the device of the computation.
         """
         everyone = range(self.queries.shape[1])
         tokens = math.isqrt(self.queries.shape[2]) ** 2
@@ -177,9 +177,9 @@ class Pairs:
         return prepare(average_grid(grid, math.isqrt(grid.shape[1]), averaged), degrees)
 
     def _mean(self, query: int, nearest: _Nearest) -> torch.Tensor:
-        """Scores (D, T) of an image."""
+        """Scores (D, T) of an image. RsCIN enlarges small differences of scores, so that means are in float64."""
         first, _ = self._places(query)
-        return distance(nearest.largest())[:, first:].mean(1)
+        return distance(nearest.largest().double())[:, first:].mean(1)
 
 
 class _Sizes(NamedTuple):

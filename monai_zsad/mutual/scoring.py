@@ -110,20 +110,13 @@ class MuSc:
             InputError: if there are too few images or references, or the tokens cannot be used.
             ConfigurationError: if ``choice`` names an image that does not exist, or the image itself.
         """
-        values = mutual_scores(
-            tokens,
-            references=references,
-            choice=choice,
-            degrees=self.degrees,
-            interval=self.interval,
-            memory_mib=self.memory_mib,
-            device=device,
-        )
+        values = _scores(tokens, references, choice, self.degrees, self.interval, self.memory_mib, device)
         grid = values.mean((0, 1))
-        maps = grid_to_map(grid, size or math.isqrt(grid.shape[1]), align_corners=True)
-        score = maps.flatten(1).amax(1)
+        side = size or math.isqrt(grid.shape[1])
+        maps = grid_to_map(grid.float(), side, align_corners=True)
+        score = torch.stack([grid_to_map(one, side, align_corners=True).amax() for one in grid.split(1)])
         set_score = score if embeddings is None else rscin(score, embeddings.to(score.device), self.k_list)
-        return MutualScores(grid, maps, score, set_score)
+        return MutualScores(grid.float(), maps, score.float(), set_score.float())
 
 
 def aggregate(tokens: torch.Tensor, degree: int = 1) -> torch.Tensor:
@@ -236,6 +229,19 @@ def mutual_scores(
         InputError: if there are too few images or references, or the tokens cannot be used.
         ConfigurationError: if a setting cannot be used.
     """
+    return _scores(tokens, references, choice, degrees, interval, memory_mib, device).float()
+
+
+def _scores(
+    tokens: Tokens,
+    references: Tokens | None,
+    choice: Sequence[Sequence[int]] | torch.Tensor | None,
+    degrees: Sequence[int],
+    interval: tuple[float, float],
+    memory_mib: int,
+    device: torch.device | str | None,
+) -> torch.Tensor:
+    """:func:`mutual_scores` in float64."""
     _check_degrees(degrees)
     _check_interval(interval)
     others = tokens if references is None else references
