@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -212,3 +213,24 @@ def test_other_networks(scans: Path, tmp_path: Path, overlay: str, options: dict
     found = findings(tmp_path / "out", "head0_FLAIR")
     assert list(found["model"]["weights"]) == [overlay]
     assert found["model"]["head"]["features"]["source"] == "auto"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["torchrun", "workers"])
+def test_processes_share_both_passes(scans: Path, tmp_path: Path, how: str) -> None:
+    options = {**SIZE, "weights#model": "seed:0", "progress": False}
+    if how == "torchrun":
+        command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "monai.bundle", "run"]
+        command += ["--config_file", config_file(MUSC), "--bundle_root", str(MUSC), "--dataset_dir", str(scans)]
+        command += [
+            "--output_dir",
+            str(tmp_path / "several"),
+            *(f"--{name}={value}" for name, value in options.items()),
+        ]
+    else:
+        command = ["-m", "monai_zsad", "screen", str(scans), "-o", str(tmp_path / "several"), "-b", "musc"]
+        command += ["--workers", "2", *(f"--set={name}={value}" for name, value in options.items())]
+    subprocess.run([sys.executable, *command], check=True)
+    run(scans, tmp_path / "one")
+    for case in rows(tmp_path / "one"):
+        np.testing.assert_array_equal(map_of(tmp_path / "several", case), map_of(tmp_path / "one", case))
