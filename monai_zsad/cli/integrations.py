@@ -42,6 +42,10 @@ def label_server(
     score_model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Bundle whose scores order the studies. Default: the first one.")
     ] = None,
+    scores_from: Annotated[
+        Path | None,
+        typer.Option(metavar="RESULTS", help="Results of `screen` whose scores order the studies, e.g. of musc."),
+    ] = None,
     scores: Annotated[bool, typer.Option(help="Compute volume scores in the background.")] = True,
     origin: Annotated[
         list[str] | None,
@@ -88,6 +92,7 @@ def label_server(
     from monai_zsad.backbones.weights import weights_folder
     from monai_zsad.integrations import monailabel
     from monai_zsad.integrations.monailabel.compatibility import STARTUP_CODE, alias_pydicom, server_environment
+    from monai_zsad.integrations.monailabel.scores import ResultScores
     from monai_zsad.integrations.monailabel.served import usable_bundles
     from monai_zsad.workflow.bundles import find_bundle
 
@@ -100,6 +105,8 @@ def label_server(
         _, scorer = usable_bundles(bundles, score_model)
         served = Path(bundles) if Path(bundles).is_dir() else find_bundle(bundles)
         pairs = {"bundles": str(served.resolve()), "score_model": scorer, **pairs}
+        if scores_from is not None:
+            pairs["scores_from"] = str(ResultScores(scores_from).folder.resolve())
         app = folder / "app"
         app.mkdir(exist_ok=True)
         shutil.copyfile(Path(monailabel.__path__[0]) / "adapter" / "main.py", app / "main.py")

@@ -6,12 +6,15 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from monai_zsad.writers import atomic_path
+from monai_zsad.errors import InputError
+from monai_zsad.result_files import CASE_FILES, SUMMARY_FILE
+from monai_zsad.writers import atomic_path, fingerprint
 
-__all__ = ["Score", "ScoreStore", "image_stamp", "next_image"]
+__all__ = ["ResultScores", "Score", "ScoreStore", "image_stamp", "next_image"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,50 @@ class ScoreStore:
         except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}
+
+
+class ResultScores:
+    """Volume scores in a folder of results, such as those of scans that were compared with one another.
+
+    Args:
+        folder: output folder of ``screen``.
+
+    Raises:
+        InputError: if the folder holds no results.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser()
+        if not (self.folder / SUMMARY_FILE).is_file():
+            raise InputError(f"{folder} holds no {SUMMARY_FILE}: give the output folder of an earlier run of `screen`")
+
+    def among(self, images: Iterable[tuple[str, Path | None]]) -> dict[str, Score]:
+        """Return the scores of the given images whose names are cases of the run.
+
+        Args:
+            images: pairs of name and file; the file is ``None`` for a series on a DICOMweb server.
+
+        Returns:
+            Scores by name. The score of a file that is not the one that was screened is ``None``, with the reason.
+        """
+        content = json.loads((self.folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+        cases = {case["case"]: case for case in content["cases"]}
+        return {image: self._score(cases[image], file) for image, file in images if image in cases}
+
+    def _score(self, case: Mapping[str, Any], file: Path | None) -> Score:
+        if case["status"] != "done":
+            return Score(None, str(case["reason"]))
+        if file is not None:
+            manifest = self.folder / case["case"] / CASE_FILES["manifest"].name
+            screened = json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"]["input"]
+            if screened != _input_hash(file, image_stamp(file)):
+                return Score(None, f"{file.name} is not the file that was screened: screen it again")
+        return Score(float(case["volume_score"]))
+
+
+@cache
+def _input_hash(file: Path, stamp: str) -> str | None:  # noqa: ARG001 - the stamp tells when the file has changed
+    return fingerprint(source_files=str(file)).input
 
 
 def image_stamp(path: Path | None) -> str:

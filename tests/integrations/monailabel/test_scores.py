@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monai_zsad.integrations.monailabel.scores import Score, ScoreStore, image_stamp, next_image
+from monai_zsad.errors import InputError
+from monai_zsad.integrations.monailabel.scores import ResultScores, Score, ScoreStore, image_stamp, next_image
+from monai_zsad.writers import fingerprint
+from monai_zsad.writers.run_tables import write_summary
 
 
 def test_writers_do_not_lose_each_other_s_scores(tmp_path: Path) -> None:
@@ -45,6 +50,31 @@ def test_the_stamp_follows_what_is_in_a_file_or_folder(tmp_path: Path) -> None:
     assert image_stamp(file) != first[0]
     assert image_stamp(file.parent) != first[1]
     assert image_stamp(None) == ""
+
+
+def test_scores_of_an_earlier_run(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.nii.gz" for name in ("anna", "ben", "broken", "new")}
+    for name, file in files.items():
+        file.write_text(name)
+    with pytest.raises(InputError, match="output folder of an earlier run"):
+        ResultScores(tmp_path)
+    cases = [{"case": name, "status": "done", "volume_score": score} for name, score in (("anna", 0.2), ("ben", 0.3))]
+    write_summary(tmp_path / "out", [*cases, {"case": "broken", "status": "failed", "reason": "is damaged"}])
+    for name in ("anna", "ben"):
+        (tmp_path / "out" / name).mkdir()
+        made_by = {"fingerprint": {"input": fingerprint(source_files=str(files[name])).input}}
+        (tmp_path / "out" / name / "manifest.json").write_text(json.dumps(made_by))
+
+    scores = ResultScores(tmp_path / "out")
+    found = scores.among(files.items())
+    assert found == {"anna": Score(0.2), "ben": Score(0.3), "broken": Score(None, "is damaged")}
+    chosen = next_image(files, found, lambda image: 0.0)
+    assert chosen == ("ben", Score(0.3))
+
+    files["ben"].write_text("another scan")
+    assert "not the file that was screened" in scores.among(files.items())["ben"].reason
+    # A series of a DICOMweb server has no file before it is retrieved.
+    assert scores.among([("ben", None)]) == {"ben": Score(0.3)}
 
 
 @given(

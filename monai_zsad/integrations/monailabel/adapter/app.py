@@ -28,7 +28,7 @@ from monai_zsad.errors import ConfigurationError
 from monai_zsad.integrations.monailabel.adapter.ranking import MostAnomalousFirst, VolumeScoring
 from monai_zsad.integrations.monailabel.adapter.sources import find_source, is_upload
 from monai_zsad.integrations.monailabel.adapter.tasks import HeatMapTask, LevelsTask
-from monai_zsad.integrations.monailabel.scores import Score, ScoreStore
+from monai_zsad.integrations.monailabel.scores import ResultScores, Score, ScoreStore
 from monai_zsad.integrations.monailabel.served import usable_bundles
 
 __all__ = ["DEFAULT_BUNDLE", "ScreeningApp"]
@@ -48,7 +48,8 @@ class ScreeningApp(MONAILabelApp):
         studies: folder of volumes, or address of a DICOMweb server.
         conf: settings by name. ``bundles``: a bundle's folder, a folder of bundles, or the name of a bundle of this
             project. ``score_model``: the bundle whose scores order the studies. ``score_at_most``: studies per scoring
-            run. ``at_once``: number of requests that are computed at the same time, by default 1; others wait.
+            run. ``scores_from``: folder of an earlier run whose scores order the studies. ``at_once``: number of
+            requests that are computed at the same time, by default 1; others wait.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
@@ -56,7 +57,8 @@ class ScreeningApp(MONAILabelApp):
         scores = Path(app_dir) / "scores" / f"{hashlib.sha256(studies.encode()).hexdigest()[:16]}.json"
         most = int(conf.get("score_at_most") or _MOST_SCORED)
         self._slots = threading.BoundedSemaphore(int(conf.get("at_once") or 1))
-        self.scoring_method = VolumeScoring(self.bundles[name], ScoreStore(scores), most)
+        results = ResultScores(Path(conf["scores_from"])) if conf.get("scores_from") else None
+        self.scoring_method = VolumeScoring(self.bundles[name], ScoreStore(scores), most, results)
         super().__init__(
             app_dir=app_dir,
             studies=studies,

@@ -17,7 +17,13 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from monai_zsad.data import explain
 from monai_zsad.integrations.monailabel.adapter.sources import find_source
-from monai_zsad.integrations.monailabel.scores import Score, ScoreStore, image_stamp, next_image
+from monai_zsad.integrations.monailabel.scores import (
+    ResultScores,
+    Score,
+    ScoreStore,
+    image_stamp,
+    next_image,
+)
 from monai_zsad.integrations.monailabel.screener import screen_image
 from monai_zsad.integrations.monailabel.served import ServedBundle
 
@@ -33,13 +39,17 @@ class VolumeScoring(ScoringMethod):
         bundle: the bundle that computes the scores.
         store: file that keeps the scores.
         most: largest number of studies in one run. The next run continues.
+        results: scores of an earlier run, which order the studies. Then no score is computed, because scores of
+            different methods cannot be compared.
     """
 
-    def __init__(self, bundle: ServedBundle, store: ScoreStore, most: int) -> None:
-        super().__init__(f"Volume scores by {bundle.name}, for the order of the studies")
+    def __init__(self, bundle: ServedBundle, store: ScoreStore, most: int, results: ResultScores | None = None) -> None:
+        source = bundle.name if results is None else results.folder.name
+        super().__init__(f"Volume scores by {source}, for the order of the studies")
         self.bundle = bundle
         self.store = store
         self.most = most
+        self.results = results
 
     def key(self, image: str, datastore: Datastore) -> str:
         """Return a text that changes when the bundle or the image changes; the score is then computed again."""
@@ -50,10 +60,18 @@ class VolumeScoring(ScoringMethod):
 
     def known(self, datastore: Datastore) -> dict[str, Score]:
         """Return the known scores by image."""
+        if self.results is not None:
+            remote = isinstance(datastore, DICOMWebDatastore)
+            images = datastore.list_images()
+            return self.results.among(
+                [(image, None if remote else Path(datastore.get_image_uri(image))) for image in images]
+            )
         return self.store.among([(image, self.key(image, datastore)) for image in datastore.list_images()])
 
     def missing(self, datastore: Datastore) -> list[str]:
-        """Return the images without a score."""
+        """Return the images whose score is to be computed."""
+        if self.results is not None:
+            return []
         known = self.known(datastore)
         return sorted(image for image in datastore.list_images() if image not in known)
 
