@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 
 from monai_zsad.backbones import CLIPBackbone, DINOv2Prior
+from monai_zsad.backbones.pyramid_tower import PyramidTower
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.networks import ScreeningCLIP, ZeroShotNetwork
 
 __all__ = ["SOURCES", "DenseFeatures"]
 
-SOURCES = ("auto", "clip", "dinov2", "fine", "context")
+SOURCES = ("auto", "clip", "dinov2", "fine", "encoder")
 """Where the tokens come from, see :class:`DenseFeatures`."""
 
 
@@ -31,29 +32,34 @@ class DenseFeatures:
     - ``"dinov2"``, for :class:`~monai_zsad.backbones.DINOv2Prior` and Crane+: its stream after several blocks and the
       last norm. The embedding is the class token.
     - ``"fine"``, for :class:`ScreeningCLIP`: the features that are compared with the prompts. The embedding is the mean
-      of the patches.
-    - ``"context"``, for :class:`ScreeningCLIP`: the patches after its ViT. The embedding is their mean.
+      of the encoder's deepest level.
+    - ``"encoder"``, for :class:`ScreeningCLIP`: levels of its convolutional encoder, each with the same weight, joined
+      on the grid of the finest one as in PatchCore. The embedding is the same.
 
     Attributes:
         source: see above. ``"auto"``: ``"fine"`` for :class:`ScreeningCLIP`, ``"dinov2"`` for DINOv2 alone, else
             ``"clip"``.
         layers: numbers of blocks, from 1, for ``"clip"`` and ``"dinov2"``; None for the quarters of the depth (6, 12,
-            18 and 24 of ViT-L).
+            18 and 24 of ViT-L). For ``"encoder"`` numbers of levels, where level n has 1/2^n of the resolution; None
+            for 3 and 4.
         side: tokens along each side at most; finer grids are averaged. The time of a comparison grows with the fourth
-            power of it. None for the grid of the patches.
+            power of it. None for the grid of the features.
 
     Raises:
         ConfigurationError: if a setting cannot be used.
 
     Example:
-        >>> config = {"embed_dim": 32, "vision_cfg": {"image_size": 32, "layers": 4, "width": 64, "patch_size": 8},
-        ...           "text_cfg": {"width": 32, "heads": 1, "layers": 2}}
-        >>> tokens, embeddings = DenseFeatures("context")(ScreeningCLIP(config), torch.rand(2, 3, 32, 32))
+        >>> vision = {"image_size": 64, "patch_size": 8, "timm_model_name": "tf_efficientnet_lite0"}
+        >>> config = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": {"width": 32, "heads": 1, "layers": 2}}
+        >>> tokens, embeddings = DenseFeatures(side=8)(ScreeningCLIP(config), torch.rand(2, 3, 64, 64))
         >>> tokens.shape, embeddings.shape
-        (torch.Size([1, 2, 16, 64]), torch.Size([2, 64]))
+        (torch.Size([1, 2, 64, 32]), torch.Size([2, 320]))
+
+    References:
+        Roth et al., PatchCore, CVPR 2022, arXiv 2106.08265.
     """
 
-    source: Literal["auto", "clip", "dinov2", "fine", "context"] = "auto"
+    source: Literal["auto", "clip", "dinov2", "fine", "encoder"] = "auto"
     layers: Sequence[int] | None = None
     side: int | None = None
 
@@ -85,9 +91,10 @@ class DenseFeatures:
         images = known.normalize(known.resize(slices))
         if source == "clip":
             return self._clip(known.clip, images)
-        fine, patches = known.dense_features(images, known.clip.visual.positional_embedding[1:])
-        grid, most = _grid(patches), self.side or math.isqrt(patches.shape[1])
-        return _tokens([fine if source == "fine" else grid], most), patches.mean(1)
+        if source == "encoder":
+            return self._encoder(known.clip.visual, images)
+        pixels, context = known.dense_features(images)
+        return _tokens([pixels], self.side), context
 
     def source_for(self, network: torch.nn.Module) -> str:
         """The source of tokens that is used for a network: never ``"auto"``.
@@ -102,7 +109,7 @@ class DenseFeatures:
             ConfigurationError: if the network has no such tokens.
         """
         if isinstance(network, ScreeningCLIP):
-            known = ["fine", "context"]
+            known = ["fine", "encoder"]
         elif isinstance(network, DINOv2Prior):
             known = ["dinov2"]
         elif isinstance(network, ZeroShotNetwork):
@@ -124,9 +131,7 @@ class DenseFeatures:
 
     def _dinov2(self, prior: DINOv2Prior, slices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         depth, side = len(prior.model.blocks), prior.grid_size * prior.model.patch_embed.patch_size[0]
-        layers = [depth * part // 4 for part in (1, 2, 3, 4)] if self.layers is None else sorted(self.layers)
-        if not layers or not 1 <= layers[0] <= layers[-1] <= depth:
-            raise ConfigurationError(f"layers {self.layers!r}: give block numbers from 1 to {depth}")
+        layers = self._numbers([depth * part // 4 for part in (1, 2, 3, 4)], depth, "blocks")
         images = slices.float()
         if images.shape[-2:] != (side, side):
             images = F.interpolate(images, (side, side), mode="bicubic", align_corners=False, antialias=True).clamp(
@@ -135,6 +140,21 @@ class DenseFeatures:
         normal = ((images.expand(-1, 3, -1, -1) - prior.mean) / prior.std).to(prior.model.patch_embed.proj.weight.dtype)
         last, grids = prior.model.forward_intermediates(normal, indices=[layer - 1 for layer in layers], norm=True)
         return _tokens(grids, self.side), last[:, 0]
+
+    def _encoder(self, tower: PyramidTower, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = tower.encoder(images[:, :3].to(tower.head.weight.dtype))
+        chosen = [found[level - 1] for level in self._numbers([3, 4], len(found), "levels")]
+        # Each level has variance 1 over all its values, so that its share does not depend on its number of channels.
+        grids = [F.layer_norm(grid, grid.shape[1:]) / grid.shape[1] ** 0.5 for grid in chosen]
+        size = grids[0].shape[-2:]
+        joined = [F.interpolate(grid, size, mode="bilinear", align_corners=False) for grid in grids]
+        return _tokens([torch.cat(joined, dim=1)], self.side), found[-1].mean((2, 3))
+
+    def _numbers(self, default: list[int], most: int, what: str) -> list[int]:
+        numbers = default if self.layers is None else sorted(self.layers)
+        if not numbers or not 1 <= numbers[0] <= numbers[-1] <= most:
+            raise ConfigurationError(f"layers {self.layers!r}: give numbers of {what} from 1 to {most}")
+        return numbers
 
 
 def _grid(tokens: torch.Tensor) -> torch.Tensor:

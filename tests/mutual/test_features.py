@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from monai_zsad.backbones import DINOv2Prior
 from monai_zsad.errors import ConfigurationError
 from monai_zsad.mutual import DenseFeatures, MuSc
 from monai_zsad.networks import ScreeningCLIP
-from tests.networks.small import PARTS, SIDE, SIZE, SLICES, small_network
+from tests.networks.small import SIZE, SLICES, small_network
 from tests.networks.zoo import IMAGE_SIZE, NETWORKS, crane, crane_plus
 
 
@@ -54,15 +55,27 @@ def test_dinov2() -> None:
 
 
 def test_included_model(screening: ScreeningCLIP) -> None:
-    fine, embeddings = DenseFeatures(side=SIDE * PARTS)(screening, SLICES)
-    expected, _ = screening.features(screening.normalize(SLICES))
-    torch.testing.assert_close(torch.nn.functional.normalize(fine, dim=-1), expected)
-    grid = fine[0].unflatten(1, (SIDE, PARTS, SIDE, PARTS)).mean((2, 4)).flatten(1, 2)
-    torch.testing.assert_close(DenseFeatures()(screening, SLICES)[0][0], grid)
-    context, same = DenseFeatures("context")(screening, SLICES)
-    assert context.shape == (1, 3, SIDE**2, screening.clip.width)
-    torch.testing.assert_close(embeddings, same)
-    torch.testing.assert_close(embeddings, context[0].mean(1))
+    images = screening.normalize(SLICES)
+    tokens, embeddings = DenseFeatures()(screening, SLICES)
+    torch.testing.assert_close(F.normalize(tokens, dim=-1), screening.features(images)[0])
+    pixels, context = screening.dense_features(images)
+    torch.testing.assert_close(embeddings, context)
+    fewer, _ = DenseFeatures(side=8)(screening, SLICES)
+    mean = pixels.unflatten(3, (8, -1)).unflatten(2, (8, -1)).mean((3, 5))
+    torch.testing.assert_close(fewer[0], mean.flatten(2).transpose(1, 2))
+
+
+def test_levels_of_the_encoder(screening: ScreeningCLIP) -> None:
+    levels = screening.clip.visual.encoder(screening.normalize(SLICES)[:, :3])
+    tokens, embeddings = DenseFeatures("encoder")(screening, SLICES)
+    fine, coarse = levels[2:4]
+    assert tokens.shape == (1, 3, 8**2, fine.shape[1] + coarse.shape[1])
+    torch.testing.assert_close(embeddings, levels[-1].mean((2, 3)))
+    # Each level has the same share, whatever its scale and its number of channels.
+    alone, _ = DenseFeatures("encoder", [3])(screening, SLICES)
+    torch.testing.assert_close(tokens[..., : fine.shape[1]], alone)
+    torch.testing.assert_close(alone.square().sum(-1).mean(2), torch.ones(1, 3), atol=1e-3, rtol=0)
+    assert DenseFeatures("encoder", [4, 5], side=2)(screening, SLICES)[0].shape[2] == 2**2
 
 
 def test_a_slice_does_not_depend_on_its_batch(screening: ScreeningCLIP) -> None:
@@ -87,7 +100,7 @@ def test_half_precision() -> None:
     network.set_precision("bfloat16")
     tokens, _ = DenseFeatures()(network, slices())
     assert tokens.dtype == torch.bfloat16
-    assert float(torch.nn.functional.cosine_similarity(tokens.float(), exact, dim=-1).min()) > 0.99
+    assert float(F.cosine_similarity(tokens.float(), exact, dim=-1).min()) > 0.99
 
 
 @pytest.mark.parametrize(
@@ -100,7 +113,7 @@ def test_settings_that_cannot_be_used(options: dict[str, Any], message: str) -> 
 
 
 def test_networks_without_such_tokens(screening: ScreeningCLIP) -> None:
-    with pytest.raises(ConfigurationError, match="choose fine or context"):
+    with pytest.raises(ConfigurationError, match="choose fine or encoder"):
         DenseFeatures("clip")(screening, SLICES)
     with pytest.raises(ConfigurationError, match="choose clip"):
         DenseFeatures("dinov2").source_for(crane())
@@ -111,3 +124,5 @@ def test_networks_without_such_tokens(screening: ScreeningCLIP) -> None:
         DenseFeatures(layers=[0])(prior, torch.zeros(1, 1, 28, 28))
     with pytest.raises(ConfigurationError, match="from 1 to"):
         DenseFeatures(layers=[99])(crane(), slices())
+    with pytest.raises(ConfigurationError, match="levels from 1 to 5"):
+        DenseFeatures("encoder", [6])(screening, SLICES)
