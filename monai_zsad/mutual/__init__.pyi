@@ -1,4 +1,4 @@
-from . import dinov2, features, images, inferer, matching, pairs, products, references, scoring, store
+from . import dinov2, features, fusion, images, inferer, matching, pairs, products, references, scoring, store
 from .dinov2 import DINOv2Features
 from .features import DenseFeatures
 from .images import choose_references, rscin
@@ -24,6 +24,7 @@ __all__ = [
     "coreset",
     "dinov2",
     "features",
+    "fusion",
     "images",
     "inferer",
     "interval_mean",

@@ -14,15 +14,14 @@ from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.inferers import VolumeSliceInferer
 from monai_zsad.inferers.planes import volume_planes
 from monai_zsad.mutual.features import DenseFeatures
+from monai_zsad.mutual.fusion import FUSIONS, fused
 from monai_zsad.mutual.matching import ComparedScan, Kind, body_heights, scan_kind
 from monai_zsad.mutual.scoring import aggregate, interval_mean, nearest_distances
 from monai_zsad.mutual.store import StoredScan
 from monai_zsad.networks.maps import map_and_score
+from monai_zsad.transforms import BodyMask
 
-__all__ = ["FUSIONS", "MutualInferer"]
-
-FUSIONS = ("none", "mean", "rank")
-"""How the map is combined with the one of the prompts, see :class:`MutualInferer`."""
+__all__ = ["MutualInferer"]
 
 _META = ("source_files", "modality", "intensity")
 
@@ -44,8 +43,8 @@ class MutualInferer(VolumeSliceInferer):
         degrees: sides of the neighbourhoods that are aggregated, odd numbers.
         interval: part of the sorted distances that is averaged: two fractions in [0, 1].
         height_slices: how many slices of each other scan a slice is compared with: those nearest in height.
-        fuse: ``"none"``; ``"mean"``: mean with the map of the network's prompts; ``"rank"``: mean of the ranks of both
-            maps among all pixels of the slices that are run. Scores of slices are not fused.
+        fuse: ``"none"``, or how the map is combined with the one of the network's prompts, see
+            :func:`~monai_zsad.mutual.fusion.fused`. Scores of slices are not fused.
         features: gives tokens (layers, B, N, C) and embeddings (B, E) of slices (B, C, H, W).
         **options: of :class:`~monai_zsad.inferers.VolumeSliceInferer`.
 
@@ -220,9 +219,12 @@ class MutualInferer(VolumeSliceInferer):
             return map_and_score(large, large.amax((1, 2)), size)
 
         result = self._run(inputs, score)
-        return (
-            result if self.fuse == "none" else self._fused(result, super().__call__(inputs, network, *args, **kwargs))
-        )
+        if self.fuse != "none":
+            prompted = super().__call__(inputs, network, *args, **kwargs)[:, 0].to(result.device)
+            body = torch.as_tensor(BodyMask()(inputs[0])).to(result.device, torch.bool)
+            run = result[:, 1].amax((1, 2)) > 0
+            result[:, 0] = fused(result[:, 0], prompted, body & run[0], self.fuse) * run[:, None, None]
+        return result
 
     def _run(self, inputs: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         if len(inputs) != 1:
@@ -254,23 +256,6 @@ class MutualInferer(VolumeSliceInferer):
         ]
         side = round(tokens.shape[1] ** 0.5)
         return (torch.stack(scores).float().mean(0) / 2).clamp(0, 1).view(side, side)
-
-    def _fused(self, own: torch.Tensor, prompted: torch.Tensor) -> torch.Tensor:
-        maps = [own[:, 0], prompted[:, 0].to(own.device)]
-        if self.fuse == "rank":
-            run = own[0, 1].amax((0, 1)) > 0
-            maps = [_ranks(one, run) for one in maps]
-        own[:, 0] = (maps[0] + maps[1]) / 2
-        return own
-
-
-def _ranks(volume: torch.Tensor, run: torch.Tensor) -> torch.Tensor:
-    """The share of values that are smaller, in [0, 1], among the slices that are run; 0 in the others."""
-    values = volume[..., run].contiguous()
-    smaller = torch.searchsorted(values.flatten().sort().values, values)
-    ranked = torch.zeros_like(volume)
-    ranked[..., run] = smaller.to(volume.dtype) / max(1, values.numel() - 1)
-    return ranked
 
 
 def _alone(inputs: torch.Tensor) -> tuple[StoredScan | None, Sequence[ComparedScan]]:  # noqa: ARG001

@@ -9,6 +9,7 @@ import torch
 from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.mutual.inferer import MutualInferer
 from monai_zsad.mutual.matching import ComparedScan
+from monai_zsad.transforms import BodyMask
 from tests.mutual.toy import Network, body, inferer, kept
 
 
@@ -90,6 +91,13 @@ def test_planes_are_compared_with_themselves(tmp_path: Path) -> None:
     assert own(scan, Network()).shape == (1, 2, 16, 16, 16)
 
 
+class Faint(Network):
+    """The same map on another scale."""
+
+    def forward(self, slices: torch.Tensor) -> torch.Tensor:
+        return 0.2 + super().forward(slices) / 10
+
+
 @pytest.mark.parametrize("fuse", ["mean", "rank"])
 def test_fusion_with_the_map_of_the_prompts(tmp_path: Path, fuse: str) -> None:
     scan = body(9, lesion=True)
@@ -97,8 +105,18 @@ def test_fusion_with_the_map_of_the_prompts(tmp_path: Path, fuse: str) -> None:
     found = own(scan, Network())
     plain = compared(inferer(), tmp_path, "scan", scan=scan)(scan, Network())
     assert torch.equal(found[:, 1], plain[:, 1])
+    # Whatever the scale of the prompts' map is, it counts as much.
+    other = compared(inferer(fuse=fuse), tmp_path, "scan", scan=scan)(scan, Faint())
+    # Rounding may swap two ranks of 864.
+    torch.testing.assert_close(other, found, atol=1e-5 if fuse == "mean" else 1 / 864, rtol=0)
     if fuse == "mean":
-        torch.testing.assert_close(found[:, 0], (plain[:, 0] + scan[:, 0]) / 2)
+        # The other part has the scale of the distances.
+        part, inside = 2 * found[:, 0] - plain[:, 0], BodyMask()(scan[0]).bool()
+        assert part[inside].median().item() == pytest.approx(plain[:, 0][inside].median().item(), rel=0.02)
+        high = [one[inside].quantile(0.99).item() for one in (part, plain[:, 0])]
+        assert high[0] == pytest.approx(high[1], rel=0.02)
+        # The prompts' map is that of the brightness: sharp, where the other one is as coarse as its tokens.
+        assert found[0, 0, 9, 5, 3] > 1.5 * found[0, 0, 9, 9, 3]
     else:
         assert found[0, 0, 9, 5, 3] > 0.95
         assert found[0, 0, :2].max() < 0.5
