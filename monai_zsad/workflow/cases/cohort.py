@@ -22,6 +22,7 @@ from monai_zsad.mutual.store import FeatureStore, StoredScan
 from monai_zsad.networks import ZeroShotNetwork
 from monai_zsad.workflow.cases.extraction import extract_features
 from monai_zsad.workflow.cases.names import find_cases
+from monai_zsad.workflow.console.events import emit
 from monai_zsad.workflow.options.settings import Settings
 from monai_zsad.workflow.run import ScreeningRun
 from monai_zsad.writers import content_hash, fingerprint
@@ -155,8 +156,11 @@ class MutualRun(ScreeningRun):
             records = [one for one in records if one["case"] in own or store.holds(str(one["case"]), one["image"])]
         extract_features(store, records, evaluator, self.inferer.extract)
         self._scans = {scan.case: scan for scan in _read(store, records)}
-        for kind, count in Counter(str(scan.kind) for scan in self._scans.values()).items():
-            _logger.info("%d scans to compare with one another: %s", count, kind)
+        kinds = Counter(str(scan.kind) for scan in self._scans.values())
+        for kind, count in kinds.items():
+            _logger.info("scans to compare with one another: %d, %s", count, kind)
+            if len(kinds) > 1:
+                emit("kind", kind=kind, scans=count)
 
     def _store(self, part: str = "scans") -> FeatureStore:
         model = {name: value for name, value in self.network.describe().items() if name not in ("prompts", "head")}
@@ -221,15 +225,21 @@ class MutualRun(ScreeningRun):
         raise InputError(f"{case}: its features could not be computed: {reason}")
 
     def _others(self, own: StoredScan) -> list[str]:
-        alike = {name: scan for name, scan in self._scans.items() if scan.kind == own.kind}
-        # The same scan under another name would make everything look normal.
-        kept = {name: one.embedding for name, one in alike.items() if name == own.case or one.input != own.input}
-        if len(kept) < 2:
+        alike = {name: scan for name, scan in self._scans.items() if scan.kind == own.kind and name != own.case}
+        # The same scan under another name would make everything look normal; its file may have another format.
+        near = [torch.isclose(scan.embedding, own.embedding, 1e-4, 1e-6) for scan in alike.values()]
+        others = {
+            name: scan.embedding
+            for (name, scan), same in zip(alike.items(), torch.stack(near).all(1).tolist() if near else (), strict=True)
+            if not same and scan.input != own.input
+        }
+        if not others:
+            found = "only copies of it are" if alike else f"no other scan of its kind ({own.kind}) is"
             raise InputError(
-                f"{own.case}: no other scan of its kind ({own.kind}) is among the scans, so there is nothing to "
-                "compare it with; add scans of this kind, or give normal scans by --reference NORMALS"
+                f"{own.case}: {found} among the scans, so there is nothing to compare it with; add scans of this kind, "
+                "or give normal scans by --reference NORMALS"
             )
-        return choose_others(own.case, kept, self.settings.neighbours, self.choice)
+        return choose_others(own.case, {own.case: own.embedding, **others}, self.settings.neighbours, self.choice)
 
     def _warn(self, sentence: str) -> None:
         if "case" in self._batch:

@@ -53,6 +53,7 @@ class Lines:
         """Show an event, see :data:`~monai_zsad.workflow.console.events.EVENTS`."""
         show = {
             "features": self._features,
+            "kind": self._kind,
             "run-started": self._start,
             "progress": self._move,
             "scan-finished": self._scan,
@@ -76,6 +77,11 @@ class Lines:
     def _features(self, fields: Mapping[str, Any]) -> None:
         self.close()
         self.prepare(f"features of {fields['number']}/{fields['scans']} scans")
+
+    def _kind(self, fields: Mapping[str, Any]) -> None:
+        scans = fields["scans"]
+        if not self.quiet:
+            self._print(f"of one kind: {scans} scan{'s' if scans != 1 else ''}, {fields['kind']}")
 
     def _start(self, fields: Mapping[str, Any]) -> None:
         self.close()

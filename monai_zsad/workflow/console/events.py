@@ -26,6 +26,7 @@ EVENTS: Mapping[str, str] = {
     "run-started": "results (folder), scans (how many this run has to do), complete (how many were complete before)",
     "features": "case, number (1 for the first one of this process), scans (whose features are to be computed): of a "
     "method that compares scans, before the first scan is started",
+    "kind": "kind, scans: scans of one kind that are compared with one another, where there are several kinds",
     "scan-started": "case",
     "progress": "case, done and total: slices of this scan that the network has run, and has to run",
     "scan-finished": "case, number (1 for the first finished one), scans (of the run), status (done, repaired, refused "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from monai_zsad.mutual.references import References
 from monai_zsad.synthesis.phantoms.files import write_phantom
 from monai_zsad.synthesis.phantoms.head import phantom_head
 from monai_zsad.workflow.calibration import collect
+from monai_zsad.workflow.console.events import listening
 from tests.bundles.runs import ROOT, config_file, run_small
 from tests.networks.zoo import ARCHITECTURE, IMAGE_SIZE
 
@@ -127,16 +129,25 @@ def test_kinds_are_apart_and_a_scan_alone_of_its_kind_is_refused(scans: Path, tm
         (mixed / file.name).symlink_to(file)
     head(mixed, 7, "T1")
     (mixed / "copy_FLAIR.nii.gz").write_bytes((mixed / "head0_FLAIR.nii.gz").read_bytes())
-    with pytest.raises(SystemExit):
+    (mixed / "same_FLAIR.nii").write_bytes(gzip.decompress((mixed / "head0_FLAIR.nii.gz").read_bytes()))
+    for copy in "ab":
+        (mixed / f"{copy}_T2.nii.gz").write_bytes((scans / "head0_FLAIR.nii.gz").read_bytes())
+    told = []
+    with pytest.raises(SystemExit), listening(lambda name, fields: told.append((name, fields))):
         run(mixed, tmp_path / "out")
+    assert [fields for name, fields in told if name == "kind"] == [
+        {"kind": f"unknown modality, {contrast}, axial slices", "scans": scans}
+        for contrast, scans in (("t2", 2), ("flair", 5), ("t1", 1))
+    ]
     found = rows(tmp_path / "out")
     assert found["head7_T1"]["status"] == "refused"
     assert "no other scan of its kind (unknown modality, t1, axial slices)" in found["head7_T1"]["reason"]
     assert {found[case]["status"] for case in found if "FLAIR" in case} == {"done"}
-    # A scan is not compared with its copy.
+    assert "only copies of it are among the scans" in found["a_T2"]["reason"]
+    # A scan is not compared with its copy, also as another file.
     warnings = {case: findings(tmp_path / "out", case)["warnings"] for case in ("head0_FLAIR", "head1_FLAIR")}
     assert any("compared with only 2 scans" in sentence for sentence in warnings["head0_FLAIR"])
-    assert any("compared with only 3 scans" in sentence for sentence in warnings["head1_FLAIR"])
+    assert any("compared with only 4 scans" in sentence for sentence in warnings["head1_FLAIR"])
 
 
 def test_a_scan_that_cannot_be_read_is_left_out_of_both_passes(scans: Path, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_json_lines_hold_the_documented_fields(folder: Path, capsys: pytest.Capt
     run(JsonLines(), folder)
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     names = [one["event"] for one in events]
-    assert set(names) == EVENTS.keys() - {"error", "features"}
+    assert set(names) == EVENTS.keys() - {"error", "features", "kind"}
     assert names.count("progress") == 1, "once per second at most"
     for one in events:
         for field in one.keys() - {"event", "time"}:
