@@ -52,7 +52,7 @@ def multiple_sclerosis(pipeline: Pipeline, data: Path, limit: int | None) -> lis
         start = data / "ms3d" / f"patient{patient}"
         files = [(Path(f"{start}_FLAIR.nii.gz"), Path(f"{start}_lesions.nii.gz"))]
         named = {"looked for": "multiple sclerosis", "on": f"FLAIR, patient {patient}"}
-        rows += _rows(pipeline, named, FLAIR_WORDS, files, _brain_case, limit, min_lesion=MIN_LESION, slices=True)
+        rows += _rows(pipeline, named, FLAIR_WORDS, files, brain_case, limit, min_lesion=MIN_LESION, slices=True)
     return rows
 
 
@@ -68,7 +68,8 @@ def glioblastoma(pipeline: Pipeline, data: Path, limit: int | None) -> list[Row]
     return _rows(pipeline, named, T1C_WORDS, files, case, limit, depth_mm=GLIOBLASTOMA_DEPTH_MM, min_lesion=MIN_LESION)
 
 
-def _brain_case(image: np.ndarray, truth: np.ndarray) -> Case:
+def brain_case(image: np.ndarray, truth: np.ndarray) -> Case:
+    """A case of a scan whose brain was extracted."""
     brain = image > BRAIN_FRACTION * np.percentile(image, 99)
     return Case(image, truth & brain, brain, brain)
 
@@ -97,14 +98,14 @@ def _rows(
             flags = np.array([flag for one in found for flag in one.unfamiliar.values()])
             row |= {"unfamiliar slices": fraction(flags), "slice AUROC": None}
             if slices:
-                row["slice AUROC"] = _slice_auroc(cases, [one.slice_scores for one in found])
+                row["slice AUROC"] = slice_auroc(cases, [one.slice_scores for one in found])
             rows.append({**named, "map": f"model, {name}", **row})
         for name, function in BASELINES.items():
             maps = [function(case.image, case.body) for case in cases]
             row = figures(cases, maps, min_lesion=min_lesion)
             if slices:
                 scores = [scores_of(one, case.body) for case, one in zip(cases, maps, strict=True)]
-                row["slice AUROC"] = _slice_auroc(cases, scores)
+                row["slice AUROC"] = slice_auroc(cases, scores)
             rows.append({**named, "map": name, **row})
     return rows
 
@@ -137,7 +138,7 @@ def read_scan(
     return path, image[..., kept], truth[..., kept]
 
 
-def _slice_auroc(cases: Sequence[Case], scores: Sequence[Mapping[int, float]]) -> float:
+def slice_auroc(cases: Sequence[Case], scores: Sequence[Mapping[int, float]]) -> float:
     """AUROC of the slices that hold enough of the body, with a lesion against without."""
     found, truth = [], []
     for case, own in zip(cases, scores, strict=True):
