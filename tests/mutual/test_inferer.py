@@ -88,7 +88,12 @@ def test_planes_are_compared_with_themselves(tmp_path: Path) -> None:
     assert stored is not None
     assert stored.planes.unique().tolist() == [0, 1]
     assert stored.kind.planes == ("axial", "coronal")
-    assert own(scan, Network()).shape == (1, 2, 16, 16, 16)
+    found = own(scan, Network())
+    # The result is the mean over the planes.
+    each = [compared(inferer(planes=[plane]), tmp_path / plane, "scan", scan=scan) for plane in ("axial", "coronal")]
+    maps = [one(scan, Network())[:, 0] for one in each]
+    torch.testing.assert_close(found[:, 0], sum(maps) / 2)
+    assert not torch.allclose(maps[0], maps[1], atol=1e-3)
 
 
 class Faint(Network):

@@ -19,6 +19,7 @@ from monai_zsad.data import find_user_error
 from monai_zsad.errors import ConfigurationError, InputError, OutputError
 from monai_zsad.mutual.inferer import MutualInferer
 from monai_zsad.mutual.references import References
+from monai_zsad.mutual.store import StoredScan
 from monai_zsad.synthesis.phantoms.files import write_phantom
 from monai_zsad.synthesis.phantoms.head import phantom_head
 from monai_zsad.workflow.calibration import collect
@@ -200,6 +201,20 @@ def test_what_is_refused_at_once(scans: Path, tmp_path: Path) -> None:
     assert "choose random or nearest" in refused(ConfigurationError, scans, tmp_path / "out", choice="best")
     assert "coreset=0" in refused(ConfigurationError, scans, tmp_path / "out", coreset=0)
     assert "neighbours=0" in refused(ConfigurationError, scans, tmp_path / "out", neighbours=0)
+
+
+def test_three_planes_of_isotropic_scans(tmp_path: Path) -> None:
+    for seed in range(2):
+        phantom = phantom_head((14, 16, 14), (14.0, 14.0, 14.0), seed=seed)
+        write_phantom(phantom, tmp_path / "scans" / f"head{seed}.nii.gz")
+    planes = ["axial", "coronal", "sagittal"]
+    run(tmp_path / "scans", tmp_path / "out", fused_planes=planes)
+    assert findings(tmp_path / "out", "head0")["settings"]["fused_planes"] == planes
+    assert map_of(tmp_path / "out", "head0").max() > 0
+    store = next((tmp_path / "out" / ".features" / "scans").iterdir())
+    stored = StoredScan(store / "head0" / "features.safetensors")
+    assert stored.kind.planes == tuple(planes)
+    assert stored.planes.unique().tolist() == [0, 1, 2]
 
 
 def test_a_limit_counts_in_both_passes(scans: Path, tmp_path: Path, extracted: list[str]) -> None:
