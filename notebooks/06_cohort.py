@@ -151,6 +151,29 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
+# ## The scans, judged by one another
+#
+# The bundle `musc` needs no prompts and no training. A region is suspicious if nothing like it is in the other scans,
+# at about the same height in the body. What many of the scans have in common looks normal, lesion or not.
+
+# %%
+mutual = screen("cohort", "mutual", bundle="musc", report="none", progress=False)
+own = np.array([mutual.cases[name].score for name in names])
+
+figure, axes = plt.subplots(figsize=(5.4, 4))
+axes.scatter(scores, own, s=60, c=np.where(labels, "tab:red", "0.6"))
+for name, *place in zip(names, scores, own, strict=True):
+    axes.annotate(name, place, xytext=(5, 4), textcoords="offset points", fontsize=8)
+axes.set(xlabel="volume score with prompts", ylabel="volume score by the other scans", title="Red: has a lesion")
+plt.show()
+print(f"AUROC with prompts {auroc(scores, labels):.2f}, by the other scans {auroc(own, labels):.2f}")
+
+# %% [markdown]
+# The two scores have different units: a probability, and half a distance between features. Only the orders can be
+# compared. The guide [Scans compared with one another](../docs/guides/compare_scans.md) describes the method, its
+# limits, and how to compare with normal scans alone (`reference="normals"`).
+
+# %% [markdown]
 # ## The worklist and the tables
 #
 # Open `results/index.html` in a browser: it lists the cases, the most suspicious first, with a small image and a link
