@@ -154,12 +154,14 @@ class References:
         Raises:
             InputError: if none is left; the message says which kinds there are.
         """
-        known = [one for one in self._scans if one.kind == kind and not (without and one.input == without)]
+        alike = [one for one in self._scans if one.kind == kind]
+        known = [one for one in alike if not (without and one.input == without)]
         if not known:
             kinds = "; ".join(sorted({str(one.kind) for one in self._scans}))
+            found = "the only reference of its kind is the scan itself" if alike else f"the references are {kinds}"
             raise InputError(
-                f"no reference is a scan of its kind ({kind}): the references are {kinds}; give references of this "
-                "kind, other than the scan itself"
+                f"there is no other scan of its kind ({kind}) to compare it with: {found}; give other references of "
+                "this kind"
             )
         return [self._compared(one, load) for one in known]
 

@@ -61,9 +61,11 @@ def test_the_scan_itself_is_left_out(tmp_path: Path) -> None:
 def test_references_of_another_kind_are_refused(tmp_path: Path) -> None:
     bank = references(tmp_path, count=1)
     other = Kind("CT", "", "", "as it is", ("axial",), 1)
-    with pytest.raises(InputError, match=r"no reference is a scan of its kind \(CT, as it is, axial slices\)"):
+    with pytest.raises(
+        InputError, match=r"kind \(CT, as it is, axial slices\) to compare it with: the references are MR"
+    ):
         bank.compared(other)
-    with pytest.raises(InputError, match="other than the scan itself"):
+    with pytest.raises(InputError, match="the only reference of its kind is the scan itself"):
         bank.compared(KIND, bank._scans[0].input)
 
 
