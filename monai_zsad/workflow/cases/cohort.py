@@ -227,11 +227,12 @@ class MutualRun(ScreeningRun):
     def _others(self, own: StoredScan) -> list[str]:
         alike = {name: scan for name, scan in self._scans.items() if scan.kind == own.kind and name != own.case}
         # The same scan under another name would make everything look normal; its file may have another format.
-        near = [torch.isclose(scan.embedding, own.embedding, 1e-4, 1e-6) for scan in alike.values()]
+        known = [own.embedding, *(scan.embedding for scan in alike.values())]
+        same = torch.isclose(torch.stack(known), own.embedding, 1e-4, 1e-6).all(1).tolist()[1:]
         others = {
             name: scan.embedding
-            for (name, scan), same in zip(alike.items(), torch.stack(near).all(1).tolist() if near else (), strict=True)
-            if not same and scan.input != own.input
+            for (name, scan), copy in zip(alike.items(), same, strict=True)
+            if not copy and scan.input != own.input
         }
         if not others:
             found = "only copies of it are" if alike else f"no other scan of its kind ({own.kind}) is"

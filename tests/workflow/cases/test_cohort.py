@@ -242,8 +242,10 @@ def test_other_networks(scans: Path, tmp_path: Path, overlay: str, options: dict
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["torchrun", "workers"])
+@pytest.mark.parametrize("how", ["torchrun", "process", "ray"])
 def test_processes_share_both_passes(scans: Path, tmp_path: Path, how: str) -> None:
+    if how == "ray":
+        pytest.importorskip("ray", reason="needs Ray: pip install monai-zsad[ray]")
     options = {**SIZE, "weights#model": "seed:0", "progress": False}
     if how == "torchrun":
         command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "monai.bundle", "run"]
@@ -255,7 +257,7 @@ def test_processes_share_both_passes(scans: Path, tmp_path: Path, how: str) -> N
         ]
     else:
         command = ["-m", "monai_zsad", "screen", str(scans), "-o", str(tmp_path / "several"), "-b", "musc"]
-        command += ["--workers", "2", *(f"--set={name}={value}" for name, value in options.items())]
+        command += ["--engine", how, "--workers", "2", *(f"--set={name}={value}" for name, value in options.items())]
     subprocess.run([sys.executable, *command], check=True)
     run(scans, tmp_path / "one")
     for case in rows(tmp_path / "one"):
