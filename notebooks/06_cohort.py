@@ -155,6 +155,10 @@ plt.show()
 #
 # The bundle `musc` needs no prompts and no training. A region is suspicious if nothing like it is in the other scans,
 # at about the same height in the body. What many of the scans have in common looks normal, lesion or not.
+#
+# ```bash
+# python -m monai_zsad screen cohort -o mutual --bundle musc
+# ```
 
 # %%
 mutual = screen("cohort", "mutual", bundle="musc", report="none", progress=False)
@@ -162,8 +166,9 @@ own = np.array([mutual.cases[name].score for name in names])
 
 figure, axes = plt.subplots(figsize=(5.4, 4))
 axes.scatter(scores, own, s=60, c=np.where(labels, "tab:red", "0.6"))
-for name, *place in zip(names, scores, own, strict=True):
-    axes.annotate(name, place, xytext=(5, 4), textcoords="offset points", fontsize=8)
+for name, label, *place in zip(names, labels, scores, own, strict=True):
+    axes.annotate(name if label else "", place, (7, 5), textcoords="offset points")
+axes.margins(0.2)
 axes.set(xlabel="volume score with prompts", ylabel="volume score by the other scans", title="Red: has a lesion")
 plt.show()
 print(f"AUROC with prompts {auroc(scores, labels):.2f}, by the other scans {auroc(own, labels):.2f}")
