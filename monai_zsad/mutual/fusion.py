@@ -31,6 +31,8 @@ def fused(own: torch.Tensor, other: torch.Tensor, body: torch.Tensor, how: str) 
         >>> torch.allclose(found, fused(own, 5 + 0.1 * other, own > 0, "mean"), atol=1e-4)
         True
     """
+    # Plain tensors: indexing a MetaTensor of a batch splits the batch, which takes minutes with millions of values.
+    own, other, body = (one.as_subclass(torch.Tensor) for one in (own, other, body))
     if how == "rank":
         return (_ranks(own, body) + _ranks(other, body)) / 2
     (low, high), (wanted, top) = _middle_and_high(other[body]), _middle_and_high(own[body])
