@@ -108,6 +108,10 @@ def convert(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="File to write. Default: models/model.pt of the bundle."),
     ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Where you will host the file: large_files.yml then names it alone."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write all weights of a bundle into one file, models/model.pt.
@@ -119,6 +123,8 @@ def convert(
     """
     # Wrong arguments are reported at once: importing torch takes seconds.
     sources = _sources(weights or [], clip=clip, prompts=prompts, prior=prior)
+    if url is not None and output is not None:
+        raise ConfigurationError("--url is for models/model.pt of the bundle: leave out --output")
 
     from monai_zsad.workflow import bundles as bundle_weights
 
@@ -132,6 +138,8 @@ def convert(
         typer.echo(f"  {part}: {record.summary()}")
     if any(record.meaningless for record in records.values()):
         typer.echo("warning: some weights are random: use this file for tests only, its results mean nothing", err=True)
+    if url is not None:
+        typer.echo(f"wrote {bundle_weights.name_large_file(folder, url)}")
     config = folder / "configs" / "inference.yaml"
     command = ["python", "-m", "monai.bundle", "run", "--config_file", str(config), "--bundle_root", str(folder)]
     if output is not None:

@@ -169,6 +169,15 @@ class ZeroShotNetwork(nn.Module, ABC):
         """
         return self.predict(self.normalize(self.resize(slices))).as_slices(slices.shape[-2:])
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` makes of the network, as in MONAI's ``ckpt_export`` and in its Model Zoo: a trace.
+
+        Any batch, slices of 1 or 3 channels and of this network's own size. The text anchors become constants.
+        """
+        example = torch.zeros(2, 3, self.image_size, self.image_size, device=self.mean.device)
+        with torch.no_grad():
+            return _Traced(torch.jit.trace(self, example, check_trace=False))
+
     def resize(self, slices: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) to (B, 3, S, S) in [0, 1], float32: bicubic with antialiasing, as PIL does.
 
@@ -267,6 +276,19 @@ class ZeroShotNetwork(nn.Module, ABC):
             if portable is not None:
                 state |= {f"{name}.{key}": value for key, value in portable().items()}
         return state
+
+
+class _Traced(nn.Module):
+    """TorchScript compiles a module that holds a trace, but not a trace itself."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, slices: torch.Tensor) -> torch.Tensor:
+        """(B, C, S, S) to (B, 2 or 3, S, S)."""
+        pred: torch.Tensor = self.network(slices)
+        return pred
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:

@@ -1,6 +1,6 @@
 from .exporting import export
 from .reading import build_network, bundle_network, find_bundle, read_bundle, released_weights
-from .weights import check_parts, convert, load_weights, read_records, save_state
+from .weights import check_parts, convert, load_weights, name_large_file, read_records, save_state
 
 __all__ = [
     "build_network",
@@ -10,6 +10,7 @@ __all__ = [
     "export",
     "find_bundle",
     "load_weights",
+    "name_large_file",
     "read_bundle",
     "read_records",
     "released_weights",

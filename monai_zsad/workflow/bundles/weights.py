@@ -18,7 +18,7 @@ from monai_zsad.networks import ZeroShotNetwork
 from monai_zsad.workflow.bundles.reading import build_network, read_bundle, released_weights
 from monai_zsad.writers import atomic_path
 
-__all__ = ["check_parts", "convert", "load_weights", "read_records", "save_state"]
+__all__ = ["check_parts", "convert", "load_weights", "name_large_file", "read_records", "save_state"]
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +170,26 @@ def convert(
         content = {"sha256": sha256_of(new_target), "weights": records}
         new_description.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return target
+
+
+def name_large_file(bundle: str | os.PathLike[str], url: str) -> Path:
+    """Let ``large_files.yml`` of a bundle name ``models/model.pt`` and nothing else.
+
+    MONAI's ``download_large_files`` then gets that one file, which MONAI's Model Zoo asks for. The files of which it
+    was made are not needed any more.
+
+    Args:
+        bundle: folder of the bundle, with ``models/model.pt`` of :func:`convert`.
+        url: where that file can be downloaded.
+
+    Returns:
+        ``large_files.yml``.
+    """
+    file = Path(bundle) / "large_files.yml"
+    sha256 = sha256_of(Path(bundle) / "models" / "model.pt")
+    lines = ["path: models/model.pt", f"url: {json.dumps(url)}", f"hash_val: {sha256}", "hash_type: sha256"]
+    file.write_text("large_files:\n  - " + "\n    ".join(lines) + "\n", encoding="utf-8")
+    return file
 
 
 def save_state(state: Mapping[str, torch.Tensor], temporary: Path, target: Path) -> None:
