@@ -7,13 +7,14 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from tests.benchmarks.lesion_figures import Row
 from tests.benchmarks.mutual_finding import PARTS, arguments, shown
 from tests.benchmarks.mutual_phantoms import CENTER_MM, RADIUS_MM, Phantoms
 from tests.benchmarks.mutual_sets import CHOICE_PLANES, TEST_PLANES
 
 
 def test_a_table_has_a_row_for_each_map() -> None:
-    rows = [
+    rows: list[Row] = [
         {"map": "one", "on": "a", "AP": 0.5, "slice AUROC": 0.75},
         {"map": "one", "on": "a", "compared with": "b", "AP": 0.25},
         {"map": "two", "left out": "weights are missing"},
