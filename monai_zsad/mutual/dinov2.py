@@ -73,6 +73,9 @@ class DINOv2Features(DINOv2Prior):
         super().load_weights(dinov2, download=download)
         return self.records
 
+    def speed_up(self) -> None:
+        """Nothing can be changed for inference."""
+
     def set_precision(self, precision: str | torch.dtype) -> None:
         """Set the type of the parameters.
 
