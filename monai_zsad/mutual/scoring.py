@@ -96,7 +96,7 @@ class MuSc:
         """Maps and scores of N images.
 
         Args:
-            tokens: (layers, N, 1 + g g or g g, C), see :class:`~monai_zsad.mutual.products.Tokens`.
+            tokens: (layers, N, 1 + g g or g g, C), see :class:`~monai_zsad.mutual.pairs.Tokens`.
             embeddings: (N, D) for :func:`rscin`; None to leave it out.
             size: side of the maps; None for that of the grid.
             references: see :func:`mutual_scores`, also for the next two arguments.
