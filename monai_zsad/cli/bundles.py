@@ -33,6 +33,18 @@ class _Format(str, Enum):
     torchscript = "torchscript"
 
 
+_Bundle = Annotated[str, typer.Argument(metavar="BUNDLE", help="Folder or name of a bundle.")]
+_Weights = Annotated[
+    list[str] | None,
+    typer.Option("--weights", "-w", metavar="PART=SOURCE", help=f"Source of a part: {_SOURCE}. Repeatable."),
+]
+_OfActivation = Annotated[
+    _Activation | None,
+    typer.Option(metavar="NAME", help="Activation function of a CLIP file, if the file does not name it."),
+]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
+
+
 @app.command("list")
 def list_bundles() -> None:
     """List the names of the bundles, one per line.
@@ -92,18 +104,12 @@ def update_bundles(
 
 
 def convert(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Folder or name of a bundle.")],
-    weights: Annotated[
-        list[str] | None,
-        typer.Option("--weights", "-w", metavar="PART=SOURCE", help=f"Source of a part: {_SOURCE}. Repeatable."),
-    ] = None,
+    bundle: _Bundle,
+    weights: _Weights = None,
     clip: Annotated[str | None, typer.Option(metavar="SOURCE", help="Short for --weights clip=SOURCE.")] = None,
     prompts: Annotated[str | None, typer.Option(metavar="SOURCE", help="Short for --weights prompts=SOURCE.")] = None,
     prior: Annotated[str | None, typer.Option(metavar="SOURCE", help="Short for --weights prior=SOURCE.")] = None,
-    activation: Annotated[
-        _Activation | None,
-        typer.Option(metavar="NAME", help="Activation function of a CLIP file, if the file does not name it."),
-    ] = None,
+    activation: _OfActivation = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="File to write. Default: models/model.pt of the bundle."),
@@ -112,7 +118,7 @@ def convert(
         str | None,
         typer.Option(metavar="ADDRESS", help="Where you will host the file: large_files.yml then names it alone."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Write all weights of a bundle into one file, models/model.pt.
 
@@ -148,23 +154,17 @@ def convert(
 
 
 def export(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Folder or name of a bundle.")],
+    bundle: _Bundle,
     kind: Annotated[
         _Format, typer.Option("--format", "-f", metavar="FORMAT", help="pt2, onnx, openvino or torchscript.")
     ] = _Format.pt2,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option("--weights", "-w", metavar="PART=SOURCE", help=f"Source of a part: {_SOURCE}. Repeatable."),
-    ] = None,
-    activation: Annotated[
-        _Activation | None,
-        typer.Option(metavar="NAME", help="Activation function of a CLIP file, if the file does not name it."),
-    ] = None,
+    weights: _Weights = None,
+    activation: _OfActivation = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="File to write. Default: models/model.* of the bundle."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Write the network of a bundle to a file that runs without this package.
 
