@@ -55,7 +55,7 @@ class Jobs:
         self._options = dict(options or {})
         self._waiting: list[str] = []
         self._changed = threading.Condition()
-        self._making_sample = threading.Lock()
+        self._preparing = threading.RLock()
         self._sample: Path | None = None
         self._screener: tuple[str, Screener] | None = None
         self._cancelled: dict[str, threading.Event] = {}
@@ -65,18 +65,19 @@ class Jobs:
         """Import what the first run needs and make the sample scan, while the user chooses."""
 
         def prepare() -> None:
-            for name in ("monai.bundle", "monai.engines"):
-                importlib.import_module(name)
-            self.sample()
+            with self._preparing:
+                for name in ("monai.bundle", "monai.engines"):
+                    importlib.import_module(name)
+                self.sample()
 
         threading.Thread(target=prepare, daemon=True).start()
 
     def sample(self) -> Path:
         """The sample scan, a synthetic head with one lesion (FLAIR). It is made once."""
-        from monai_zsad.synthesis import write_sample_scan
-
-        with self._making_sample:
+        with self._preparing:
             if self._sample is None:
+                from monai_zsad.synthesis import write_sample_scan
+
                 self._sample = write_sample_scan(self.storage.root / "sample")
             return self._sample
 
@@ -188,9 +189,12 @@ class Jobs:
         if session.scan is None:
             raise InputError("upload: there is no scan; drop one onto the page first")
         choice.check_weights()
-        options = checked_options(choice, values)
         folder = self.storage.new_results(session)
-        result = self._loaded(choice.name)(session.scan, folder, on_progress=report, **options)
+        # MONAI's modules import one another in circles. A second thread could get one that is only half imported.
+        with self._preparing:
+            options = checked_options(choice, values)
+            screener = self._loaded(choice.name)
+        result = screener(session.scan, folder, on_progress=report, **options)
         cases = tuple(case for case in result.cases.values() if case.is_done)
         for case in cases:
             report(1, "Packing the results")

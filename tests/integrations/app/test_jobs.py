@@ -137,6 +137,26 @@ def in_background(jobs: Jobs, page: str, outcomes: dict[str, Outcome]) -> thread
     return thread
 
 
+def test_a_run_waits_for_imports_of_the_warm_up(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
+    importing, go_on = threading.Event(), threading.Event()
+
+    def slow_import(name: str) -> None:
+        importing.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(module, "importlib", SimpleNamespace(import_module=slow_import))
+    with_scan(jobs, "page")
+    jobs.warm_up()
+    assert importing.wait(10)
+    outcomes: dict[str, Outcome] = {}
+    thread = in_background(jobs, "page", outcomes)
+    thread.join(0.2)
+    assert not Model.made
+    go_on.set()
+    thread.join(60)
+    assert len(outcomes["page"].cases) == 1
+
+
 def test_cancel_ends_a_run_and_one_that_waits(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
     active, go_on = started(jobs, monkeypatch)
     outcomes: dict[str, Outcome] = {}

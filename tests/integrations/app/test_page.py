@@ -91,6 +91,7 @@ def test_from_scan_to_results(open_page: Opener, address: str, scans: Path, temp
     page = found.page
     drop(page, scans / "sample_flair.nii.gz")
     screen(page)
+    assert page.locator("#zsad-status .zsad-problem").all_inner_texts() == []
     assert 0.5 < float(page.inner_text(".zsad-score")) <= 1
     rows = page.locator("#zsad-candidates tbody tr")
     assert rows.count() >= 1
