@@ -29,12 +29,15 @@ class Anatomy(NamedTuple):
 
     Attributes:
         volume: (C + 3, P, L, S), float32: C registered images in [0, 1], then three masks of 0 and 1: the body, the
-            places for the centres of lesions, and doubtful voxels, which may already belong to a lesion.
+            places for the centres of lesions, and doubtful voxels, which may already belong to a lesion. A fourth mask
+            has outlined lesions.
         spacing: mm along each axis.
+        masks: 3, or 4 with outlined lesions.
     """
 
     volume: torch.Tensor
     spacing: tuple[float, float, float]
+    masks: int = 3
 
 
 class PrepareAnatomy(Transform):
@@ -60,12 +63,16 @@ class PrepareAnatomy(Transform):
         self.bright_limit = bright_limit
         self.threshold = threshold
 
-    def __call__(self, images: torch.Tensor, lesions: torch.Tensor | None = None) -> Anatomy:
+    def __call__(
+        self, images: torch.Tensor, lesions: torch.Tensor | None = None, outlines: torch.Tensor | None = None
+    ) -> Anatomy:
         """Prepare a volume.
 
         Args:
             images: (C, P, L, S) in [0, 1], axes towards posterior, left, superior; a MetaTensor has its spacing.
-            lesions: (1, P, L, S), above 0 where there is a known lesion; a margin of 2 voxels is added.
+            lesions: (1, P, L, S), above 0 where there is a known lesion, which is doubtful; a margin of 2 voxels is
+                added.
+            outlines: (1, P, L, S), 1 where there is a lesion to learn, 2 where voxels are doubtful.
 
         Raises:
             InputError: if there is no body.
@@ -87,9 +94,12 @@ class PrepareAnatomy(Transform):
             deviation = 1.4826 * np.median(np.abs(array[0][places] - median))
             bright = ndimage.gaussian_filter(array[0], 0.7) > median + self.bright_limit * deviation
             doubtful |= ndimage.binary_dilation(bright & places)
-        masks = np.stack([body, places, doubtful]).astype(np.float32)
-        volume = torch.from_numpy(np.concatenate([array, masks]))
-        return Anatomy(volume, (float(spacing[0]), float(spacing[1]), float(spacing[2])))
+        masks = [body, places, doubtful]
+        if outlines is not None:
+            labels = np.asarray(outlines)[0].round()
+            masks = [body, places, doubtful | (labels == 2), labels == 1]
+        volume = torch.from_numpy(np.concatenate([array, np.stack(masks).astype(np.float32)]))
+        return Anatomy(volume, (float(spacing[0]), float(spacing[1]), float(spacing[2])), len(masks))
 
 
 class PrepareAnatomyd(MapTransform):
@@ -98,6 +108,7 @@ class PrepareAnatomyd(MapTransform):
     Args:
         keys: keys of registered images, in their order; missing ones are left out.
         lesion_key: key of known lesions; may be missing.
+        outline_key: key of outlined lesions; may be missing.
         depth_mm: see :class:`PrepareAnatomy`; an entry ``depth_mm`` of the item has priority.
         bright_limit: see :class:`PrepareAnatomy`; an entry ``bright_limit`` of the item has priority.
     """
@@ -108,9 +119,11 @@ class PrepareAnatomyd(MapTransform):
         lesion_key: str = "lesions",
         depth_mm: float = 4.0,
         bright_limit: float | None = None,
+        outline_key: str = "outlines",
     ) -> None:
         super().__init__(keys, allow_missing_keys=True)
         self.lesion_key = lesion_key
+        self.outline_key = outline_key
         self.depth_mm = depth_mm
         self.bright_limit = bright_limit
 
@@ -125,10 +138,9 @@ class PrepareAnatomyd(MapTransform):
             joined = MetaTensor(
                 joined.as_tensor() if isinstance(joined, MetaTensor) else joined, affine=found[0].affine
             )
-        anatomy = prepare(joined, data.get(self.lesion_key))
-        return {key: value for key, value in data.items() if key not in (*self.keys, self.lesion_key)} | {
-            "anatomy": anatomy
-        }
+        others = (self.lesion_key, self.outline_key)
+        anatomy = prepare(joined, *(data.get(key) for key in others))
+        return {key: value for key, value in data.items() if key not in (*self.keys, *others)} | {"anatomy": anatomy}
 
 
 def anatomies(

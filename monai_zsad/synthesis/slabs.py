@@ -157,7 +157,7 @@ def extract_slab(slab: Slab, rng: np.random.Generator) -> Slab:
     """Imitate an extracted brain: keep the places for lesions within a smooth outline, and set the rest to 0.
 
     Args:
-        slab: with masks of the body, of the places for lesions, and of doubtful voxels.
+        slab: with masks of the body, of the places for lesions, and others.
         rng: random generator for the outline, which is a little larger or smaller than that of the places.
 
     Returns:
@@ -171,7 +171,7 @@ def extract_slab(slab: Slab, rng: np.random.Generator) -> Slab:
     >>> float(left.min()), float(left.max())
     (0.0, 1.0)
     """
-    body, places, doubtful = slab.masks
+    body, places, *others = slab.masks
     sigma = rng.uniform(2.0, 4.0) / slab.spacing[0]
     smooth = gaussian_filter(places.astype(np.float32), (sigma, sigma, 0))
     inside = body & (smooth > rng.uniform(0.1, 0.6))
@@ -179,7 +179,7 @@ def extract_slab(slab: Slab, rng: np.random.Generator) -> Slab:
         return slab
     high = np.percentile(slab.images[:, inside], 99.5, axis=1).reshape(-1, 1, 1, 1)
     images = (slab.images * inside / np.maximum(high, 1e-3)).clip(0, 1).astype(np.float32)
-    return slab._replace(images=images, masks=np.stack([inside, places & inside, doubtful & inside]))
+    return slab._replace(images=images, masks=np.stack([inside, *(mask & inside for mask in (places, *others))]))
 
 
 def _displacement(points: torch.Tensor, strength_mm: float, rng: np.random.Generator) -> torch.Tensor:

@@ -101,7 +101,8 @@ def test_dictionary_joins_images_and_items_have_their_own_settings() -> None:
     found = PrepareAnatomyd(["t1", "flair", "t2"], depth_mm=2)(data)
     assert set(found) == {"anatomy", "depth_mm", "case"}
     assert set(data) == {"t1", "t2", "lesions", "depth_mm", "case"}
-    volume, spacing = found["anatomy"]
+    volume, spacing, masks = found["anatomy"]
+    assert masks == 3
     assert volume.shape[0] == 2 + 3
     assert spacing == (1.0, 2.0, 1.0)
     torch.testing.assert_close(volume[1], 0.5 * volume[0])
@@ -121,7 +122,8 @@ def test_phantoms_stand_as_scans_do(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         MetaTensor(torch.from_numpy(phantom.image.copy())[None], affine=phantom.affine)
     )
     low, high = np.percentile(phantom.image, (0.5, 99.5))
-    volume, spacing = found["anatomy"]
+    volume, spacing, masks = found["anatomy"]
+    assert masks == 3
     torch.testing.assert_close(volume[0], ((upright[0].as_tensor() - low) / (high - low)).clamp(0, 1).float())
     assert spacing == pytest.approx(upright.pixdim.tolist())
 

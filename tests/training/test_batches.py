@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from monai_zsad.training import ResumableSampler
 from monai_zsad.training.slices.bank import NormalBank
 from monai_zsad.training.slices.batches import TrainingBatches, accumulated_parts, calibration_slices
 from monai_zsad.training.slices.filled import FilledSlices
-from tests.training.toy import SIZE, filled_bank, tumour_slices
+from tests.training.toy import SIZE, filled_bank, outlined_bank, tumour_slices
 
 NAMES = list(concepts())
 
@@ -163,3 +164,26 @@ def test_slices_for_the_calibration(bank: NormalBank) -> None:
     assert torch.equal(found["normal"][2], image)
     assert found["known"].shape == (9, 3, SIZE, SIZE)
     assert torch.equal(found["known"], data.known_slices(9))
+
+
+def test_outlined_lesions_are_learned_beside_painted_ones(bank: NormalBank, tmp_path: Path) -> None:
+    outlined = outlined_bank(tmp_path)
+    data = TrainingBatches(bank, outlined=outlined, steps=12, parts=1, counts=(0, 0, 0, 4), alike=1)
+    names = {name: number for number, name in enumerate(NAMES)}
+    seen = 0
+    for item in (data[number] for number in range(12)):
+        label, weight, image = (item[key].float() for key in ("label", "weight", "image"))
+        bright = torch.nn.functional.avg_pool2d(image[:, 1], 2)
+        for one, known, pixels in zip(label, weight, bright, strict=True):
+            real = (one[..., names["hyperintense"]] > 0.99) & (one[..., names["small"]] + one[..., names["large"]] == 0)
+            unknown = known[..., names["small"]] == 0
+            # The outlined ball counts as bright, and it is unknown whether it is small or large.
+            if (where := real & unknown & (known[..., names["lesion"]] > 1.5)).sum() > 4:
+                seen += 1
+                assert pixels[where].mean() > pixels[known[..., names["lesion"]] > 0].mean()
+                assert not one[where][:, names["hypointense"]].any()
+    assert seen > 12
+    with pytest.raises(ConfigurationError, match="outlined lesions"):
+        TrainingBatches(bank, steps=1, counts=(0, 1, 0, 1))
+    with pytest.raises(ConfigurationError, match="up to 4 numbers"):
+        TrainingBatches(bank, steps=1, counts=(0, 1, 0, 0, 1))

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
@@ -17,6 +19,7 @@ from monai.utils import set_determinism
 
 from monai_zsad.data import find_user_error
 from monai_zsad.errors import ConfigurationError
+from monai_zsad.training.slices.bank import OUTLINED
 from monai_zsad.workflow.bundles import load_weights
 from tests.conftest import ROOT
 from tests.networks.small import CONFIG, SIZE, SLICES, small_network
@@ -125,6 +128,30 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
     found = weights(tmp_path)
     for name, value in weights(whole).items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_outlines_of_bright_lesions_are_made_on_the_way(data: Path, tmp_path: Path) -> None:
+    image = nibabel.load(data / "scan.nii.gz")
+    pixels = image.get_fdata()
+    pixels[20:24, 22:26, 11:13] = 900
+    nibabel.save(nibabel.Nifti1Image(pixels, image.affine), data / "flair.nii.gz")
+    nibabel.save(nibabel.Nifti1Image((pixels > 800).astype(np.float32), image.affine), data / "flair_map.nii.gz")
+    flair = {"flair": "flair.nii.gz", "shows": "ms"}
+    options = {
+        "records": [*SMALL["records"], flair],
+        "outlined_records": [{**flair, "anomaly": "flair_map.nii.gz", "frequency": 2}],
+        "outlined_slabs": 3,
+        "counts": [1, 1, 0, 1],
+        "max_steps": 2,
+    }
+    parser = run(configured(data, tmp_path / "out", tmp_path / "slices", **options))
+    outlined = parser.get_parsed_content("outlined")
+    assert (outlined.masks[:] & OUTLINED).any()
+    assert outlined.facts[:, 0].all()
+    assert len(parser.get_parsed_content("bank").volumes) == 1, "the outlined scan is no normal tissue"
+    assert (tmp_path / "out" / "model.pt").is_file()
+    left_out = configured(data, tmp_path / "other", tmp_path / "slices", leave_out="ms", **options)
+    assert left_out.get_parsed_content("outlined") is None
 
 
 def test_other_data_do_not_go_on(data: Path, slices: Path, whole: Path) -> None:

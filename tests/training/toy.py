@@ -100,3 +100,16 @@ def filled_bank(folder: Path, count: int = 6, **settings: Any) -> NormalBank:
     )
     bank.fill()
     return bank
+
+
+def outlined_bank(folder: Path, count: int = 8) -> NormalBank:
+    """Slabs of a dim body with an outlined bright ball in the middle."""
+    grid = np.indices((32, 32, 20)) - np.array([15.5, 15.5, 9.5]).reshape(3, 1, 1, 1)
+    inside = (grid**2 / np.array([15, 14, 9.5]).reshape(3, 1, 1, 1) ** 2).sum(0) < 1
+    ball = (grid**2).sum(0) < 16
+    image = np.where(ball, 0.9, np.where(inside, 0.3 + 0.05 * np.cos(0.5 * grid).mean(0), 0)).astype(np.float32)
+    anatomy = PrepareAnatomy(depth_mm=1)(torch.from_numpy(image[None]), outlines=torch.from_numpy(ball[None]).float())
+    settings = SlabSettings(gap_mm=(1.0, 2.0), planes=(("axial", 1.0),), central=1.0)
+    bank = NormalBank([{"anatomy": anatomy}], count, folder, size=SIZE, slabs=settings)
+    bank.fill()
+    return bank

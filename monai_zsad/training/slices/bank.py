@@ -15,10 +15,13 @@ from monai_zsad.errors import ConfigurationError
 from monai_zsad.synthesis import Anatomy, SlabSettings
 from monai_zsad.synthesis.slabs import cut_slab, extract_slab
 
-__all__ = ["BODY", "DOUBTFUL", "PLACES", "NormalBank", "without_pathology"]
+__all__ = ["BODY", "DOUBTFUL", "OUTLINED", "PLACES", "NormalBank", "without_pathology"]
 
-BODY, PLACES, DOUBTFUL = 1, 2, 4
-"""Bits of the masks: body, places for lesions, voxels that may belong to a known lesion."""
+BODY, PLACES, DOUBTFUL, OUTLINED = 1, 2, 4, 8
+"""Bits of the masks: body, places for lesions, voxels that may belong to a known lesion, outlined lesions."""
+
+# Fraction of the slabs without a lesion that are cut again, where lesions are outlined.
+_CUT_AGAIN = 0.6
 
 _SEQUENCES = 3
 
@@ -33,7 +36,7 @@ class SlabFacts(NamedTuple):
 
 
 class NormalBank:
-    """Slabs for painting lesions, in files of the folder that are mapped into memory.
+    """Slabs of normal tissue or with outlined lesions, in files of the folder that are mapped into memory.
 
     Slab ``i`` depends only on ``seed``, ``i`` and the volumes. If filling is interrupted, it goes on with the missing
     slabs. Several processes can fill one bank: each takes its part. The files' names hold a check sum of volumes and
@@ -66,7 +69,7 @@ class NormalBank:
     ) -> None:
         if not volumes:
             raise ConfigurationError("volumes is empty: give at least one volume with its anatomy")
-        if any(len(volume["anatomy"].volume) - 3 > _SEQUENCES for volume in volumes):
+        if any(len(volume["anatomy"].volume) - volume["anatomy"].masks > _SEQUENCES for volume in volumes):
             raise ConfigurationError(f"volumes: a volume has more than {_SEQUENCES} images; leave the others out")
         self.volumes, self.count, self.size, self.seed = list(volumes), count, size, seed
         self.settings = replace(slabs or SlabSettings(), size=size)
@@ -103,14 +106,16 @@ class NormalBank:
         volume, rng = self._drawn(number)
         anatomy: Anatomy = volume["anatomy"]
         settings = replace(self.settings, planes=tuple(volume["planes"])) if "planes" in volume else self.settings
-        slab = cut_slab(anatomy.volume, 3, anatomy.spacing, rng, settings)
+        slab = cut_slab(anatomy.volume, anatomy.masks, anatomy.spacing, rng, settings)
+        while anatomy.masks > 3 and not slab.masks[3][..., 1].any() and rng.uniform() < _CUT_AGAIN:
+            slab = cut_slab(anatomy.volume, anatomy.masks, anatomy.spacing, rng, settings)
         extracted = rng.uniform() < volume.get("extracted", 0)
         if extracted:
             slab = extract_slab(slab, rng)
-        body, places, doubtful = slab.masks.transpose(0, 3, 1, 2)
         pixels = (slab.images.clip(0, 1) * 255).round().astype(np.uint8)
         self.images[number, : len(pixels)] = pixels.transpose(0, 3, 1, 2)
-        self.masks[number] = body * BODY + places * PLACES + doubtful * DOUBTFUL
+        bits = (BODY, PLACES, DOUBTFUL, OUTLINED)[: anatomy.masks]
+        self.masks[number] = sum(mask * bit for mask, bit in zip(slab.masks.transpose(0, 3, 1, 2), bits, strict=True))
         bare = float(extracted or bool(volume.get("bare", False)))
         # Last, as it says that the slab is complete.
         self.facts[number] = SlabFacts(len(pixels), slab.spacing[0], slab.spacing[2], bare)

@@ -1,4 +1,4 @@
-"""Batches of training: slices with tumours, slabs with painted lesions, and tumour slices that were filled."""
+"""Batches of training: slices with tumours, slabs with painted or outlined lesions, and filled tumour slices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monai_zsad.errors import ConfigurationError
 from monai_zsad.prompts import Concept, concepts
 from monai_zsad.synthesis import ATTRIBUTES
 from monai_zsad.training.slices.augment import column, random_geometry, vary_appearance, warp
-from monai_zsad.training.slices.bank import BODY, DOUBTFUL, PLACES, NormalBank
+from monai_zsad.training.slices.bank import BODY, DOUBTFUL, OUTLINED, PLACES, NormalBank
 from monai_zsad.training.slices.filled import FilledSlices
 from monai_zsad.training.slices.paint import mix_sequences, paint_batch, vary_tissue
 from monai_zsad.training.slices.tumours import TumourSlices, check_pathology, tumour_labels
@@ -28,6 +28,10 @@ _BACKGROUND = 0.2
 _FILLED = 0.3
 # Fraction of the extracted brains with an empty background, as programs for brain extraction write it.
 _CLEAN = 0.9
+# Outlined lesions are bright. They are small or large, focal or diffuse: these concepts are unknown around them.
+_BRIGHT, _UNKNOWN, _NEAR = {"lesion", "hyperintense"}, {"small", "large", "diffuse"}, 7
+_OUTLINE_WEIGHT = 2.0
+_PAINTED_TOO = 0.5  # fraction of the slabs with outlined lesions in which others are painted
 
 
 class Part(NamedTuple):
@@ -53,8 +57,9 @@ class TrainingBatches(Dataset):
         tumours: slices with tumours.
         volumes: slices with tumours from volumes. The first tumour slice of each part is one of them.
         filled: slices of ``tumours`` without their tumour.
+        outlined: slabs with outlined bright lesions, filled.
         steps: number of steps in an epoch.
-        counts: number of slices with tumours, with painted lesions, and filled, in each part.
+        counts: number of slices with tumours, with painted lesions, filled, and with outlined lesions, in each part.
         parts: parts of a step.
         seed: random seed.
         alike: fraction of the parts in which the neighbours of a painted slice are replaced by the slice itself, as if
@@ -72,9 +77,10 @@ class TrainingBatches(Dataset):
         tumours: TumourSlices | None = None,
         volumes: TumourSlices | None = None,
         filled: FilledSlices | None = None,
+        outlined: NormalBank | None = None,
         *,
         steps: int,
-        counts: tuple[int, int, int] = (3, 4, 1),
+        counts: tuple[int, ...] = (3, 4, 1, 0),
         parts: int = 2,
         seed: int = 1,
         alike: float = 0.5,
@@ -86,15 +92,22 @@ class TrainingBatches(Dataset):
         none = TumourSlices(nothing, nothing, np.zeros(0, str), np.zeros(0, int), np.zeros(0, bool))
         self.bank, self.tumours, self.volumes = bank, tumours or none, volumes or none
         self.filled = filled or FilledSlices(nothing, nothing > 0, np.zeros(0, int))
+        self.outlined = outlined or bank
         self.steps, self.counts, self.parts, self.seed, self.alike = steps, tuple(counts), parts, seed, alike
         self.concepts = _named(names)
         self._members = [[ATTRIBUTES.index(name) for name in concept.attributes] for concept in self.concepts]
+        attributes = [set(concept.attributes) for concept in self.concepts]
+        self._bright = torch.tensor([names <= _BRIGHT for names in attributes]).float().view(1, -1, 1, 1)
+        unknown = [bool(names & _UNKNOWN) and names <= _BRIGHT | _UNKNOWN for names in attributes]
+        self._unknown = torch.tensor(unknown).float().view(1, -1, 1, 1)
         self._from_tumours = self.tumours.chosen(held_out=False, leave_out=leave_out)
         self._from_volumes = self.volumes.chosen(held_out=False, leave_out=leave_out)
         self._from_filled = np.flatnonzero(np.isin(self.filled.origin, self._from_tumours))
-        self._from_bank = np.arange(bank.count)
-        choices = (self._from_tumours, self._from_bank, self._from_filled)
-        for name, choice, count in zip(("tumours", "normal slabs", "filled slices"), choices, self.counts, strict=True):
+        choices = (self._from_tumours, range(bank.count), self._from_filled, range(outlined.count if outlined else 0))
+        kinds = ("tumours", "normal slabs", "filled slices", "outlined lesions")
+        if len(self.counts) > len(kinds):
+            raise ConfigurationError(f"counts={tuple(counts)}: give up to {len(kinds)} numbers, of {', '.join(kinds)}")
+        for name, choice, count in zip(kinds, choices, self.counts, strict=False):
             if count and not len(choice):
                 raise ConfigurationError(f"counts={tuple(counts)}: there are no {name}; give data, or 0 for them")
 
@@ -137,8 +150,8 @@ class TrainingBatches(Dataset):
         rng = np.random.default_rng([1000 * self.seed, step, part])
         # Far enough apart for any step and part of a training.
         generator = torch.Generator().manual_seed(7919 * step + 104729 * part + self.seed)
-        makers = (self._with_tumours, self._painted, self._filled)
-        made = [make(count, rng, generator) for make, count in zip(makers, self.counts, strict=True) if count]
+        makers = (self._with_tumours, self._painted, self._filled, self._outlined)
+        made = [make(count, rng, generator) for make, count in zip(makers, self.counts, strict=False) if count]
         return Part(*(torch.cat(tensors) for tensors in zip(*made, strict=True)))
 
     def _with_tumours(self, count: int, rng: np.random.Generator, generator: torch.Generator) -> Part:
@@ -154,27 +167,54 @@ class TrainingBatches(Dataset):
         return Part(seen.expand(-1, 3, -1, -1), label, weight * _lit(image))
 
     def _painted(self, count: int, rng: np.random.Generator, generator: torch.Generator) -> Part:
-        chosen = np.sort(rng.choice(self._from_bank, count, replace=count > len(self._from_bank)))
-        slabs = torch.from_numpy(self.bank.images[chosen]).float() / 255
-        bits = torch.from_numpy(self.bank.masks[chosen])
-        sequences, pixel_mm, gap_mm, bare = torch.from_numpy(self.bank.facts[chosen]).unbind(1)
+        return self._of_slabs(self.bank, count, rng, generator)
+
+    def _outlined(self, count: int, rng: np.random.Generator, generator: torch.Generator) -> Part:
+        return self._of_slabs(self.outlined, count, rng, generator, painted=_PAINTED_TOO)
+
+    def _of_slabs(
+        self,
+        bank: NormalBank,
+        count: int,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+        painted: float | None = None,
+    ) -> Part:
+        """Slabs with painted lesions: all of them, or a fraction. Outlined lesions are labelled, too."""
+        chosen = np.sort(rng.choice(bank.count, count, replace=count > bank.count))
+        slabs = torch.from_numpy(bank.images[chosen]).float() / 255
+        bits = torch.from_numpy(bank.masks[chosen])
+        sequences, pixel_mm, gap_mm, bare = torch.from_numpy(bank.facts[chosen]).unbind(1)
         image = mix_sequences(slabs, sequences, generator)
         matrices = random_geometry(count, generator, degrees=12.0, turned=0.05)
         image = warp(image, matrices)
-        body, places, doubtful = (warp(((bits & bit) > 0).float(), matrices) > 0.5 for bit in (BODY, PLACES, DOUBTFUL))
+        body, places, doubtful, outlined = (
+            warp(((bits & bit) > 0).float(), matrices) > 0.5 for bit in (BODY, PLACES, DOUBTFUL, OUTLINED)
+        )
         image = vary_tissue(image, body, generator)
         pixel_mm = pixel_mm * matrices[:, :, :2].det().abs().sqrt()
-        image, attributes, weight = paint_batch(image, body, places & ~doubtful, pixel_mm, gap_mm, generator)
-        unsure = doubtful[:, 1:2].float() * (1 - attributes[:, :1])
+        with_lesions, attributes, weight = paint_batch(
+            image, body, places & ~doubtful & ~outlined, pixel_mm, gap_mm, generator
+        )
+        if painted is None:
+            image = with_lesions
+        else:
+            some = column(torch.rand(count, generator=generator) < painted)
+            image, attributes = torch.where(some, with_lesions, image), attributes * some
+            weight = torch.where(some, weight, torch.ones(()))
+        real = outlined[:, 1:2].float() * (1 - attributes[:, :1])
+        near = F.max_pool2d(real, _NEAR, 1, _NEAR // 2) * (1 - attributes[:, :1])
+        unsure = doubtful[:, 1:2].float() * (1 - attributes[:, :1]) * (1 - real)
         label = torch.stack([attributes[:, members].amin(1) for members in self._members], 1)
+        label = torch.maximum(label, real * self._bright)
+        weight = torch.where(real > 0, _OUTLINE_WEIGHT, weight) * (1 - near * self._unknown)
         if torch.rand((), generator=generator) < self.alike:
             image = image[:, 1:2].expand(-1, 3, -1, -1).contiguous()
         image = vary_appearance(image, generator)
         clean = (bare > 0) & (torch.rand(count, generator=generator) < _CLEAN)
         image = torch.where(column(clean), image * body[:, 1:2], image)
         weight = (F.max_pool2d(weight, 2) * (1 - F.max_pool2d(unsure, 2))).permute(0, 2, 3, 1)
-        weight = weight * _lit(image[:, 1:2])
-        return Part(image, F.avg_pool2d(label, 2).permute(0, 2, 3, 1), weight.expand(-1, -1, -1, len(self.concepts)))
+        return Part(image, F.avg_pool2d(label, 2).permute(0, 2, 3, 1), weight * _lit(image[:, 1:2]))
 
     def _filled(self, count: int, rng: np.random.Generator, generator: torch.Generator) -> Part:
         chosen = rng.choice(self._from_filled, count)
