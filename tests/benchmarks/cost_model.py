@@ -3,7 +3,7 @@
 ``python -m tests.benchmarks.cost_model studies [--counts 10 100 1000] [--set NAME=VALUE ...]``: ``screen`` over so many
 small synthetic studies in one process. ``slices [--counts 20 60 180]``: over one head of so many slices.
 ``tables [--rows 100000]``: status rows without studies, and what becomes of them: ``.status``, ``status.csv``,
-``summary.json``, ``index.html``.
+``summary.json``, ``index.html``; and, with playwright and Chromium, how long the page takes to open.
 
 Each line of the fit is by least squares; seconds are those of the processor (user and system, all threads), which
 hardly depend on what else the machine does, with wall time beside them.
@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -135,11 +137,30 @@ def tables(folder: Path, count: int) -> None:
     _timed(f"write {count} rows and findings", write)
     rows = _timed("read them", lambda: read_rows(folder))
     _timed("publish the tables", lambda: publish(folder, rows))
-    _timed("of that, the index page", lambda: write_index(folder))
+    page = _timed("of that, the index page", lambda: write_index(folder))
+    open_page(page)
     size, files = size_of(folder / STATUS_FOLDER)
     print(f"{STATUS_FOLDER}: {files} files, {size / 1e6:.1f} MB, {size / max(1, files):.0f} bytes each")
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {path.stat().st_size / count:.0f} bytes a row")
+
+
+def open_page(file: Path) -> None:
+    """Seconds until the first row of a page is seen, and until all of it is loaded, in a new Chromium."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None or not find_spec("playwright"):
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program) as browser:
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        begin = time.perf_counter()
+        page.goto(file.resolve().as_uri(), wait_until="commit")
+        page.locator("td.case").first.wait_for()
+        first = time.perf_counter() - begin
+        page.wait_for_load_state("load")
+        print(f"open the page: first row after {first:.2f} s, loaded after {time.perf_counter() - begin:.2f} s")
 
 
 def _timed(name: str, work: Callable[[], Found]) -> Found:

@@ -325,6 +325,84 @@ def test_a_thousand_cases(tmp_path, open_page):
     assert spent < 10_000
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Ten thousand cases, the last of them with a warning, and 150 that were refused."""
+    folder = tmp_path_factory.mktemp("many")
+    for number in range(10_000):
+        place(folder, f"case-{number:04}", number / 10_000, (0.5,) * (number % 7), warnings=["uneven"] * (number == 0))
+    lines = [f"input-{number:03},refused,damaged,no. {number} is damaged" for number in range(150)]
+    (folder / "status.csv").write_text("\n".join(["case,status,codes,reason", *lines]) + "\n")
+    return write_index(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_ten_thousand_cases_in_pages(many, open_page, width):
+    opened = open_page(many, width=width)
+    page = opened.page
+    cases, refused = page.locator("table.worklist td.case"), page.locator("#not-done td.case")
+    pages = page.get_by_role("navigation", name="pages of cases", exact=True)
+    number, back, on = pages.get_by_label("page"), *(pages.get_by_role("button", name=n) for n in ("previous", "next"))
+    search = page.get_by_label("search")
+    assert (cases.count(), refused.count()) == (100, 100)
+    assert cases.first.inner_text() == "case-9999"
+    assert [pages.get_by_text(text).is_visible() for text in ("of 100", "rows 1 to 100")] == [True, True]
+    assert not page.get_by_text("Allow JavaScript").count()
+    assert page.get_by_text("10150 of 10150 shown").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # By keys alone; the focus stays on the buttons, and goes to the number at the end.
+    on.press("Enter")
+    assert cases.first.inner_text() == "case-9899"
+    page.keyboard.press("Enter")
+    assert (number.input_value(), cases.first.inner_text()) == ("3", "case-9799")
+    number.fill("99")
+    number.press("Enter")
+    on.press("Enter")
+    assert [cases.first.inner_text(), cases.last.inner_text()] == ["case-0099", "case-0000"]
+    assert on.is_disabled()
+    assert number.evaluate("field => field === document.activeElement")
+    # What is on the last page is found, also by words that are folded.
+    search.fill("UNEVEN")
+    assert shown(page) == ["case-0000"]
+    assert not pages.is_visible()
+    search.fill("no. 149")
+    assert shown(page) == ["input-149"]
+    search.fill("")
+    assert number.input_value() == "1"
+    assert back.is_disabled()
+    for column, first in (("case", "case-0000"), ("candidates", "case-0006"), ("warnings", "case-0000")):
+        page.get_by_role("button", name=column).press("Enter")
+        assert (cases.count(), cases.first.inner_text().split("\n")[0]) == (100, first), column
+    page.get_by_role("navigation", name="not done").get_by_role("button", name="next").click()
+    assert (refused.count(), refused.last.inner_text(), number.input_value()) == (50, "input-149", "1")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert (cases.count(), refused.count()) == (10_000, 150), "paper has all"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert (cases.count(), refused.count()) == (100, 50)
+    assert (opened.errors, opened.requests) == ([], [])
+
+
+@pytest.mark.slow
+def test_back_from_a_report_to_the_same_page(many, open_page):
+    page = open_page(many).page
+    cases, number = page.locator("table.worklist td.case"), page.get_by_role("spinbutton", name="page").first
+    number.fill("42")
+    number.press("Enter")
+    assert cases.first.inner_text() == "case-5899"
+    page.get_by_role("link", name="case-5899").click()
+    page.go_back()
+    assert cases.first.inner_text() == "case-5899"
+
+
+@pytest.mark.slow
+def test_many_cases_without_javascript(many, open_page):
+    page = open_page(many, java_script_enabled=False).page
+    assert page.locator("table.worklist td.case").count() == 100
+    assert page.get_by_text("These are the first 100 of 10000 rows.").is_visible()
+    assert not page.get_by_role("button", name="next").first.is_visible()
+
+
 @pytest.mark.slow
 def test_a_page_that_asks_for_something_would_be_seen(tmp_path, open_page):
     page = tmp_path / "page.html"

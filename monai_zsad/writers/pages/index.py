@@ -57,6 +57,8 @@ _POLICY = (
 )
 
 _FORMULA = "'"
+# Rows of a table that the browser lays out at once.
+_PAGE_ROWS = 100
 # Different values of a setting that are named.
 _MOST_VALUES = 4
 
@@ -75,10 +77,10 @@ def write_index(output_dir: str | os.PathLike[str], title: str = "Anomaly screen
 
     The cases are sorted by volume score, the most suspicious first; a click on a header sorts by that column. Rows can
     be searched, and filtered by status, modality and score. Links are relative and only to files that exist. The page
-    loads the previews of the cases, each when its row comes into sight, and nothing else: so it stays small and is
-    written fast. If there is a ``status.csv`` or a
-    ``summary.json``, refused and failed cases are listed with their codes and reasons, and so are inputs that are not
-    cases: refused or left out when the scans were found. Findings that cannot be read are listed, too.
+    shows a hundred rows at a time, and loads the previews of these cases and nothing else: so it is written and opens
+    fast. If there is a ``status.csv`` or a ``summary.json``, refused and failed cases are listed with their codes and
+    reasons, and so are inputs that are not cases: refused or left out when the scans were found. Findings that cannot
+    be read are listed, too.
 
     Args:
         output_dir: folder of a run.
@@ -193,6 +195,7 @@ def _page(
             *([(len(left_out), "left out", "left-out")] if left_out else []),
         ],
         "columns": columns,
+        "page_rows": _PAGE_ROWS,
         "rows": rows,
         "states": sorted({row["status"] for row in rows} | {state.status for state in undone if state not in left_out}),
         "modalities": sorted({row["modality"] for row in rows} - {""}),
@@ -229,16 +232,18 @@ def _row(folder: Path, content: Mapping[str, Any], state: _State | None, columns
         "highest peak": (content["peak"], decimal(content["peak"])),
         "total volume, ml": (content["volume_ml"], decimal(content["volume_ml"], 2)),
     }
-    names = [column.name for column in columns if column.name in numbers]
+    modality, status = content["modality"], state.status if state else "done"
+    # By what each column is sorted; without a value, last.
+    order = {name: "" if value is None else repr(value) for name, (value, _) in numbers.items()}
+    order |= {"case": content["case"], "modality": modality, "status": status, "warnings": str(len(content["warnings"]))}
     return {
         "case": content["case"],
-        "status": state.status if state else "done",
+        "status": status,
         "codes": state.codes if state else "",
-        "score": repr(content["volume_score"]),
-        "numbers": [
-            (name, "" if numbers[name][0] is None else repr(numbers[name][0]), numbers[name][1]) for name in names
-        ],
-        "modality": content["modality"],
+        "score": order["volume score"],
+        "order": [order[column.name] for column in columns],
+        "numbers": [(column.name, numbers[column.name][1]) for column in columns if column.name in numbers],
+        "modality": modality,
         "unfamiliar": UNFAMILIAR_WARNING if UNFAMILIAR_WARNING in content["warnings"] else "",
         "warnings": content["warnings"],
         "report": links.get("report", ""),
