@@ -17,6 +17,7 @@ from tests.workshop import make_bundles, make_inputs, run, write_parts
 
 LABEL = "needs the environment of MONAI Label: tests/integration/test_monailabel.py, where `make label-env` was run"
 NETWORK = "needs a network"
+DEPLOY = "needs the environment of MONAI Deploy: tests/integrations/test_deploy.py runs the application there"
 OWN = "an environment of its own: tests/test_packaging.py makes one"
 CHECKS = "runs these very checks: .ci/run"
 # Commands, by their beginning; each entry must be needed.
@@ -45,6 +46,8 @@ NOT_EXECUTED = {
     "python notebooks/execute.py": "runs for a quarter of an hour; tests/notebooks runs each by the same functions",
     "python -m venv label-env": NETWORK,
     "label-env/bin/": LABEL,
+    "python -m venv deploy-env": NETWORK,
+    "deploy-env/bin/": DEPLOY,
     "export MONAI_LABEL_DICOMWEB_USERNAME": "tests/integration/test_monailabel_orthanc.py",
 }
 PYTHON_NOT_EXECUTED = {"from monailabel.client": LABEL}

@@ -16,6 +16,7 @@ SLIVER_LINES = 60
 MOST_ENTRIES = 14
 # Short modules that stand alone although at most one module imports them, each with the reason.
 SLIVERS = {
+    "integrations.deploy.conftest": "pytest reads it by this name",
     "integrations.monailabel.adapter.conftest": "pytest reads it by this name",
     "networks.adaptation.products": "an approximation of its own, with its own tests",
     "integrations.monailabel.adapter.main": "MONAI Label looks for an app in a file of this name",

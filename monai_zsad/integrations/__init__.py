@@ -1,1 +1,1 @@
-"""Other programs: MONAI Label and 3D Slicer."""
+"""Other programs: MONAI Label, MONAI Deploy and 3D Slicer."""

@@ -1,0 +1,1 @@
+"""Application package for MONAI Deploy. Only ``app`` imports MONAI Deploy's SDK."""
