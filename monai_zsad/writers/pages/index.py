@@ -235,7 +235,12 @@ def _row(folder: Path, content: Mapping[str, Any], state: _State | None, columns
     modality, status = content["modality"], state.status if state else "done"
     # By what each column is sorted; without a value, last.
     order = {name: "" if value is None else repr(value) for name, (value, _) in numbers.items()}
-    order |= {"case": content["case"], "modality": modality, "status": status, "warnings": f"{len(content['warnings')}"}
+    order |= {
+        "case": content["case"],
+        "modality": modality,
+        "status": status,
+        "warnings": str(len(content["warnings"])),
+    }
     return {
         "case": content["case"],
         "status": status,
