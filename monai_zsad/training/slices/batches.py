@@ -103,12 +103,13 @@ class TrainingBatches(Dataset):
         self._from_tumours = self.tumours.chosen(held_out=False, leave_out=leave_out)
         self._from_volumes = self.volumes.chosen(held_out=False, leave_out=leave_out)
         self._from_filled = np.flatnonzero(np.isin(self.filled.origin, self._from_tumours))
-        choices = (self._from_tumours, range(bank.count), self._from_filled, range(outlined.count if outlined else 0))
+        outlines = outlined.count if outlined else 0
+        available = (len(self._from_tumours), bank.count, len(self._from_filled), outlines)
         kinds = ("tumours", "normal slabs", "filled slices", "outlined lesions")
         if len(self.counts) > len(kinds):
             raise ConfigurationError(f"counts={tuple(counts)}: give up to {len(kinds)} numbers, of {', '.join(kinds)}")
-        for name, choice, count in zip(kinds, choices, self.counts, strict=False):
-            if count and not len(choice):
+        for name, most, count in zip(kinds, available, self.counts, strict=False):
+            if count and not most:
                 raise ConfigurationError(f"counts={tuple(counts)}: there are no {name}; give data, or 0 for them")
 
     def __len__(self) -> int:
