@@ -80,6 +80,18 @@ def running_orthanc(folder: Path) -> Iterator[Server]:
                 process.wait(30)
 
 
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    """A DICOMweb client of a server that is empty at first."""
+    api = pytest.importorskip("dicomweb_client.api", reason="dicomweb-client is absent: install it with pip")
+    from dicomweb_client.session_utils import create_session_from_user_pass
+
+    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as server:
+        session = create_session_from_user_pass(server.user, server.password)
+        session.trust_env = False
+        yield api.DICOMwebClient(server.dicomweb_url, session=session)
+
+
 def _wait(server: Server, process: subprocess.Popen, log: Path) -> None:
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     passwords.add_password(None, server.url, server.user, server.password)

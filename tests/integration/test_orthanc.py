@@ -6,21 +6,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.integration.orthanc import running_orthanc
+from tests.integration.orthanc import client as client
 from tests.writers.dicom.results import make_case, save, series
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    api = pytest.importorskip("dicomweb_client.api", reason="dicomweb-client is absent: install it with pip")
-    from dicomweb_client.session_utils import create_session_from_user_pass
-
-    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as server:
-        session = create_session_from_user_pass(server.user, server.password)
-        session.trust_env = False
-        yield api.DICOMwebClient(server.dicomweb_url, session=session)
 
 
 @pytest.fixture(scope="module")

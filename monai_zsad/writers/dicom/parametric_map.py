@@ -25,6 +25,8 @@ def dicom_parametric_map(
 ) -> Dataset:
     """A DICOM Parametric Map of the score, one frame for each frame of the source.
 
+    ``"float32"`` frames are in the order of their positions along the cross product of row and column direction.
+
     Args:
         values: (X, Y, Z), finite, without units, on the source's grid; usually within [0, 1].
         source: see :func:`read_source`.
@@ -92,5 +94,22 @@ def dicom_parametric_map(
         except RuntimeError:
             # The encoder has no room for a frame that compression makes larger, such as a very small one.
             result = make(ExplicitVRLittleEndian)
+        if dtype == "float32":
+            result = _reverse_frames(result)
         source.identify(result)
     return result
+
+
+def _reverse_frames(result: Dataset) -> Dataset:
+    """Order the frames along the cross product of row and column direction; highdicom sorts them against it.
+
+    Every frame keeps its position, its source image and its dimension index values. OHIF's viewer takes the frames in
+    the order of the file, for a volume that it sorts in this direction.
+    """
+    import highdicom
+
+    result.PerFrameFunctionalGroupsSequence = list(reversed(result.PerFrameFunctionalGroupsSequence))
+    frames = np.frombuffer(result.FloatPixelData, dtype="<f4").reshape(-1, result.Rows, result.Columns)
+    result.FloatPixelData = frames[::-1].tobytes()
+    # highdicom's object has a table of its frames, which this makes anew.
+    return highdicom.pm.ParametricMap.from_dataset(result, copy=False)

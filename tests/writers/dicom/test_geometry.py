@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -16,10 +17,11 @@ from pydicom.uid import UID
 from scipy.spatial.transform import Rotation
 
 from monai_zsad.errors import OutputError
-from monai_zsad.writers.dicom import read_source
+from monai_zsad.writers.dicom import dicom_parametric_map, read_source
 from tests.data.samples import write_series
 from tests.writers.dicom.results import (
     LPS,
+    MODEL,
     SERIES,
     Case,
     dciodvfy_errors,
@@ -83,6 +85,22 @@ def test_map_reads_back_as_the_volume_that_it_was(tmp_path, kind):
     case = make_case(series(tmp_path / "in", kind))
     path = save(case, tmp_path / "out", kinds="pm")["pm"]
     np.testing.assert_array_equal(read_result(path, case.affine), case.values)
+
+
+@pytest.mark.parametrize("kind", SERIES)
+def test_frames_of_the_map_follow_the_cross_product_of_its_directions(tmp_path, kind):
+    case = make_case(series(tmp_path / "in", kind))
+    source = read_source(case.files, case.affine, case.values.shape)
+    assert source is not None
+    result = dicom_parametric_map(case.values, source, MODEL)
+    (plane,) = result.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    normal = np.cross(plane.ImageOrientationPatient[:3], plane.ImageOrientationPatient[3:])
+    groups = result.PerFrameFunctionalGroupsSequence
+    along = [normal @ np.array(group.PlanePositionSequence[0].ImagePositionPatient, dtype=float) for group in groups]
+    assert along == sorted(along)
+    # The object knows the new order before it is written, too.
+    result.save_as(tmp_path / "pm.dcm")
+    np.testing.assert_array_equal(result.get_volume().array, highdicom.imread(tmp_path / "pm.dcm").get_volume().array)
 
 
 @pytest.mark.parametrize("span", [(0.0, 1.0), (-3.0, 5.0)])
