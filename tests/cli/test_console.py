@@ -129,7 +129,13 @@ def test_after_ctrl_c_resume_goes_on(scans: Path, tmp_path: Path, options: list[
     output = tmp_path / "out"
     command = [sys.executable, "-m", "monai_zsad", "screen", str(tmp_path / "scans"), "-o", str(output), *SMALL]
     with subprocess.Popen(
-        [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts its background jobs with this signal ignored, and programs inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as run:
         while not read_rows(output):
             assert run.poll() is None
