@@ -42,7 +42,8 @@ def to_float32(values: np.ndarray) -> tuple[np.ndarray, list[Repair]]:
     shift, exponent = _plan(values)
     if not shift and not exponent:
         return _limited(values, [])
-    shifted = np.asarray(values, dtype=np.float64 if values.dtype != np.float32 else np.float32) - shift
+    real: np.ndarray = np.asarray(values, dtype=np.float64 if values.dtype != np.float32 else np.float32)
+    shifted = real - shift
     done = [f"{shift:g} was subtracted"] if shift else []
     done += [f"they were multiplied by 2 to the power of {exponent}"] if exponent else []
     with np.errstate(over="ignore", under="ignore"):

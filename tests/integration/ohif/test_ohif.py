@@ -80,7 +80,7 @@ def compare(seen: dict[str, Any], case: Case, results: Path) -> int:
         (shown,) = seen["seg"]["labels"][source.SOPInstanceUID]
         expected = on_slice(labels, source)
         np.testing.assert_array_equal(np.reshape(shown, expected.shape), expected)
-        found += np.count_nonzero(shown)
+        found += int(np.count_nonzero(shown))
         expected = on_slice(anomaly, source)
         np.testing.assert_array_equal(np.float32(seen["pm"][source.SOPInstanceUID]).reshape(expected.shape), expected)
     assert found == np.count_nonzero(labels.dataobj)

@@ -58,7 +58,7 @@ def test_every_frame_lies_on_the_source_that_it_names(tmp_path, kind):
         assert groups.PlanePositionSequence[0].ImagePositionPatient == source.ImagePositionPatient
         for number in range(1, len(case.candidates) + 1):
             found = segments.get((source.SOPInstanceUID, number))
-            expected = number == case.labels[:, :, k].T
+            expected = np.equal(case.labels[:, :, k].T, number)
             assert (found is None) == (not expected.any())
             if found is not None:
                 groups, frame = found
