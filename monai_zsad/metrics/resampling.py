@@ -77,7 +77,7 @@ def bootstrap_interval(
         raise ConfigurationError(
             f"level={level!r}, resamples={resamples!r}: give a level within (0, 1), and at least 1"
         )
-    groups = [np.arange(count)]
+    groups: list[np.ndarray] = [np.arange(count)]
     if strata is not None:
         labels = _numbered(strata, count)
         groups = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]

@@ -222,7 +222,7 @@ class VolumeScored(MapTransform):
         """Affine (mm, RAS) and shape of the scan as it was loaded."""
         meta = origin.meta if isinstance(origin, MetaTensor) else {}
         if "original_affine" in meta and "spatial_shape" in meta:
-            source = np.asarray(meta["original_affine"], dtype=np.float64).reshape(4, 4)
+            source: np.ndarray = np.asarray(meta["original_affine"], dtype=np.float64).reshape(4, 4)
             if meta.get("space") == SpaceKeys.LPS:
                 source = np.diag([-1.0, -1.0, 1.0, 1.0]) @ source
             return source, tuple(int(size) for size in np.asarray(meta["spatial_shape"]).ravel())

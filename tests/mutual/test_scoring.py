@@ -53,7 +53,7 @@ def test_average_of_a_grid(height: int, width: int, degree: int, count: int) -> 
     grid = values.unflatten(1, (height, width)).numpy()
     half = degree // 2
     padded = np.pad(grid, ((0, 0), (half, half), (half, half), (0, 0)))
-    expected = np.lib.stride_tricks.sliding_window_view(padded, (degree, degree), (1, 2)).mean((-2, -1))
+    expected = np.lib.stride_tricks.sliding_window_view(padded, (1, degree, degree, 1)).mean((-4, -3, -2, -1))
     found = average_grid(values, height, degree).unflatten(1, (height, width)).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-12)
 

@@ -26,7 +26,8 @@ def test_channels_by_their_definition() -> None:
     network = small_network(fine=2.0, coarse=5.0)
     seen = network.normalize(SLICES).numpy()
     assert seen.shape[1] == 6
-    for picture, found in zip(SLICES.numpy().astype(np.float64), seen, strict=True):
+    pictures: np.ndarray = SLICES.numpy().astype(np.float64)
+    for picture, found in zip(pictures, seen, strict=True):
         below, middle, above = picture
         body = (middle > 0.03).astype(np.float64)
         for channel, image in enumerate((below, middle, above)):

@@ -70,7 +70,7 @@ def test_pixels_lie_where_they_should(
     # Between the outermost voxel centres; a coarse slab may have no pixel there.
     border = np.minimum(places, np.array(shape) * spacing - places) - np.array(spacing) / 2
     assert {tuple(index) for index in every[border.min(1) > 2e-3]} <= {tuple(index) for index in indices}
-    np.testing.assert_allclose(found, places[np.ravel_multi_index(indices.T, slab.images.shape[1:])], atol=2e-3)
+    np.testing.assert_allclose(found, places[np.ravel_multi_index(tuple(indices.T), slab.images.shape[1:])], atol=2e-3)
     np.testing.assert_array_equal(slab.masks[0], slab.images[3] > 0.5) if margin == 0 else None
 
 

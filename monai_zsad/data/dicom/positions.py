@@ -180,7 +180,7 @@ def _check_stack(
     order = np.argsort(along)
     steps = np.diff(along[order])
     usual, length = _usual_step(steps), float(along.max())
-    counts = np.ones(len(steps))
+    counts: np.ndarray = np.ones(len(steps))
     gaps = np.flatnonzero(steps > _GAP * usual)
     if gaps.size:
         lowest = float((positions @ normal).min())

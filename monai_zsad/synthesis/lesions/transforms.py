@@ -110,7 +110,7 @@ class RandLesion(RandomizableTransform):
             self.randomize()
         if img.ndim not in (3, 4):
             raise InputError(f"image of shape {tuple(img.shape)}: give (C, X, Y) or (C, X, Y, Z)")
-        channels = _plain(img).astype(np.float32)
+        channels: np.ndarray = _plain(img).astype(np.float32)
         label = np.zeros((1, *channels.shape[1:]), dtype=np.uint8)
         found: dict[Lesion, None] = {}
         if self._do_transform:
