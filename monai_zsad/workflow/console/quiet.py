@@ -60,7 +60,7 @@ def quiet_console(
     lines.prepare()
     _LOGS.append(log)
     try:
-        with captured_log(log, shown=level == "verbose"), listening(both(*displays)):
+        with captured_log(log, level == "verbose", silent=level == "silent"), listening(both(*displays)):
             try:
                 yield
             except (ZsadError, KeyboardInterrupt) as error:
