@@ -62,7 +62,7 @@ def quiet_console(
     told, runtimes = _Told(lines.prepare), logging.getLogger("monai_zsad.networks.runtimes")
     runtimes.addHandler(told)
     try:
-        with captured_log(log, shown=level == "verbose"), listening(both(*displays)):
+        with captured_log(log, level == "verbose", silent=level == "silent"), listening(both(*displays)):
             try:
                 yield
             except (ZsadError, KeyboardInterrupt) as error:
