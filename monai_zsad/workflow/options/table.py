@@ -79,7 +79,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("device", "$'cuda' if torch.cuda.is_available() and @runtime in ('auto', 'torch') else 'cpu'",
            "device of the network: cpu, cuda or cuda:1", "Hardware", flag=Flag("--device", "NAME")),
     Option("runtime", "auto",
-           "program that computes the network: torch, or on CPUs onnx or openvino; auto: openvino if installed",
+           "torch, or on CPUs onnx or openvino; auto: openvino if installed (tiny_screening: torch, musc: torch)",
            "Hardware", "text", choices=("auto", "torch", "onnx", "openvino"), flag=Flag("--runtime", "NAME")),
     Option("runtime_file", None, "exported network (.onnx, .xml); null: exported on first use and kept", "Hardware"),
     Option("precision", "float32", "precision of the vision towers: float32, bfloat16, float16", "Hardware", "text",
