@@ -26,6 +26,7 @@ NOT_EXECUTED = {
     "make test": CHECKS,
     "python -m monai_zsad app": "waits for a browser; tests/integrations/app uses the page",
     "python -m monai_zsad screen 'https://HOST": "needs a server: tests/integration/test_dicomweb.py has one",
+    "python -m monai_zsad store RESULTS https://HOST": "needs a server: tests/integration/test_pacs.py has one",
     "srun ": "needs a Slurm cluster; tests/integration/test_cohort.py runs several such processes on one machine",
     "pip install ": NETWORK,
     "pip download ": NETWORK,

@@ -24,7 +24,7 @@ from monai_zsad.cli.demo import demo
 from monai_zsad.cli.evaluation import score
 from monai_zsad.cli.helping import HelpedCommand, HelpedGroup
 from monai_zsad.cli.integrations import label_bundle, label_server, slicer
-from monai_zsad.cli.results import calibrate, info, report
+from monai_zsad.cli.results import calibrate, info, report, store
 from monai_zsad.cli.screen import screen
 from monai_zsad.errors import ZsadError, show_tracebacks
 
@@ -33,7 +33,7 @@ __all__ = ["app", "main"]
 # Panels of the program's help, in this order, with their commands and groups of commands.
 _PANELS: dict[str, tuple[Any, ...]] = {
     "Screen": (demo, screen, app_page, info, calibrate),
-    "Look at results": (report, compare, slicer, label_server),
+    "Look at results": (report, compare, store, slicer, label_server),
     "Prompts and weights": (convert, export, prompts.app, weights.app, bundles.app),
     "Develop": (score, label_bundle, evaluation.app),
 }

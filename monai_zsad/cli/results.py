@@ -1,4 +1,4 @@
-"""``monai-zsad info``, ``calibrate`` and ``report``: the series in a folder of scans, and the results of a run."""
+"""``monai-zsad info``, ``calibrate``, ``report`` and ``store``: the series in a folder, and the results of a run."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from monai_zsad.workflow.options.table import OPTIONS
 if TYPE_CHECKING:
     from monai_zsad.data import FoundSeries
 
-__all__ = ["calibrate", "info", "report"]
+__all__ = ["calibrate", "info", "report", "store"]
 
+# What `store` says about an object.
+_SENT = {"stored": "stored", "present": "already there", "absent": "not there yet", "failed": "failed"}
 _MOST_LISTED = 3
 # So many inputs are listed one by one; of more, those with the same finding are counted.
 _MOST_GROUPS = 12
@@ -226,3 +228,38 @@ def report(
     if results.is_dir() and not (results / STATUS_FOLDER).is_dir() and not any(map(has_results, results.iterdir())):
         raise InputError(f"{results}: holds no results; give the output folder of `screen`")
     typer.echo(str(write_index(results, title)))
+
+
+def store(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Output folder of `screen --dicom seg,sr`.")],
+    address: Annotated[
+        str, typer.Argument(metavar="URL", help="Address of the DICOMweb service, such as https://HOST/dicom-web.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Send nothing; list the objects that the server does not have.")
+    ] = False,
+) -> None:
+    """Send the DICOM results of all complete cases to a PACS with DICOMweb.
+
+    The server is asked for each object first, and gets only what it does not have. So the command can be repeated at
+    any time. The environment variables MONAI_ZSAD_DICOMWEB_... hold the login, as for `screen`. The exit status is 0 if
+    nothing has failed, otherwise 1; 2 for wrong usage; 130 after Ctrl-C.
+
+    Example: python -m monai_zsad store RESULTS https://HOST/dicom-web
+    """
+    from monai_zsad.data import store_results
+
+    counts: Counter[str] = Counter()
+    try:
+        for one in store_results(results, address, dry_run=dry_run):
+            counts[one.state] += 1
+            if one.state != "present":
+                typer.echo(f"{one.file}  {_SENT[one.state]}{one.reason and f': {one.reason}'}")
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        if counts:
+            typer.echo(", ".join(f"{counts[state]} {said}" for state, said in _SENT.items() if counts[state]))
+    if counts["failed"]:
+        raise typer.Exit(1)

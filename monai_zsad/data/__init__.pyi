@@ -33,12 +33,14 @@ from .discovery import (
     FoundSeries,
     LeftOut,
     RemoteSeries,
+    SentObject,
     extract_archive,
     find_scans,
     find_studies,
     is_query,
     list_series,
     retrieve,
+    store_results,
 )
 from .failures import OUT_OF_MEMORY, explain, failure_code, find_user_error
 from .formats import IMAGE_SUFFIXES
@@ -82,6 +84,7 @@ __all__ = [
     "Scan",
     "ScanReader",
     "ScreeningDataset",
+    "SentObject",
     "are_volumes",
     "benchmarks",
     "check_benchmark",
@@ -112,5 +115,6 @@ __all__ = [
     "retrieve",
     "scan",
     "split_cases",
+    "store_results",
     "verdict",
 ]

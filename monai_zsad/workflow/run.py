@@ -24,7 +24,7 @@ from monai_zsad.workflow.console.events import emit_end, emit_input
 from monai_zsad.workflow.console.quiet import open_log, process_console
 from monai_zsad.workflow.options.settings import Settings
 from monai_zsad.writers import content_hash, fingerprint, is_complete, verify_manifest
-from monai_zsad.writers.run_tables import earlier_records, publish
+from monai_zsad.writers.run_tables import earlier_records, is_published, publish
 from monai_zsad.writers.status import StatusRow, read_row, read_rows
 
 __all__ = ["ScreeningRun"]
@@ -183,8 +183,9 @@ class ScreeningRun:
         share, dataset, begin = self.share, evaluator.data_loader.dataset, time.perf_counter()
         self.failures = []
         self.log.shared = not alone
-        shows_inputs = share.rank.is_leader and bool(self.found.left_out)
-        if not self.cases and share.rank.world_size == 1 and not shows_inputs:
+        # After a run that was killed between its last row and its tables, only the tables are missing.
+        must_publish = share.rank.is_leader and (bool(self.found.left_out) or not is_published(self.folder))
+        if not self.cases and share.rank.world_size == 1 and not must_publish:
             _logger.info("nothing to do: all cases are complete")
             emit_end(self.folder, [], self.log.complete, 0.0)
             return
@@ -202,7 +203,7 @@ class ScreeningRun:
                     run([record])
             started = self.log.started
             self.log.close()
-            if share.rank.is_leader and (started or shows_inputs):
+            if share.rank.is_leader and (started or must_publish):
                 self._publish(begin)
             rows = share.rows() if share.rank.is_leader else []
         wanted = {str(record["case"]) for record in share.records} | {one.case for one in self.found.left_out}

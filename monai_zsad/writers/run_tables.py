@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from monai_zsad._version import __version__
-from monai_zsad.result_files import INPUT_MARK, STATUS_TABLES, SUMMARY_FILE, make_folder
+from monai_zsad.result_files import INDEX_FILE, INPUT_MARK, STATUS_FOLDER, STATUS_TABLES, SUMMARY_FILE, make_folder
 from monai_zsad.writers.files import atomic_path
 from monai_zsad.writers.pages.index import write_index
-from monai_zsad.writers.status import StatusRow, write_tables
+from monai_zsad.writers.status import StatusRow, row_identity, write_tables
 
-__all__ = ["earlier_records", "publish", "result_table", "write_summary"]
+__all__ = ["earlier_records", "is_published", "publish", "result_table", "write_summary"]
 
 _MOST_LINES = 20
 
@@ -68,6 +68,33 @@ def publish(output_dir: str | os.PathLike[str], rows: Sequence[StatusRow], keep_
         records = [*(one for one in earlier if not one["case"].startswith(INPUT_MARK)), *records]
     write_tables(output_dir, rows)
     write_summary(output_dir, records)
+
+
+def is_published(output_dir: str | os.PathLike[str]) -> bool:
+    """Whether no row is newer than the page ``index.html``, which :func:`publish` writes last.
+
+    Args:
+        output_dir: folder of the run.
+
+    Example:
+        >>> import tempfile
+        >>> from monai_zsad.writers.status import write_row
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / STATUS_FOLDER).mkdir()
+        >>> row = StatusRow("anna", "failed", reason="no memory")
+        >>> write_row(folder, row)
+        >>> before = is_published(folder)
+        >>> publish(folder, [row])
+        >>> before, is_published(folder)
+        (False, True)
+    """
+    folder = Path(output_dir).expanduser()
+    try:
+        written = (folder / INDEX_FILE).stat().st_mtime_ns
+    except OSError:
+        written = -1
+    identities = (row_identity(folder, file.stem) for file in (folder / STATUS_FOLDER).glob("*.json"))
+    return all(found is None or found[0] <= written for found in identities)
 
 
 def earlier_records(output_dir: str | os.PathLike[str], replaced: set[str]) -> list[dict[str, Any]]:

@@ -80,6 +80,17 @@ def test_quiet_and_json(scans: Path, results: tuple[Path, Result], tmp_path: Pat
     assert Path(events[-1]["log"]).is_file()
 
 
+def test_tables_that_a_killed_run_lacks(scans: Path, results: tuple[Path, Result]) -> None:
+    """A run was killed after its last row: all cases are complete, but nothing lists them."""
+    folder, _ = results
+    before = {name: (folder / name).read_text() for name in ("summary.json", "status.csv", "index.html")}
+    for name in before:
+        (folder / name).unlink()
+    done = screen(scans / "anna.nii.gz", folder, "--resume", "--quiet")
+    assert "nothing to do" in done.stdout
+    assert {name: (folder / name).read_text() for name in before} == before
+
+
 def test_a_run_that_fails_is_an_event_and_an_error(scans: Path, results: tuple[Path, Result]) -> None:
     done = screen(scans / "anna.nii.gz", results[0], "--resume", "--plane", "coronal", "--log-json")
     assert done.exit_code == 1

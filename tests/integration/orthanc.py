@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,17 +22,40 @@ PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 STARTS_WITHIN_S = 90.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
-    """Where the server listens, and as whom to log in."""
+    """Where the server listens, as whom to log in, and its process, which can be killed and started again."""
 
     url: str
     user: str
     password: str
+    command: list[str]
+    folder: Path
+    process: subprocess.Popen | None = None
 
     @property
     def dicomweb_url(self) -> str:
         return f"{self.url}/dicom-web"
+
+    def start(self) -> None:
+        log = self.folder / "orthanc.log"
+        with log.open("ab") as stream:
+            self.process = subprocess.Popen(self.command, cwd=self.folder, stdout=stream, stderr=subprocess.STDOUT)
+        _wait(self, self.process, log)
+
+    def kill(self) -> None:
+        """End it without a warning, as a power failure does."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(30)
+
+    def client(self) -> Any:
+        from dicomweb_client.api import DICOMwebClient
+        from dicomweb_client.session_utils import create_session_from_user_pass
+
+        session = create_session_from_user_pass(self.user, self.password)
+        session.trust_env = False
+        return DICOMwebClient(self.dicomweb_url, session=session)
 
 
 def free_port() -> int:
@@ -40,16 +64,24 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def orthanc_program() -> str:
+    """Path of Orthanc; the test skips without it."""
+    program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
+    if program is None or not PLUGIN.is_file():
+        pytest.skip("Orthanc is absent: install the Debian packages orthanc and orthanc-dicomweb")
+    return program
+
+
 @contextlib.contextmanager
 def running_orthanc(folder: Path) -> Iterator[Server]:
     """Start a server that keeps its data below ``folder``, and end it whatever happens.
 
     The test skips where Orthanc or its plugin is not installed.
     """
-    program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
-    if program is None or not PLUGIN.is_file():
-        pytest.skip("Orthanc is absent: install the Debian packages orthanc and orthanc-dicomweb")
-    server = Server(f"http://127.0.0.1:{free_port()}", "tester", secrets.token_hex(8))
+    program = orthanc_program()
+    file = folder / "orthanc.json"
+    url = f"http://127.0.0.1:{free_port()}"
+    server = Server(url, "tester", secrets.token_hex(8), [program, str(file)], folder)
     configuration = {
         "Name": "monai-zsad tests",
         "StorageDirectory": str(folder / "storage"),
@@ -64,32 +96,25 @@ def running_orthanc(folder: Path) -> Iterator[Server]:
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "orthanc.json"
     file.write_text(json.dumps(configuration))
-    with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen([program, str(file)], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            _wait(server, process, folder / "orthanc.log")
-            yield server
-        finally:
+    try:
+        server.start()
+        yield server
+    finally:
+        if (process := server.process) is not None and process.poll() is None:
             process.terminate()
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(30)
+                server.kill()
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     """A DICOMweb client of a server that is empty at first."""
-    api = pytest.importorskip("dicomweb_client.api", reason="dicomweb-client is absent: install it with pip")
-    from dicomweb_client.session_utils import create_session_from_user_pass
-
+    pytest.importorskip("dicomweb_client.api", reason="dicomweb-client is absent: install it with pip")
     with running_orthanc(tmp_path_factory.mktemp("orthanc")) as server:
-        session = create_session_from_user_pass(server.user, server.password)
-        session.trust_env = False
-        yield api.DICOMwebClient(server.dicomweb_url, session=session)
+        yield server.client()
 
 
 def _wait(server: Server, process: subprocess.Popen, log: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -19,11 +18,11 @@ from typing import Any
 import pytest
 
 from monai_zsad.distributed.claims import Claims
-from monai_zsad.writers import verify_manifest
 from monai_zsad.writers.status import read_rows
 from tests.bundles.runs import config_file
 from tests.data.samples import write_nifti
 from tests.integration.test_many import BAD, damage
+from tests.integration.whole import problems, results
 
 pytestmark = pytest.mark.slow
 
@@ -70,27 +69,9 @@ def ended(command: list[str]) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def results(output: Path) -> dict[str, str]:
-    """Hash of every file of every case."""
-    files = [path for path in output.glob("[!.]*/*") if path.is_file()]
-    return {path.relative_to(output).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 def check_whole(output: Path, expected: dict[str, str], bad: list[str]) -> None:
     """Every case settled once, every file whole and as expected, and nothing left over."""
-    assert results(output) == expected
-    rows = {row.case: row for row in read_rows(output)}
-    assert [case for case, row in sorted(rows.items()) if row.status == "refused" and row.codes] == bad
-    good = {name.split("/")[0] for name in expected}
-    assert {case for case, row in rows.items() if row.is_done} == good
-    assert not [problem for case in good for problem in verify_manifest(output, case)]
-    summary = json.loads((output / "summary.json").read_text())
-    assert (summary["done"], summary["failed"]) == (len(good), len(bad))
-    assert len({record["case"] for record in summary["cases"]}) == len(summary["cases"])
-    assert len((output / "status.csv").read_text().splitlines()) == len(rows) + 1
-    names = {path.name for path in (output / ".status").iterdir()}
-    assert names == {f"{case}.json" for case in rows}
-    assert not [path for path in output.rglob(".*") if path.name != ".status"]
+    assert problems(output, expected, bad) == []
 
 
 @pytest.fixture(scope="module")

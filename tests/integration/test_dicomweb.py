@@ -35,9 +35,6 @@ def login(server, monkeypatch):
 @pytest.fixture(scope="module")
 def stored(server, tmp_path_factory):
     """One patient with an MR, a CT and a SEG in one study; another with an MR."""
-    from dicomweb_client.api import DICOMwebClient
-    from dicomweb_client.session_utils import create_session_from_user_pass
-
     folder = tmp_path_factory.mktemp("series")
     study = pydicom.uid.generate_uid()
     common = {"StudyInstanceUID": study, "PatientID": "P7", "PatientName": "SECRET^ANNA"}
@@ -47,9 +44,7 @@ def stored(server, tmp_path_factory):
         "seg": write_series(folder / "seg", number=9, slices=1, sop_class=SEG, modality="SEG", **common),
         "other": write_series(folder / "other", number=1, slices=4, PatientID="P8", PatientName="SECRET^BEN"),
     }
-    session = create_session_from_user_pass(server.user, server.password)
-    session.trust_env = False
-    client = DICOMwebClient(server.dicomweb_url, session=session)
+    client = server.client()
     for files in written.values():
         answer = client.store_instances([pydicom.dcmread(file) for file in files])
         assert not answer.get("FailedSOPSequence")

@@ -41,13 +41,9 @@ def series(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def archive(series: Path, tmp_path_factory: pytest.TempPathFactory):
     """An archive with the series, and a client of ours for it."""
     label_python()
-    api = pytest.importorskip("dicomweb_client.api", reason="dicomweb-client is absent: install it with pip")
-    from dicomweb_client.session_utils import create_session_from_user_pass
-
+    pytest.importorskip("dicomweb_client.api", reason="dicomweb-client is absent: install it with pip")
     with running_orthanc(tmp_path_factory.mktemp("orthanc")) as orthanc:
-        session = create_session_from_user_pass(orthanc.user, orthanc.password)
-        session.trust_env = False
-        client = api.DICOMwebClient(orthanc.dicomweb_url, session=session)
+        client = orthanc.client()
         client.store_instances([pydicom.dcmread(file) for file in series.iterdir()])
         yield orthanc, client
 

@@ -102,6 +102,50 @@ def test_openvino_in_bfloat16() -> None:
     assert network.describe()["precision"] == "bfloat16"
 
 
+def test_auto_takes_openvino() -> None:
+    network = crane()
+    with torch.no_grad():
+        expected = network(slices())
+    found: Any = with_runtime(network, "auto")
+    assert isinstance(found, OpenVINONetwork)
+    assert 0 <= found.difference <= 1e-5
+    torch.testing.assert_close(found(slices()), expected, atol=1e-5, rtol=0)
+    # The second time, the difference is read from the record of the export.
+    assert with_runtime(network, "auto").difference == found.difference
+    fast: Any = with_runtime(crane(), "auto", "bfloat16")
+    assert fast.network.describe()["precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize("reason", ["not installed", "not exact", "adaptation", "image-conditioned", "amp", "damaged"])
+def test_auto_takes_pytorch_where_openvino_cannot_be_used(
+    reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "monai_zsad")
+    network: Any = crane(image_conditioned=True) if reason == "image-conditioned" else crane()
+    if reason == "adaptation":
+        network = anoclip(adaptation={"steps": 1})
+    with torch.no_grad():
+        expected: Any = network(slices()) if reason != "adaptation" else None
+    if reason == "not installed":
+        own = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else own(name))
+    if reason == "not exact":
+        monkeypatch.setattr("monai_zsad.networks.runtimes.networks._EXACT", -1.0)
+    if reason == "damaged":
+        monkeypatch.setattr("monai_zsad.networks.runtimes.networks._BOUND", -1.0)
+        monkeypatch.setattr("monai_zsad.networks.runtimes.export._VERSION", 0)
+    chosen: Any = with_runtime(network, "auto", amp=reason == "amp")
+    assert chosen is network
+    assert network.describe()["runtime"] == "torch"
+    if expected is not None:
+        with torch.no_grad():
+            torch.testing.assert_close(network(slices()), expected, atol=rounding("crane"), rtol=0)
+    if reason != "amp":
+        assert "PyTorch runs the network" in caplog.text
+    if reason == "not installed":
+        assert "pip install 'monai-zsad[openvino]'" in caplog.text
+
+
 def test_torch_sets_the_precision() -> None:
     network: Any = with_runtime(crane(), "torch", "bfloat16")
     assert network.clip.vision_dtype == torch.bfloat16

@@ -67,9 +67,9 @@ def test_the_included_model(scans: Path, by_torch: Path, tmp_path: Path, runtime
 
 
 def test_a_small_crane(scans: Path, tmp_path: Path) -> None:
-    for runtime in ("torch", "openvino"):
+    for runtime in ("torch", "auto"):
         run_small(ROOT / "crane", scans, tmp_path / runtime, runtime=runtime, batch_size=4, report=False)
-    assert_same(tmp_path / "openvino", tmp_path / "torch", "openvino")
+    assert_same(tmp_path / "auto", tmp_path / "torch", "openvino")
 
 
 @pytest.mark.parametrize(

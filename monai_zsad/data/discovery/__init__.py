@@ -6,6 +6,7 @@ from monai_zsad.data.discovery.archives import extract_archive
 from monai_zsad.data.discovery.case_ids import hashed_id, safe_id, unique_ids
 from monai_zsad.data.discovery.dicomweb import RemoteSeries, list_series, retrieve
 from monai_zsad.data.discovery.dicomweb_query import DicomwebLogin, is_query
+from monai_zsad.data.discovery.dicomweb_store import SentObject, store_results
 from monai_zsad.data.discovery.left_out import FoundScans, LeftOut, search_mark, with_ids
 from monai_zsad.data.discovery.overview import FoundSeries, find_studies
 from monai_zsad.data.discovery.scan_lists import LIST_SUFFIXES, read_scan_list
@@ -18,6 +19,7 @@ __all__ = [
     "FoundSeries",
     "LeftOut",
     "RemoteSeries",
+    "SentObject",
     "extract_archive",
     "find_scans",
     "find_studies",
@@ -29,6 +31,7 @@ __all__ = [
     "retrieve",
     "safe_id",
     "search_mark",
+    "store_results",
     "unique_ids",
     "with_ids",
 ]

@@ -8,12 +8,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from monai_zsad.data.codes import refusal
 from monai_zsad.data.dicom import Header, closest
 from monai_zsad.data.discovery.archives import MAX_ARCHIVE_BYTES, temporary_folder
+from monai_zsad.data.discovery.dicomweb_patience import Patience
 from monai_zsad.data.discovery.dicomweb_query import DicomwebLogin, Query, connect, is_uid, parse_query, server_failures
 from monai_zsad.errors import InputError
 
@@ -80,9 +82,9 @@ def list_series(query: str, login: DicomwebLogin | None = None, session: Any = N
         ConfigurationError: if dicomweb-client is not installed.
     """
     wanted = parse_query(query)
-    client = connect(wanted, login, session)
+    client = connect(wanted.service, login, session)
     with server_failures(wanted.service):
-        return _search(client, wanted)
+        return _search(client, wanted, Patience(wanted.service))
 
 
 def retrieve(
@@ -94,7 +96,8 @@ def retrieve(
 ) -> Retrieved:
     """Retrieve the series that a query finds, each completely or not at all.
 
-    Series that are complete in the folder are not retrieved again. Series without images (SEG, SR, ...) are left out.
+    Series that are complete in the folder are not retrieved again. A server that is away for a while is waited for, see
+    :class:`~monai_zsad.data.discovery.dicomweb_patience.Patience`. Series without images (SEG, SR, ...) are left out.
 
     Args:
         query: as for :func:`list_series`.
@@ -112,9 +115,9 @@ def retrieve(
         ConfigurationError: if dicomweb-client is not installed.
     """
     wanted = parse_query(query)
-    client = connect(wanted, login, session)
+    client, patience = connect(wanted.service, login, session), Patience(wanted.service)
     with server_failures(wanted.service):
-        listed = _search(client, wanted)
+        listed = _search(client, wanted, patience)
     found = [one.header for one in listed if not one.skipped]
     for one in listed:
         if one.skipped:
@@ -131,7 +134,7 @@ def retrieve(
         target = base / header.study / header.uid
         try:
             with server_failures(wanted.service):
-                files += _retrieve_one(client, header, target)
+                files += patience(_retrieve_one, client, header, target)
             _logger.info("retrieved series %d of %d from %s", number, len(found), wanted.service)
         except InputError as error:
             _logger.error("series %d of %d: %s", number, len(found), error)
@@ -146,21 +149,22 @@ def _on_server(header: Header) -> Path:
     return Path("studies", header.study, "series", header.uid)
 
 
-def _search(client: Any, query: Query) -> list[RemoteSeries]:
+def _search(client: Any, query: Query, patience: Patience) -> list[RemoteSeries]:
     common = {"fuzzymatching": query.fuzzy, "search_filters": dict(query.filters)}
+    search_for_series = partial(patience, client.search_for_series)
     if query.by_study:
-        studies = _pages(client.search_for_studies, "0020000D", query.limit, query.service, **common)
+        studies = _pages(partial(patience, client.search_for_studies), "0020000D", query.limit, query.service, **common)
         found = [
             item
             for study in studies
             for item in _pages(
-                client.search_for_series, "0020000E", None, query.service,
+                search_for_series, "0020000E", None, query.service,
                 study_instance_uid=_text(study, "0020000D"), fields=_FIELDS,
             )
         ]  # fmt: skip
     else:
         found = _pages(
-            client.search_for_series, "0020000E", query.limit, query.service,
+            search_for_series, "0020000E", query.limit, query.service,
             study_instance_uid=query.study or None, fields=_FIELDS, **common,
         )  # fmt: skip
     return [_series(item, query) for item in found]

@@ -15,7 +15,16 @@ from monai_zsad.data.codes import refusal
 from monai_zsad.data.scan import READ_ERRORS
 from monai_zsad.errors import ConfigurationError, InputError
 
-__all__ = ["DicomwebLogin", "Query", "connect", "is_query", "is_uid", "parse_query", "server_failures"]
+__all__ = [
+    "DicomwebLogin",
+    "Query",
+    "connect",
+    "is_query",
+    "is_uid",
+    "parse_query",
+    "parse_service",
+    "server_failures",
+]
 
 _logger = logging.getLogger(__name__)
 _ENVIRONMENT = "MONAI_ZSAD_DICOMWEB_"
@@ -112,24 +121,11 @@ def parse_query(query: str) -> Query:
         >>> query.service, query.study, query.filters
         ('https://pacs/dicom-web', '1.2', {'Modality': 'MR'})
     """
-    try:
-        parts = urlsplit(query if not query.lower().startswith("dicomweb:") else f"https:{query.partition(':')[2]}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port, parts = None, None, urlsplit("")
-    where = f"{parts.scheme}://{host}{'' if port is None else f':{port}'}"
-    if not host:
-        raise refusal("DICOMweb address", "bad-query", "has no host", _REMEDY)
-    if parts.username or parts.password:
-        finding = "a login in the address would be logged"
-        raise refusal(where, "bad-query", finding, f"set {_ENVIRONMENT}USER and {_ENVIRONMENT}PASSWORD instead")
-    match = _PATH.fullmatch(parts.path)
-    if match is None or _NOT_SERIES_LEVEL & set(match["base"].split("/")):
-        raise refusal(f"{where}{parts.path}", "bad-query", "is not a list of studies or series", _REMEDY)
+    where, match, text = _address(query, _REMEDY)
     for uid in (match["study"], match["series"]):
         if uid is not None and not is_uid(uid):
             raise refusal(where, "bad-query", f"{uid!r} is not a UID", _REMEDY)
-    filters, limit, fuzzy = _filters(parts.query, where)
+    filters, limit, fuzzy = _filters(text, where)
     if not (match["study"] or match["series"] or filters or limit):
         remedy = "add a filter such as ?Modality=MR&PatientID=7, or limit=10"
         raise refusal(where, "bad-query", "the query asks for everything", remedy)
@@ -137,6 +133,44 @@ def parse_query(query: str) -> Query:
         filters["SeriesInstanceUID"] = match["series"]
     by_study = bool(match["studies"]) and not match["study"] and not match["series"]
     return Query(where + match["base"], by_study, match["study"] or "", match["series"] or "", filters, limit, fuzzy)
+
+
+def parse_service(address: str) -> str:
+    """The address of a DICOMweb service, to which objects are sent.
+
+    Raises:
+        InputError: if it is not that of a service, or contains a login.
+
+    Example:
+        >>> parse_service("dicomweb://pacs/dicom-web/")
+        'https://pacs/dicom-web'
+    """
+    remedy = "give the address of the service alone, such as https://host/dicom-web"
+    where, match, text = _address(address, remedy)
+    if text or match["study"] or match["series"]:
+        raise refusal(where, "bad-query", "names studies or series", remedy)
+    return where + match["base"]
+
+
+def _address(address: str, remedy: str) -> tuple[str, re.Match[str], str]:
+    """Scheme and host; the match of :data:`_PATH`; and the text of the filters."""
+    if address.lower().startswith("dicomweb:"):
+        address = f"https:{address.partition(':')[2]}"
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    where = f"{parts.scheme}://{host}{'' if port is None else f':{port}'}"
+    if not host or parts.scheme not in ("http", "https"):
+        raise refusal("DICOMweb address", "bad-query", "has no host", remedy)
+    if parts.username or parts.password:
+        finding = "a login in the address would be logged"
+        raise refusal(where, "bad-query", finding, f"set {_ENVIRONMENT}USER and {_ENVIRONMENT}PASSWORD instead")
+    match = _PATH.fullmatch(parts.path)
+    if match is None or _NOT_SERIES_LEVEL & set(match["base"].split("/")):
+        raise refusal(f"{where}{parts.path}", "bad-query", "is not a list of studies or series", remedy)
+    return where, match, parts.query
 
 
 def _filters(text: str, where: str) -> tuple[dict[str, str], int | None, bool | None]:
@@ -156,11 +190,11 @@ def _filters(text: str, where: str) -> tuple[dict[str, str], int | None, bool | 
     return filters, limit, fuzzy
 
 
-def connect(query: Query, login: DicomwebLogin | None = None, session: Any = None) -> Any:
+def connect(service: str, login: DicomwebLogin | None = None, session: Any = None) -> Any:
     """A client of the server; nothing is sent yet.
 
     Args:
-        query: names the server.
+        service: address of the DICOMweb service.
         login: None takes the login from the environment.
         session: a ``requests.Session`` with its own certificates or login, instead of ``login``.
 
@@ -183,14 +217,12 @@ def connect(query: Query, login: DicomwebLogin | None = None, session: Any = Non
         # A login from ~/.netrc would replace a plain header, but not an `auth` object.
         if login.token or login.user:
             session.auth = _Bearer(login.token) if login.token else (login.user, login.password)
-            if query.service.startswith("http://") and urlsplit(query.service).hostname not in (
-                "localhost",
-                "127.0.0.1",
-            ):
-                _logger.warning("%s: the login and the images are sent without encryption; use https", query.service)
-    client = DICOMwebClient(query.service, session=session, timeout=_TIMEOUT_S)
-    # With the defaults, a wrong address is tried for half a minute.
-    client.set_http_retry_params(max_attempts=3, wait_exponential_multiplier=250)
+            if service.startswith("http://") and urlsplit(service).hostname not in ("localhost", "127.0.0.1"):
+                _logger.warning("%s: the login and the images are sent without encryption; use https", service)
+    client = DICOMwebClient(service, session=session, timeout=_TIMEOUT_S)
+    # Patience repeats what fails, and says so in one line.
+    client.set_http_retry_params(retry=False)
+    logging.getLogger("retrying").setLevel(logging.ERROR)
     return client
 
 
@@ -210,7 +242,6 @@ def server_failures(service: str) -> Iterator[None]:
     """Errors of the network and the server as one sentence, without the query, because it may name a patient."""
     import requests
     from pydicom.errors import InvalidDicomError
-    from retrying import RetryError  # type: ignore[import-untyped]  # it has no types
 
     try:
         yield
@@ -220,7 +251,7 @@ def server_failures(service: str) -> Iterator[None]:
         if status in (401, 403):
             remedy = f"set {_ENVIRONMENT}USER and {_ENVIRONMENT}PASSWORD, or {_ENVIRONMENT}TOKEN"
         raise refusal(service, "server-failed", f"the server answers with status {status}", remedy) from None
-    except (requests.RequestException, RetryError, InvalidDicomError, *READ_ERRORS) as error:
+    except (requests.RequestException, InvalidDicomError, *READ_ERRORS) as error:
         if isinstance(error, InputError):
             raise
         finding = f"the server cannot be used ({type(error).__name__})"

@@ -73,6 +73,8 @@ class ComparedBundles:
         self._check_alike()
         for name in self._parsers:
             runtime = self._parsed_or(name, "runtime", "torch")
+            if runtime == "auto":
+                runtime = self._parsers[name]["runtime"] = "torch"
             check_runtime(
                 runtime, self._parsed_or(name, "precision", "float32"), self._parsed_or(name, "device", "cpu")
             )

@@ -30,6 +30,7 @@ FORMATS = {"pt2": ".pt2", "onnx": ".onnx", "openvino": ".xml", "torchscript": ".
 logger = logging.getLogger(__name__)
 # Increase this number when exports change although the package's sources do not.
 _VERSION = 1
+_RECORD = "export.json"
 _FILES = {"onnx": ("network.onnx", "network.onnx.data"), "openvino": ("network.xml", "network.bin")}
 _MAKERS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 # Buffers that are inputs of the exported network, or that it does not use.
@@ -41,7 +42,7 @@ def export_folder() -> Path:
     return weights_folder().parent / "exported_networks"
 
 
-def exported_file(network: ZeroShotNetwork, runtime: str, check: Callable[[Path], None]) -> Path:
+def exported_file(network: ZeroShotNetwork, runtime: str, check: Callable[[Path], float]) -> tuple[Path, float]:
     """Exported file of a network for a runtime. On first use it is made and compared with the network.
 
     Its folder is named by a hash of the weights, architecture, options and input size, of this package's source and of
@@ -51,20 +52,21 @@ def exported_file(network: ZeroShotNetwork, runtime: str, check: Callable[[Path]
     Args:
         network: network with loaded weights, float32, on the CPU.
         runtime: ``"onnx"`` or ``"openvino"``.
-        check: raises an error if the file does not compute the same as the network.
+        check: largest difference between the file and the network; raises an error if the file is of another network.
 
     Returns:
-        The file to open, ``.onnx`` or ``.xml``; its weights lie beside it.
+        The file to open, ``.onnx`` or ``.xml``, with its weights beside it; and what ``check`` found when it was made.
 
     Raises:
         ConfigurationError: if a package that the export needs is not installed.
     """
     folder = export_folder() / export_key(network, runtime)
     target = folder / _FILES[runtime][0]
-    if _is_whole(folder, runtime):
-        return target
+    difference = _recorded_difference(folder, runtime)
+    if difference is not None:
+        return target, difference
     _require_packages(runtime)
-    logger.info("exporting the network for %s, once: %s", runtime, folder)
+    logger.info("exporting the network for %s; this is done once", runtime)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix="."))
@@ -74,10 +76,11 @@ def exported_file(network: ZeroShotNetwork, runtime: str, check: Callable[[Path]
         folder = made
     try:
         _export(network, runtime, made / target.name)
-        check(made / target.name)
+        difference = check(made / target.name)
         sums = {name: sha256_of(made / name) for name in _FILES[runtime] if (made / name).is_file()}
-        (made / "sha256.json").write_text(json.dumps(sums), encoding="utf-8")
-        return _publish(made, folder, runtime) / target.name
+        record = {"sha256": sums, "difference": difference}
+        (made / _RECORD).write_text(json.dumps(record), encoding="utf-8")
+        return _publish(made, folder, runtime) / target.name, difference
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
@@ -90,19 +93,22 @@ def _publish(made: Path, folder: Path, runtime: str) -> Path:
     for _ in range(2):
         with contextlib.suppress(OSError):
             return made.rename(folder)
-        if _is_whole(folder, runtime):
+        if _recorded_difference(folder, runtime) is not None:
             shutil.rmtree(made, ignore_errors=True)
             return folder
         shutil.rmtree(folder, ignore_errors=True)
     return made
 
 
-def _is_whole(folder: Path, runtime: str) -> bool:
+def _recorded_difference(folder: Path, runtime: str) -> float | None:
+    """Difference from PyTorch, measured when the file was made; None if files are missing or damaged."""
     try:
-        sums = json.loads((folder / "sha256.json").read_text(encoding="utf-8"))
-        return _FILES[runtime][0] in sums and all(sha256_of(folder / name) == found for name, found in sums.items())
-    except (OSError, ValueError, TypeError, AttributeError):
-        return False
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        sums = record["sha256"]
+        is_whole = _FILES[runtime][0] in sums and all(sha256_of(folder / name) == found for name, found in sums.items())
+        return float(record["difference"]) if is_whole else None
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return None
 
 
 class _WithAnchors(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -22,8 +24,11 @@ from monai_zsad.networks.runtimes.options import PACKAGES, PRECISIONS, Runtime, 
 
 __all__ = ["ONNXNetwork", "OpenVINONetwork", "with_runtime"]
 
+logger = logging.getLogger(__name__)
 # Largest difference between an exported network and PyTorch in float32. Other weights or prompts exceed it.
 _BOUND = 1e-3
+# The same for a network that is exported although the user did not ask for it.
+_EXACT = 1e-5
 
 
 def with_runtime(
@@ -32,16 +37,20 @@ def with_runtime(
     precision: str = "float32",
     device: str | torch.device = "cpu",
     file: str | os.PathLike[str] | None = None,
+    amp: bool | str = False,
 ) -> nn.Module:
     """Prepare a network for its runtime, precision and device.
 
     Args:
         network: network with loaded weights.
         runtime: ``"torch"``; ``"onnx"`` (the ``export`` extra) or ``"openvino"`` (the ``openvino`` extra), CPU only.
+            ``"auto"``: OpenVINO on a CPU, if it is installed, can run this network, and differs from PyTorch by at
+            most 1e-5; otherwise PyTorch.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``; ONNX Runtime computes in float32 only.
         device: device of the computation.
         file: exported file of this network (``.onnx``, for OpenVINO also ``.xml``), as ``python -m monai.bundle
             onnx_export`` writes it. ``None``: the network is exported on first use, and the file is kept.
+        amp: whether the run uses autocast, which PyTorch alone can do.
 
     Returns:
         A module with the same input and output, (B, C, H, W) to (B, 2, H, W), with ``image_size`` and ``patch_size``.
@@ -51,7 +60,12 @@ def with_runtime(
             holds another network.
         InputError: if the file is missing or damaged.
     """
-    check_runtime(runtime, precision, device, file=file)
+    check_runtime(runtime, precision, device, amp, file)
+    if runtime == "auto":
+        found = _fast_network(network, precision, device, amp)
+        if found is not None:
+            return found
+        runtime = "torch"
     if runtime == "torch":
         network.runtime, network.runtime_precision, network.runtime_file = runtime, None, None
         if network.records:  # otherwise weights are still to be loaded
@@ -61,11 +75,34 @@ def with_runtime(
     return OpenVINONetwork(network, precision, file) if runtime == "openvino" else ONNXNetwork(network, file)
 
 
+def _fast_network(
+    network: ZeroShotNetwork, precision: str, device: str | torch.device, amp: bool | str
+) -> nn.Module | None:
+    """The network run by OpenVINO; None, with a line in the log, where PyTorch has to run it."""
+    if not str(device).startswith("cpu") or str(amp).lower() == "true" or not network.records:
+        return None
+    if importlib.util.find_spec("openvino") is None:
+        logger.info("PyTorch runs the network; OpenVINO is faster on CPUs: pip install 'monai-zsad[openvino]'")
+        return None
+    try:
+        found = OpenVINONetwork(network, precision)
+    except (ConfigurationError, InputError) as error:
+        logger.info("PyTorch runs the network: %s", error)
+        return None
+    if found.difference > _EXACT:
+        logger.info("PyTorch runs the network, because OpenVINO differs from it by %.2g", found.difference)
+        return None
+    return found
+
+
 class _ExportedNetwork(nn.Module, ABC):
     """Runs the exported copy of a network. Slices and maps are resized in PyTorch.
 
     Text anchors are an input of the files that are exported here, so that the prompts may depend on the scan. Other
     files may have fixed text anchors; then ``network.fixed_anchors`` is true.
+
+    ``difference`` is the largest difference from PyTorch in float32 on one image, measured when the file was made or
+    given.
     """
 
     runtime: Runtime
@@ -82,10 +119,12 @@ class _ExportedNetwork(nn.Module, ABC):
         self.patch_size = network.patch_size
         network.fixed_anchors = False
         self._given = file is not None
-        path = exported_file(network, self.runtime, self._check) if file is None else Path(file)
-        if file is not None:
+        if file is None:
+            path, self.difference = exported_file(network, self.runtime, self._check)
+        else:
+            path = Path(file)
             _require_file(path, self.runtime)
-            self._check(path)
+            self.difference = self._check(path)
         if file is None or precision != "float32":
             self._load(path, precision)
         network.runtime, network.runtime_precision = self.runtime, precision
@@ -131,8 +170,8 @@ class _ExportedNetwork(nn.Module, ABC):
         self._channels = shapes[0][1]
         self.network.fixed_anchors = len(shapes) == 1
 
-    def _check(self, file: Path) -> None:
-        """Compare the result of a file with that of PyTorch."""
+    def _check(self, file: Path) -> float:
+        """Largest difference between the result of a file and that of PyTorch."""
         self._load(file, "float32")
         generator = torch.Generator().manual_seed(0)
         coarse = torch.rand(1, 1, 8, 8, generator=generator)
@@ -147,6 +186,7 @@ class _ExportedNetwork(nn.Module, ABC):
                 f"{file.name} gives maps or scores that differ by {difference:.2g} from this network in PyTorch, more "
                 f"than {_BOUND:g}. It was probably exported with other weights, prompts or options: {remedy}"
             )
+        return difference
 
     @abstractmethod
     def _open(self, file: Path, precision: str) -> list[list[int | None]]:

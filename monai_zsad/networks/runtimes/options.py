@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEVICES", "PACKAGES", "PRECISIONS", "Runtime", "check_device", "check_runtime"]
 
-Runtime = Literal["torch", "onnx", "openvino"]
+Runtime = Literal["auto", "torch", "onnx", "openvino"]
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 DEVICES = (
     "cpu", "cuda", "ipu", "xpu", "mkldnn", "opengl", "opencl", "ideep", "hip", "ve", "fpga", "maia", "xla", "lazy",
@@ -40,7 +40,7 @@ def check_runtime(
     """Check the options of :func:`with_runtime` before weights are loaded.
 
     Args:
-        runtime: ``"torch"``, ``"onnx"`` or ``"openvino"``.
+        runtime: ``"auto"``, ``"torch"``, ``"onnx"`` or ``"openvino"``.
         precision: precision of the vision towers.
         device: device of the run.
         amp: whether the run uses autocast.
@@ -56,7 +56,7 @@ def check_runtime(
     if precision not in PRECISIONS:
         raise ConfigurationError(f"precision={precision!r}: choose float32, bfloat16 or float16")
     kind, index = _parsed(device)
-    if runtime == "torch":
+    if runtime in ("auto", "torch"):
         if file is not None:
             raise ConfigurationError(f"runtime_file={file} is for runtime onnx or openvino: set one of them")
         check_device(device)

@@ -65,6 +65,7 @@ class Lines:
 
     def prepare(self, text: str = "preparing") -> None:
         """Show that the program works, before the number of scans is known."""
+        self.close()
         if self.progress:
             self._bar = tqdm(total=1, bar_format="{desc} ...", desc=text, leave=False, file=sys.stderr)
 
@@ -75,7 +76,6 @@ class Lines:
             self._bar = None
 
     def _features(self, fields: Mapping[str, Any]) -> None:
-        self.close()
         self.prepare(f"features of {fields['number']}/{fields['scans']} scans")
 
     def _kind(self, fields: Mapping[str, Any]) -> None:

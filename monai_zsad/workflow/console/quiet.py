@@ -59,8 +59,10 @@ def quiet_console(
     displays += [fractions(on_progress)] if on_progress is not None else []
     lines.prepare()
     _LOGS.append(log)
+    told, runtimes = _Told(lines.prepare), logging.getLogger("monai_zsad.networks.runtimes")
+    runtimes.addHandler(told)
     try:
-        with captured_log(log, shown=level == "verbose"), listening(both(*displays)):
+        with captured_log(log, level == "verbose", silent=level == "silent"), listening(both(*displays)):
             try:
                 yield
             except (ZsadError, KeyboardInterrupt) as error:
@@ -73,8 +75,21 @@ def quiet_console(
                 emit("error", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
                 raise
     finally:
+        runtimes.removeHandler(told)
         _LOGS.remove(log)
         lines.close()
+
+
+class _Told(logging.Handler):
+    """Shows log lines where the program says that it works: the export of a network takes a minute."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__()
+        self.show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record."""
+        self.show(record.getMessage())
 
 
 def open_log(folder: Any) -> None:

@@ -121,23 +121,30 @@ class LogStream(logging.Handler):
 
     Args:
         log: leaves names of private files out.
-        tracebacks: show only errors with a traceback.
+        every: show every line; otherwise lines that ask for it by ``extra={"shown": True}``, and, if the user wants
+            tracebacks, errors with one.
     """
 
-    def __init__(self, log: RunLog, tracebacks: bool = False) -> None:
-        super().__init__(logging.ERROR if tracebacks else logging.NOTSET)
+    def __init__(self, log: RunLog, every: bool = True) -> None:
+        super().__init__()
         self.setFormatter(logging.Formatter(_FORMAT))
         self.log = log
-        self.tracebacks = tracebacks
+        self.every = every
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record."""
-        if not self.tracebacks or record.exc_info:
-            tqdm.write(self.log.redacted(self.format(record).rstrip(), record.name), file=sys.stderr)
+        with_traceback = show_tracebacks() and record.exc_info and record.levelno >= logging.ERROR
+        if self.every or with_traceback:
+            text = self.format(record).rstrip()
+        elif getattr(record, "shown", False):
+            text = f"{record.levelname.lower()}: {record.getMessage()}"
+        else:
+            return
+        tqdm.write(self.log.redacted(text, record.name), file=sys.stderr)
 
 
 @contextlib.contextmanager
-def captured_log(log: RunLog, shown: bool = False) -> Iterator[None]:
+def captured_log(log: RunLog, shown: bool = False, silent: bool = False) -> Iterator[None]:
     """Within the block, the lines of this package, MONAI and ignite, and Python's warnings, go to ``log``.
 
     MONAI's loggers print on stdout by themselves; within the block they do not. Handlers that a program has set get
@@ -146,6 +153,7 @@ def captured_log(log: RunLog, shown: bool = False) -> Iterator[None]:
     Args:
         log: gets the lines.
         shown: show them on stderr, too.
+        silent: show none of them, not even those that ask for it.
     """
     root = logging.getLogger()
     before, before_root = list(root.handlers), root.level
@@ -154,8 +162,8 @@ def captured_log(log: RunLog, shown: bool = False) -> Iterator[None]:
     before_levels = {name: logging.getLogger(name).getEffectiveLevel() for name in _TOLD}
     as_before = _AsBefore(before_levels, {logger.name for logger, *_ in muted})
     own: list[logging.Handler] = [log]
-    if shown or show_tracebacks():
-        own.append(LogStream(log, tracebacks=not shown))
+    if shown or not silent or show_tracebacks():
+        own.append(LogStream(log, every=shown))
     shown_warning = warnings.showwarning
     for handler in before:
         handler.addFilter(as_before)

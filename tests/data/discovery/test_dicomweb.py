@@ -7,6 +7,8 @@ import http.server
 import io
 import json
 import threading
+import time
+from collections import Counter
 from urllib.parse import parse_qs, urlsplit
 
 import pydicom
@@ -23,6 +25,7 @@ pytest.importorskip("dicomweb_client")
 @pytest.fixture(autouse=True)
 def own_settings(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setenv("MONAI_ZSAD_DICOMWEB_WAIT", "0")
     for name in ("USER", "PASSWORD", "TOKEN"):
         monkeypatch.delenv(f"MONAI_ZSAD_DICOMWEB_{name}", raising=False)
 
@@ -126,7 +129,9 @@ class Server(http.server.BaseHTTPRequestHandler):
             body.write(b"\r\n--B\r\nContent-Type: application/dicom\r\n\r\n" + content.getvalue())
         body.write(b"\r\n--B--")
         whole = body.getvalue()
-        self.answer('multipart/related; type="application/dicom"; boundary=B', whole, cut=self.fault == "cut")
+        before = sum(self.path == path for path, _ in self.asked) - 1
+        cut = self.fault == "cut" or (self.fault == "cut twice" and before < 2)
+        self.answer('multipart/related; type="application/dicom"; boundary=B', whole, cut)
 
     def answer(self, kind, body, cut=False):
         self.send_response(200)
@@ -190,6 +195,30 @@ def test_a_faulty_server_leaves_nothing(tmp_path, fault, finding, caplog):
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
     assert not (tmp_path / "evil").exists()
     assert not list(tmp_path.rglob(".partial*"))
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("MONAI_ZSAD_DICOMWEB_WAIT", "5")
+    with serving(tmp_path / "s", "cut twice") as (address, handler):
+        (record,) = find_scans(f"{address}/series?PatientID=SECRET", download=tmp_path / "out")
+    assert len(record["image"]) == 5
+    assert "does not answer" in caplog.text
+    assert "answers again" in caplog.text
+    assert "SECRET" not in caplog.text
+    assert not list(tmp_path.rglob(".partial*"))
+    assert max(Counter(path for path, _ in handler.asked).values()) == 3
+
+
+def test_a_server_that_stays_away_is_waited_for_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("MONAI_ZSAD_DICOMWEB_WAIT", "1")
+    start = time.monotonic()
+    with (
+        serving(tmp_path / "s", "cut") as (address, handler),
+        pytest.raises(InputError, match=r"has not answered for 1 s .*; try again"),
+    ):
+        find_scans(f"{address}/series?PatientID=SECRET", download=tmp_path / "out")
+    assert 1 <= time.monotonic() - start < 10
+    assert len(handler.asked) > 4
 
 
 def test_a_series_that_cannot_be_retrieved_fails_alone(tmp_path, caplog):

@@ -71,8 +71,11 @@ def drop(page: Any, *files: Path) -> None:
 
 
 def screen(page: Any) -> None:
+    """Start a run, and wait for its outcome; the outcome of the run before stays on the page for a moment."""
+    outcome = "#zsad-status :is(.zsad-score, .zsad-problem):not(.seen)"
+    page.evaluate("for (const one of document.querySelectorAll('#zsad-status *')) one.classList.add('seen')")
     page.click("#zsad-run")
-    page.wait_for_selector("#zsad-status :is(.zsad-score, .zsad-problem)", timeout=_LONG)
+    page.wait_for_selector(outcome, timeout=_LONG)
 
 
 def left(temporary: Path) -> list[Path]:

@@ -84,6 +84,16 @@ def test_verbose_shows_the_log_too(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "shown" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("level", "said"), [("normal", True), ("quiet", True), ("json", True), ("silent", False)])
+def test_a_line_that_asks_for_it_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str], level, said) -> None:
+    with quiet_console(level):
+        open_log(tmp_path)
+        LOGGER.warning("the server does %s", "not answer", extra={"shown": True})
+        LOGGER.error("only in the log")
+    assert capsys.readouterr().err == ("warning: the server does not answer\n" if said else "")
+    assert "the server does not answer" in text(tmp_path)
+
+
 def test_a_deprecated_name_is_still_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings(), quiet_console("silent"):
         warnings.simplefilter("always")
