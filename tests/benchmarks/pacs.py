@@ -28,6 +28,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import requests
 import torch
 
 from monai_zsad.cli.main import main as main_command
@@ -72,21 +73,32 @@ def write_studies(folder: Path, count: int) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def command(words: list[str], log: int) -> None:
-    """A call of the command line; what it says goes to a file."""
+def command(words: list[str], log: int, latency_s: float) -> None:
+    """A call of the command line; what it says goes to a file, and each of its requests takes longer."""
     os.dup2(log, 1)
     os.dup2(log, 2)
-    main_command(words)
+    send = requests.Session.send
+
+    def send_late(*values: Any, **named: Any) -> requests.Response:
+        time.sleep(latency_s)
+        return send(*values, **named)
+
+    with mock.patch.object(requests.Session, "send", send_late):
+        main_command(words)
 
 
 class Run:
     """A call of the command line in a fork of this process, which has imported everything; it is watched meanwhile."""
 
+    latency_s = 0.0
+
     def __init__(self, words: list[str], **environment: str) -> None:
         self.log, path = tempfile.mkstemp()
         os.unlink(path)
         with mock.patch.dict(os.environ, environment):
-            self.process = multiprocessing.get_context("fork").Process(target=command, args=(words, self.log))
+            self.process = multiprocessing.get_context("fork").Process(
+                target=command, args=(words, self.log, self.latency_s)
+            )
             self.process.start()
 
     @property
@@ -227,9 +239,14 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=50, metavar="N", help="number of studies, at least 8")
-    count = max(parser.parse_args().count, 8)
+    parser.add_argument(
+        "--latency", type=float, default=0, metavar="S", help="seconds that each request takes longer; with few studies"
+        " on a busy machine, the kills then still come in the middle",
+    )  # fmt: skip
+    options = parser.parse_args()
+    Run.latency_s = options.latency
     with tempfile.TemporaryDirectory() as folder:
-        figures = run(Path(folder), count)
+        figures = run(Path(folder), max(options.count, 8))
     print(json.dumps({"python": platform.python_version(), **asdict(figures)}, indent=2))
 
 

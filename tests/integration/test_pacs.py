@@ -20,7 +20,7 @@ def test_everything_is_screened_and_stored_once() -> None:
     pytest.importorskip("dicomweb_client", reason="dicomweb-client is absent: install it with pip")
     orthanc_program()
     # A process of its own, because it forks.
-    command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.pacs", "--count", "8"]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.pacs", "--count", "8", "--latency", "0.2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout[done.stdout.index("{") :])
