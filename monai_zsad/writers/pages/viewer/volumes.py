@@ -6,7 +6,8 @@ import gzip
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from typing import Literal
 
 import numpy as np
 
@@ -112,9 +113,9 @@ def pack(
     affine = _shifted(affine, (np.array(steps) - 1) / 2) @ np.diag([*map(float, steps), 1.0])
     # One after the other: of a large scan, only one volume is there in 8 bit.
     return Volumes(
-        _nifti(_blocks(_by_slices(scan, grey_code), steps, np.mean), affine, slope, intercept),
-        _nifti(_blocks(_by_slices(heat, heat_code), steps, np.max), affine, scale, low),
-        _nifti(_blocks(_marks(view, box, ids), steps, np.max), affine, 1.0, 0.0),
+        _nifti(_blocks(_by_slices(scan, grey_code), steps, "mean"), affine, slope, intercept),
+        _nifti(_blocks(_by_slices(heat, heat_code), steps, "max"), affine, scale, low),
+        _nifti(_blocks(_marks(view, box, ids), steps, "max"), affine, 1.0, 0.0),
         levels,
         grey,
         heat_range,
@@ -208,14 +209,17 @@ def _steps(
     return steps[0], steps[1], steps[2]
 
 
-def _blocks(volume: np.ndarray, steps: tuple[int, int, int], how: Any) -> np.ndarray:
+def _blocks(volume: np.ndarray, steps: tuple[int, int, int], how: Literal["mean", "max"]) -> np.ndarray:
     """Mean or largest value of blocks of voxels; voxels at the end that fill no block are left out."""
     if steps == (1, 1, 1):
         return volume
-    shape = [size // step for size, step in zip(volume.shape, steps, strict=True)]
-    whole = volume[tuple(slice(size * step) for size, step in zip(shape, steps, strict=True))]
-    split = whole.reshape([part for pair in zip(shape, steps, strict=True) for part in pair])
-    return how(split, axis=(1, 3, 5)).astype(volume.dtype)
+    whole = volume[tuple(slice(size // step * step) for size, step in zip(volume.shape, steps, strict=True))]
+    # One voxel of each block, at every place in a block: several times faster than a reduction over split axes.
+    parts = [whole[i :: steps[0], j :: steps[1], k :: steps[2]] for i, j, k in np.ndindex(*steps)]
+    if how == "max":
+        return reduce(np.maximum, parts)
+    total = reduce(np.add, parts[1:], parts[0].astype(np.uint32))
+    return (total / len(parts)).astype(volume.dtype)
 
 
 def _nifti(codes: np.ndarray, affine: np.ndarray, slope: float, intercept: float) -> bytes:
