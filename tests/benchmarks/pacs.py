@@ -75,6 +75,8 @@ def write_studies(folder: Path, count: int) -> list[Path]:
 
 def command(words: list[str], log: int, latency_s: float) -> None:
     """A call of the command line; what it says goes to a file, and each of its requests takes longer."""
+    # A background job inherits that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(log, 1)
     os.dup2(log, 2)
     send = requests.Session.send
