@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -46,9 +47,12 @@ def shared_folder() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The tests have a cache of weights and text features of their own, not that of the user."""
+    folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MONAI_ZSAD_WEIGHTS", str(tmp_path_factory.mktemp("cache") / "weights"))
+        patch.setenv("MONAI_ZSAD_WEIGHTS", str(folder / "weights"))
         yield
+    # pytest keeps the folders of the last runs; exported networks are large.
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.inferers import VolumeSliceInferer
 from monai_zsad.networks import ONNXNetwork, OpenVINONetwork, check_runtime, with_runtime
-from monai_zsad.networks.runtimes.export import export_folder, export_key
+from monai_zsad.networks.runtimes.export_cache import export_folder, export_key
 from tests.conftest import ROOT
 from tests.networks.small import SIZE, small_network
 from tests.networks.test_contract import slices
@@ -78,6 +79,29 @@ def test_an_export_is_made_once_and_again_where_it_is_damaged(caplog: pytest.Log
     assert exports() == 0
 
 
+def test_the_exports_that_were_used_last_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MONAI_ZSAD_WEIGHTS", str(tmp_path / "weights"))
+    networks = {sigma: crane(sigma=sigma) for sigma in (2.0, 3.0, 4.0)}
+    folders = {sigma: export_folder() / export_key(network, "openvino") for sigma, network in networks.items()}
+
+    def use(sigma: float, hours_ago: float) -> None:
+        with_runtime(crane(sigma=sigma), "openvino")
+        used = time.time() - 3600 * hours_ago
+        os.utime(folders[sigma] / "export.json", (used, used))
+
+    use(2.0, 5)
+    use(3.0, 4)
+    size = sum(file.stat().st_size for file in folders[2.0].iterdir())
+    monkeypatch.setattr("monai_zsad.networks.runtimes.export_cache._KEPT_BYTES", 2.5 * size)
+    use(2.0, 3)  # made before 3.0, but used after it
+    use(4.0, 0)
+    assert [folders[sigma].exists() for sigma in networks] == [True, False, True]
+    # A network of the last hour may be in use by another process.
+    use(2.0, 0.5)
+    use(3.0, 0)
+    assert all(folder.exists() for folder in folders.values())
+
+
 def test_what_decides_the_result_decides_the_name() -> None:
     weights = crane()
     with torch.no_grad():
@@ -118,7 +142,7 @@ def test_auto_takes_openvino() -> None:
 
 @pytest.mark.parametrize("reason", ["not installed", "not exact", "adaptation", "image-conditioned", "amp", "damaged"])
 def test_auto_takes_pytorch_where_openvino_cannot_be_used(
-    reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level("INFO", "monai_zsad")
     network: Any = crane(image_conditioned=True) if reason == "image-conditioned" else crane()
@@ -130,10 +154,11 @@ def test_auto_takes_pytorch_where_openvino_cannot_be_used(
         own = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else own(name))
     if reason == "not exact":
+        monkeypatch.setenv("MONAI_ZSAD_WEIGHTS", str(tmp_path / "weights"))
         monkeypatch.setattr("monai_zsad.networks.runtimes.networks._EXACT", -1.0)
     if reason == "damaged":
         monkeypatch.setattr("monai_zsad.networks.runtimes.networks._BOUND", -1.0)
-        monkeypatch.setattr("monai_zsad.networks.runtimes.export._VERSION", 0)
+        monkeypatch.setattr("monai_zsad.networks.runtimes.export_cache._VERSION", 0)
     chosen: Any = with_runtime(network, "auto", amp=reason == "amp")
     assert chosen is network
     assert network.describe()["runtime"] == "torch"
@@ -144,6 +169,15 @@ def test_auto_takes_pytorch_where_openvino_cannot_be_used(
         assert "PyTorch runs the network" in caplog.text
     if reason == "not installed":
         assert "pip install 'monai-zsad[openvino]'" in caplog.text
+    if reason == "not exact":
+        # Of the exported network, only its difference is kept: the next start does not export it again.
+        caplog.clear()
+        assert with_runtime(network, "auto") is network
+        assert "exporting" not in caplog.text
+        assert not list(export_folder().rglob("*.bin"))
+        # Who asks for OpenVINO gets it.
+        assert isinstance(with_runtime(crane(), "openvino"), OpenVINONetwork)
+        assert list(export_folder().rglob("*.bin"))
 
 
 def test_torch_sets_the_precision() -> None:

@@ -19,8 +19,8 @@ from monai_zsad.backbones.weights import sha256_of
 from monai_zsad.errors import ConfigurationError, InputError
 from monai_zsad.networks.base import ZeroShotNetwork
 from monai_zsad.networks.maps import map_and_score
-from monai_zsad.networks.runtimes.export import exported_file
-from monai_zsad.networks.runtimes.options import PACKAGES, PRECISIONS, Runtime, check_runtime
+from monai_zsad.networks.runtimes.export_cache import exported_file
+from monai_zsad.networks.runtimes.options import PACKAGES, PRECISIONS, Runtime, check_runtime, require_file
 
 __all__ = ["ONNXNetwork", "OpenVINONetwork", "with_runtime"]
 
@@ -85,14 +85,10 @@ def _fast_network(
         logger.info("PyTorch runs the network; OpenVINO is faster on CPUs: pip install 'monai-zsad[openvino]'")
         return None
     try:
-        found = OpenVINONetwork(network, precision)
+        return OpenVINONetwork(network, precision, bound=_EXACT)
     except (ConfigurationError, InputError) as error:
         logger.info("PyTorch runs the network: %s", error)
         return None
-    if found.difference > _EXACT:
-        logger.info("PyTorch runs the network, because OpenVINO differs from it by %.2g", found.difference)
-        return None
-    return found
 
 
 class _ExportedNetwork(nn.Module, ABC):
@@ -108,7 +104,12 @@ class _ExportedNetwork(nn.Module, ABC):
     runtime: Runtime
 
     def __init__(
-        self, network: ZeroShotNetwork, precision: str = "float32", file: str | os.PathLike[str] | None = None
+        self,
+        network: ZeroShotNetwork,
+        precision: str = "float32",
+        file: str | os.PathLike[str] | None = None,
+        *,
+        bound: float = _BOUND,
     ) -> None:
         super().__init__()
         check_runtime(self.runtime, precision, "cpu")
@@ -120,10 +121,15 @@ class _ExportedNetwork(nn.Module, ABC):
         network.fixed_anchors = False
         self._given = file is not None
         if file is None:
-            path, self.difference = exported_file(network, self.runtime, self._check)
+            path, self.difference = exported_file(network, self.runtime, self._check, bound)
+            if self.difference > bound:
+                raise ConfigurationError(
+                    f"{PACKAGES[self.runtime][0]} differs from PyTorch by {self.difference:.2g}, more than {bound:g}: "
+                    "use runtime torch"
+                )
         else:
             path = Path(file)
-            _require_file(path, self.runtime)
+            require_file(path, self.runtime)
             self.difference = self._check(path)
         if file is None or precision != "float32":
             self._load(path, precision)
@@ -240,6 +246,7 @@ class OpenVINONetwork(_ExportedNetwork):
         network: network with loaded weights.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         file: exported file of the network, ``.onnx`` or ``.xml``; ``None``: it is made on first use.
+        bound: largest difference from PyTorch in float32 that is accepted, for ``file=None``.
 
     Raises:
         ConfigurationError: if OpenVINO is not installed, the network cannot be exported, or the file
@@ -287,11 +294,3 @@ def _refuse_unfit(network: ZeroShotNetwork, runtime: str) -> None:
             f"runtime={runtime!r} cannot run the adaptation, which trains on every slice: leave out adaptation, or use "
             "runtime torch"
         )
-
-
-def _require_file(file: Path, runtime: str) -> None:
-    kinds = (".onnx", ".xml") if runtime == "openvino" else (".onnx",)
-    if file.suffix not in kinds:
-        raise ConfigurationError(f"runtime_file={file}: runtime {runtime} reads {' and '.join(kinds)} files")
-    if not file.is_file():
-        raise InputError(f"runtime_file={file} does not exist: check the path, or leave it out")

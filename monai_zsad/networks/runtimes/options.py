@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from monai_zsad.errors import ConfigurationError, did_you_mean
+from monai_zsad.errors import ConfigurationError, InputError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEVICES", "PACKAGES", "PRECISIONS", "Runtime", "check_device", "check_runtime"]
+__all__ = ["DEVICES", "PACKAGES", "PRECISIONS", "Runtime", "check_device", "check_runtime", "require_file"]
 
 Runtime = Literal["auto", "torch", "onnx", "openvino"]
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -78,6 +78,20 @@ def check_runtime(
         raise ConfigurationError(
             f"runtime={runtime!r} needs the package {package}: pip install 'monai-zsad[{extra}]', or use runtime torch"
         )
+
+
+def require_file(file: Path, runtime: str) -> None:
+    """Check the exported file that the user gives for a runtime.
+
+    Raises:
+        ConfigurationError: if the runtime reads other files.
+        InputError: if the file does not exist.
+    """
+    kinds = (".onnx", ".xml") if runtime == "openvino" else (".onnx",)
+    if file.suffix not in kinds:
+        raise ConfigurationError(f"runtime_file={file}: runtime {runtime} reads {' and '.join(kinds)} files")
+    if not file.is_file():
+        raise InputError(f"runtime_file={file} does not exist: check the path, or leave it out")
 
 
 def check_device(device: str | torch.device) -> tuple[str, int]:
