@@ -195,6 +195,7 @@ CODES: dict[str, Code] = {
     ),
     "pixdim-ignored": Code("warning", "voxel sizes in pixdim differ from the sform, which was used"),
     "looks-like-mask": Code("warning", "a volume with few different integers, like a mask, was read as a scan"),
+    "fewer-images": Code("warning", "a DICOM series has fewer images than its headers state, so slices may be missing"),
     "set-aside": Code("warning", "localizers, captures or other objects beside the scan were left out"),
     "several-volumes-split": Code("warning", "one of several volumes of a DICOM series; each of them is a case"),
     "series-joined": Code("warning", "slices with a SeriesInstanceUID each were put together as one series"),

@@ -33,6 +33,7 @@ _TAGS = (
     "Columns",
     "NumberOfFrames",
     "ConcatenationUID",
+    "ImagesInAcquisition",
     "PixelSpacing",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -45,7 +46,8 @@ class Header:
     """Fields of the header of one DICOM file; lengths in mm, directions in LPS.
 
     ``values`` are those of :data:`~monai_zsad.data.dicom.volume_keys.KEYS`; ``part`` is the number of the volume, from
-    1, if the series holds several volumes, otherwise 0; ``concatenated`` files are parts of one multi-frame image.
+    1, if the series holds several volumes, otherwise 0; ``concatenated`` files are parts of one multi-frame image;
+    ``stated`` is the number of images of the acquisition, or 0 if the file does not state it.
     """
 
     kind: str
@@ -66,6 +68,7 @@ class Header:
     values: tuple[Value, ...] = ()
     identity: SliceIdentity | None = None
     concatenated: bool = False
+    stated: int = 0
     part: int = 0
 
 
@@ -110,6 +113,7 @@ def read_header(file: Path) -> Header | None:
             values=() if enhanced else file_values(ds),
             identity=None if enhanced else identity_of(ds),
             concatenated=bool(ds.get("ConcatenationUID")),
+            stated=int(ds.get("ImagesInAcquisition") or 0),
         )
     except READ_ERRORS as error:
         _logger.debug("%s: not readable as DICOM (%s)", file, type(error).__name__)

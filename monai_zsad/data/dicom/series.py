@@ -80,7 +80,9 @@ def group_series(files: Sequence[Path], unread: list[Path] | None = None) -> tup
         groups.setdefault((header.uid, reason), Series(header)).members.append((file, header))
     found = sorted(_joined(list(groups.values())), key=lambda one: str(one.files[0]))
     skipped = [one for one in found if why_not_a_scan(one.header)]
-    kept = [part for one in found if not why_not_a_scan(one.header) for part in _split(one)]
+    scans = [one for one in found if not why_not_a_scan(one.header)]
+    _note_fewer(scans, skipped)
+    kept = [part for one in scans for part in _split(one)]
     counts = Counter({reason: 0 for reason in map(why_not_a_scan, (one.header for one in skipped))})
     for one in skipped:
         counts[why_not_a_scan(one.header)] += len(one.members)
@@ -216,6 +218,20 @@ def _parts(series: Series, several: Sequence[Sequence[tuple[Path, Header]]], how
         repairs = [*series.repairs, Repair("several-volumes-split", sentence)]
         parts.append(Series(header, list(members), repairs))
     return parts
+
+
+def _note_fewer(scans: Sequence[Series], skipped: Sequence[Series]) -> None:
+    """Warn of a series with fewer images than all its headers state. A missing end leaves no gap between slices.
+
+    An acquisition may have several series and then states more images than one of them has. So this is a warning only.
+    """
+    for one in scans:
+        headers = [header for _, header in one.members if header is not None]
+        stated = {header.stated for header in headers}
+        count = len(one.members) + sum(len(other.members) for other in skipped if other.header.uid == one.header.uid)
+        if len(stated) == 1 and count < max(stated) and all(header.frames == 1 for header in headers):
+            sentence = f"it has {count} of the {max(stated)} images that its headers state; slices may be missing"
+            one.repairs = [*one.repairs, Repair("fewer-images", sentence)]
 
 
 def _note_neighbours(kept: Sequence[Series], skipped: Sequence[Series]) -> None:

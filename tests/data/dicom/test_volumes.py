@@ -192,3 +192,31 @@ def test_the_real_series_is_one_volume(shared):
     files = sorted((shared / "data" / "dicom_vs_seg_001").glob("*.dcm"))
     (one,), skipped = group_series(files)
     assert (len(one.files), one.part, one.repairs, skipped) == (120, 0, [], [])
+
+
+@pytest.mark.parametrize("missing", [0, 1, 3])
+def test_fewer_images_than_the_headers_state(tmp_path, missing):
+    """Without its last slices, a series has no gap."""
+    files = write_series(tmp_path / "s", ImagesInAcquisition=6, orientation=AXIAL)
+    for file in files[len(files) - missing :]:
+        file.unlink()
+    (record,) = find_scans(tmp_path / "s")
+    (study,) = find_studies(tmp_path / "s")
+    assert record.get("warning_codes", "") == ("fewer-images" if missing else "")
+    assert study.warning_codes == (("fewer-images",) if missing else ())
+    if missing:
+        assert record["warnings"].startswith(f"it has {6 - missing} of the 6 images")
+
+
+def test_headers_that_do_not_state_one_number_of_images(tmp_path):
+    write_series(tmp_path / "a", ImagesInAcquisition=lambda i: 9 if i else 6)
+    write_series(tmp_path / "b", number=2, ImagesInAcquisition=lambda i: 9 if i else "")
+    # A localizer under the same series counts.
+    write_series(
+        tmp_path / "c",
+        number=3,
+        ImagesInAcquisition=6,
+        ImageType=lambda i: ["ORIGINAL", "PRIMARY", "AXIAL" if i else "LOCALIZER"],
+    )
+    codes = [record.get("warning_codes", "") for record in find_scans(tmp_path)]
+    assert codes == ["", "", "set-aside"]
