@@ -48,6 +48,13 @@ def jitter(folder: Path) -> Odd:
     return Odd(folder / "s", [(places, values)])
 
 
+@kind("repaired fewer-images")
+def without_its_last_slice(folder: Path) -> Odd:
+    *files, last = write_series(folder / "s", ImagesInAcquisition=6)
+    last.unlink()
+    return Odd(folder / "s", [series_truth(files)])
+
+
 @kind("repaired duplicates-dropped")
 def identical_copies(folder: Path) -> Odd:
     files = write_series(folder / "s")
