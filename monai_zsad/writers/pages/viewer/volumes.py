@@ -42,6 +42,8 @@ _MARGIN_MM = 10.0
 _LARGEST = 8_000_000
 # Scans are noisy: higher levels take longer and gain almost nothing.
 _LEVEL = 1
+# Slices that are thinned at a time.
+_SLAB = 16
 
 
 _Convert = Callable[[np.ndarray], np.ndarray]
@@ -216,10 +218,16 @@ def _blocks(volume: np.ndarray, steps: tuple[int, int, int], how: Literal["mean"
     whole = volume[tuple(slice(size // step * step) for size, step in zip(volume.shape, steps, strict=True))]
     # One voxel of each block, at every place in a block: several times faster than a reduction over split axes.
     parts = [whole[i :: steps[0], j :: steps[1], k :: steps[2]] for i, j, k in np.ndindex(*steps)]
-    if how == "max":
-        return reduce(np.maximum, parts)
-    total = reduce(np.add, parts[1:], parts[0].astype(np.uint32))
-    return (total / len(parts)).astype(volume.dtype)
+    found = np.empty_like(parts[0])
+    # Slab by slab, because sums take more memory than voxels.
+    for start in range(0, found.shape[2], _SLAB):
+        slabs = [part[:, :, start : start + _SLAB] for part in parts]
+        if how == "max":
+            found[:, :, start : start + _SLAB] = reduce(np.maximum, slabs)
+        else:
+            total = reduce(np.add, slabs[1:], slabs[0].astype(np.uint32))
+            found[:, :, start : start + _SLAB] = (total / len(slabs)).astype(volume.dtype)
+    return found
 
 
 def _nifti(codes: np.ndarray, affine: np.ndarray, slope: float, intercept: float) -> bytes:
