@@ -113,11 +113,19 @@ def read_header(file: Path) -> Header | None:
             values=() if enhanced else file_values(ds),
             identity=None if enhanced else identity_of(ds),
             concatenated=bool(ds.get("ConcatenationUID")),
-            stated=int(ds.get("ImagesInAcquisition") or 0),
+            stated=_stated(ds),
         )
     except READ_ERRORS as error:
         _logger.debug("%s: not readable as DICOM (%s)", file, type(error).__name__)
         return None
+
+
+def _stated(ds: Any) -> int:
+    """Number of images of the acquisition; 0 if it is not stated, or not a number: a scan is read all the same."""
+    try:
+        return int(ds.get("ImagesInAcquisition") or 0)
+    except READ_ERRORS:
+        return 0
 
 
 def _kept_header(file: Path) -> Any:

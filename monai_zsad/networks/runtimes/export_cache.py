@@ -92,7 +92,8 @@ def exported_file(
         (made / _RECORD).write_text(json.dumps(record), encoding="utf-8")
         if difference > bound:
             for name in sums:
-                (made / name).unlink()
+                with contextlib.suppress(OSError):  # on Windows, as long as it is open
+                    (made / name).unlink()
         folder = _publish(made, folder, runtime, bound)
         _make_room(export_folder())
         return folder / target.name, difference

@@ -220,3 +220,15 @@ def test_headers_that_do_not_state_one_number_of_images(tmp_path):
     )
     codes = [record.get("warning_codes", "") for record in find_scans(tmp_path)]
     assert codes == ["", "", "set-aside"]
+
+
+@pytest.mark.parametrize("value", ["many", "6\\6", "-9"])
+def test_a_stated_number_that_is_none(tmp_path, value):
+    """The element says nothing about the pixels, so the scan is read as without it."""
+    for file in write_series(tmp_path / "s"):
+        dataset = pydicom.dcmread(file)
+        dataset.add_new("ImagesInAcquisition", "LO", value.split("\\"))
+        dataset.save_as(file)
+    (record,) = find_scans(tmp_path / "s")
+    assert len(record["image"]) == 6
+    assert record.get("warning_codes", "") == ""
